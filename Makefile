@@ -1,0 +1,72 @@
+# Everything a person or CI does. `make` lists it.
+SHELL := /bin/bash
+export GOTOOLCHAIN := local
+TOOLS := go tool -modfile=tools/go.mod
+# Bounded and without a cache of results: a green run is a run.
+GOTEST := go test -count=1 -timeout=20m
+
+.PHONY: help run test test-short check bench fuzz generate build kube clean
+
+help:
+	@echo 'make run             the whole road on this machine: push, check, sign, deny, fix, admit'
+	@echo 'make run CLUSTER=1   the same against a real kube-apiserver (built on first use)'
+	@echo 'make test            all tests, with the race detector; builds the real parts they need'
+	@echo 'make test-short      the tests that need no API server, in seconds'
+	@echo 'make check           format, vet, lint, generated code'
+	@echo 'make bench           benchmarks; each prints a ratio to a baseline of the same run'
+	@echo 'make fuzz            each fuzz target for FUZZTIME (10s)'
+	@echo 'make generate        generated code, with the tools pinned in tools/go.mod'
+	@echo 'make build           bin/gatehouse'
+
+build:
+	@mkdir -p bin
+	go build -trimpath -o bin/gatehouse ./cmd/gatehouse
+
+run: build
+	go run ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
+
+# gpg makes and reads the signatures that ours must agree with.
+GPG := $(shell command -v gpg)
+.PHONY: prerequisites
+prerequisites:
+ifndef GPG
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends gnupg; \
+	else echo 'the tests need gpg: install the package gnupg' >&2; exit 1; fi
+endif
+
+# The API server is built before the tests, so that its minutes show as progress
+# and not as a test that hangs.
+kube:
+	go run ./gatetest/controlplane/prebuild
+
+test: prerequisites kube
+	$(GOTEST) -race ./...
+	cd examples/images/vulnerable && go vet ./...
+
+test-short: prerequisites
+	go test -short ./...
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt'd: $$unformatted" >&2; exit 1; fi
+	go vet ./...
+	$(TOOLS) golangci-lint run ./...
+	go mod verify >/dev/null
+	@./tools/check-generated.sh
+
+generate:
+	./tools/generate.sh
+
+bench:
+	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server
+
+FUZZTIME ?= 10s
+fuzz:
+	@set -e; for pkg in $$(go list ./...); do \
+		for target in $$(go test -list='^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean:
+	rm -rf bin

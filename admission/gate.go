@@ -1,0 +1,338 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/policy"
+)
+
+// Markers of break-glass. They count on the pod, or on the template that pods
+// are made from, and with exactly the value "true".
+const (
+	BreakGlassLabel         = "image-policy.k8s.io/break-glass"
+	BreakGlassAnnotation    = "alpha.image-policy.k8s.io/break-glass"
+	JustificationAnnotation = "gatehouse.dev/break-glass-justification"
+
+	markerValue = "true"
+
+	// maxJustification bounds the free text that is recorded.
+	maxJustification = 1024
+)
+
+// Evidence answers what is known about digests, from memory.
+type Evidence interface {
+	// Collect returns an entry for each digest; one that could not be brought up
+	// to date before ctx ended is Unavailable.
+	Collect(ctx context.Context, digests []image.Digest) evidence.Set
+	// BuiltAs returns the digest that was last built under a tag, as a hint.
+	BuiltAs(ref image.Reference) (image.Digest, bool)
+}
+
+// Recorder keeps the record of decisions.
+type Recorder interface {
+	// Append takes a record without waiting for a disk.
+	Append(audit.Record) error
+	// AppendSync returns when the record is durable.
+	AppendSync(context.Context, audit.Record) error
+}
+
+// TemplateMode is what happens to a workload whose template would be denied as a
+// pod. The pods themselves are judged in any case.
+type TemplateMode string
+
+// The modes: refuse the workload at once, or let it in with a warning and leave
+// the refusal to its pods, as managed Binary Authorization does.
+const (
+	DenyTemplates TemplateMode = "deny"
+	WarnTemplates TemplateMode = "warn"
+)
+
+// Options configure a [Gate]. All fields but Templates and Cluster are required.
+type Options struct {
+	// Rules returns the policy in force, or nil for none.
+	Rules    func() *policy.Ruleset
+	Evidence Evidence
+	Recorder Recorder
+	// Cluster is LOCATION.NAME of the cluster whose reviews are answered.
+	Cluster   string
+	Templates TemplateMode
+	Now       func() time.Time
+	Logger    *slog.Logger
+	Registry  prometheus.Registerer
+}
+
+// A Gate judges admission requests. It is safe for concurrent use.
+type Gate struct {
+	Options
+	decisions *prometheus.CounterVec
+	unlogged  prometheus.Counter
+}
+
+// NewGate returns a Gate.
+func NewGate(o Options) (*Gate, error) {
+	switch {
+	case o.Rules == nil, o.Evidence == nil, o.Recorder == nil, o.Now == nil, o.Logger == nil, o.Registry == nil:
+		return nil, errors.New("building the gate: Rules, Evidence, Recorder, Now, Logger and Registry are all needed")
+	}
+	switch o.Templates {
+	case "":
+		o.Templates = DenyTemplates
+	case DenyTemplates, WarnTemplates:
+	default:
+		return nil, fmt.Errorf("building the gate: templates mode %q: want %q or %q", o.Templates, DenyTemplates, WarnTemplates)
+	}
+	g := &Gate{
+		Options: o,
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_admission_decisions_total",
+			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
+		}, []string{"resource", "verdict", "override", "dry_run"}),
+		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_audit_lost_total",
+			Help: "Decisions that could not be recorded because the audit log did not keep up.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{g.decisions, g.unlogged} {
+		if err := o.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("building the gate: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// events of requests that are let in without a judgement.
+const (
+	eventJudged    = "admission"
+	eventUnchanged = "unchanged"
+	eventDeleting  = "deleting"
+)
+
+// answer is what the gate says to a request, before it is put into an envelope.
+type answer struct {
+	allowed     bool
+	code        int
+	reason      string
+	message     string
+	warnings    []string
+	annotations map[string]string
+}
+
+func refuse(code int, format string, args ...any) answer {
+	return answer{code: code, reason: http.StatusText(code), message: fmt.Sprintf(format, args...)}
+}
+
+// review judges one request.
+func (g *Gate) review(ctx context.Context, req *request) answer {
+	if req.Operation == "DELETE" || req.Operation == "CONNECT" {
+		return g.pass(req, "")
+	}
+	res := req.resource()
+	if req.SubResource != "" && kindResources[req.Kind] != res {
+		return g.pass(req, "") // a Scale, a Binding, an Eviction: no images
+	}
+	if !present(req.Object) {
+		return refuse(http.StatusBadRequest, "the review of %s %s has no object", req.Operation, res)
+	}
+	now, ok, err := readSubject(res, req.Object)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	if !ok {
+		return g.pass(req, "")
+	}
+	images := now.images()
+	if req.Operation == "UPDATE" && present(req.OldObject) {
+		old, _, err := readSubject(res, req.OldObject)
+		if err != nil {
+			return refuse(http.StatusBadRequest, "old object: %v", err)
+		}
+		if old.meta.DeletionTimestamp != nil {
+			return g.pass(req, eventDeleting)
+		}
+		before := old.images()
+		if sameImages(before, images) {
+			return g.pass(req, eventUnchanged)
+		}
+		if req.SubResource == "ephemeralcontainers" {
+			// The rest of the pod runs already and does not change here.
+			images = slices.DeleteFunc(images, func(u decide.ImageUse) bool { return slices.Contains(before, u) })
+		}
+	}
+	return g.judge(ctx, req, res, now, images)
+}
+
+func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s subject, images []decide.ImageUse) answer {
+	in := s.request(g.Cluster, req.Namespace, images)
+	d := decide.Decide(in, g.Rules(), g.Evidence.Collect(ctx, Digests(images)), g.Now())
+	g.nameDigests(&d)
+
+	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s)}
+	if !d.Allowed {
+		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
+		if s.isTemplate && g.Templates == WarnTemplates {
+			a.allowed = true
+			a.warnings = append(a.warnings, warningLines("its pods will be refused: "+a.message)...)
+		}
+	}
+	return g.record(ctx, req, res, &d, a)
+}
+
+// record writes the decision down and counts it. An override that cannot be
+// recorded does not happen.
+func (g *Gate) record(ctx context.Context, req *request, res groupResource, d *decide.Decision, a answer) answer {
+	g.decisions.WithLabelValues(res.String(), d.Verdict.String(), string(d.Override), dryRunLabel(req)).Inc()
+	if req.DryRun {
+		return a
+	}
+	r := g.newRecord(req, eventJudged)
+	r.Decision = d
+	if d.Override == decide.BreakGlass {
+		if err := g.Recorder.AppendSync(ctx, r); err != nil {
+			g.Logger.Error("break-glass refused because it could not be recorded", "namespace", req.Namespace, "name", req.Name, "error", err)
+			return refuse(http.StatusInternalServerError, "break-glass must be recorded before it counts, and that failed: %v", err)
+		}
+		g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username, "marker", d.BreakGlass, "record", r.ID)
+		return a
+	}
+	g.append(r)
+	return a
+}
+
+// pass lets in a request that brings no image in. event is "" when there is
+// nothing worth a record.
+func (g *Gate) pass(req *request, event string) answer {
+	g.decisions.WithLabelValues(req.resource().String(), "NONE", "", dryRunLabel(req)).Inc()
+	if event != "" && !req.DryRun {
+		g.append(g.newRecord(req, event))
+	}
+	return answer{allowed: true}
+}
+
+func (g *Gate) newRecord(req *request, event string) audit.Record {
+	return audit.Record{
+		ID: audit.NewID(), Time: g.Now(), Event: event, Cluster: g.Cluster,
+		UID: req.UID, Operation: req.Operation, Resource: resourceName(req),
+		Namespace: req.Namespace, Name: req.Name, User: req.UserInfo.Username,
+	}
+}
+
+func (g *Gate) append(r audit.Record) {
+	if err := g.Recorder.Append(r); err != nil {
+		g.unlogged.Inc()
+		g.Logger.Error("recording a decision", "record", r.ID, "error", err)
+	}
+}
+
+// nameDigests adds to each refused tag the digest it was last built as.
+func (g *Gate) nameDigests(d *decide.Decision) {
+	for i := range d.Images {
+		for j := range d.Images[i].Reasons {
+			r := &d.Images[i].Reasons[j]
+			if r.Code != decide.CodeNoDigest {
+				continue
+			}
+			ref, err := image.Parse(d.Images[i].Image)
+			if err != nil {
+				continue
+			}
+			if digest, ok := g.Evidence.BuiltAs(ref); ok {
+				r.Next = fmt.Sprintf("write %s, which is what was last built as %s", ref.WithDigest(digest), ref)
+			}
+		}
+	}
+}
+
+// request asks for a decision on some images of s.
+func (s subject) request(cluster, namespace string, images []decide.ImageUse) decide.Request {
+	r := decide.Request{
+		Cluster:        cluster,
+		Namespace:      namespace,
+		ServiceAccount: s.template.Spec.ServiceAccountName,
+		Images:         images,
+	}
+	r.BreakGlass, r.Justification = breakGlass(s.template.Metadata)
+	return r
+}
+
+// images lists every image that the kubelet would pull, in the order of the spec.
+func (s subject) images() []decide.ImageUse {
+	spec := s.template.Spec
+	uses := make([]decide.ImageUse, 0, len(spec.InitContainers)+len(spec.Containers)+len(spec.EphemeralContainers))
+	add := func(list []container, as decide.ContainerType) {
+		for _, c := range list {
+			uses = append(uses, decide.ImageUse{Container: c.Name, Type: as, Text: c.Image})
+		}
+	}
+	add(spec.InitContainers, decide.InitContainer)
+	add(spec.Containers, decide.Container)
+	add(spec.EphemeralContainers, decide.EphemeralContainer)
+	for _, v := range spec.Volumes {
+		if v.Image != nil {
+			uses = append(uses, decide.ImageUse{Container: v.Name, Type: decide.ImageVolume, Text: v.Image.Reference})
+		}
+	}
+	return uses
+}
+
+func sameImages(a, b []decide.ImageUse) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	byPlace := func(x, y decide.ImageUse) int {
+		return strings.Compare(string(x.Type)+"\x00"+x.Container+"\x00"+x.Text, string(y.Type)+"\x00"+y.Container+"\x00"+y.Text)
+	}
+	return slices.Equal(slices.SortedFunc(slices.Values(a), byPlace), slices.SortedFunc(slices.Values(b), byPlace))
+}
+
+// Digests returns each digest that the images name, once.
+func Digests(images []decide.ImageUse) []image.Digest {
+	list := make([]image.Digest, 0, len(images))
+	for _, u := range images {
+		if ref, err := image.Parse(u.Text); err == nil && !ref.Digest().IsZero() && !slices.Contains(list, ref.Digest()) {
+			list = append(list, ref.Digest())
+		}
+	}
+	return list
+}
+
+// breakGlass returns the marker on a pod or pod template, and the reason given.
+func breakGlass(meta objectMeta) (marker, justification string) {
+	switch {
+	case meta.Labels[BreakGlassLabel] == markerValue:
+		marker = "label " + BreakGlassLabel
+	case meta.Annotations[BreakGlassAnnotation] == markerValue:
+		marker = "annotation " + BreakGlassAnnotation
+	default:
+		return "", ""
+	}
+	justification = meta.Annotations[JustificationAnnotation]
+	return marker, strings.ToValidUTF8(justification[:min(len(justification), maxJustification)], "")
+}
+
+func resourceName(req *request) string {
+	name := req.resource().String()
+	if req.SubResource != "" {
+		name += "/" + req.SubResource
+	}
+	return name
+}
+
+func dryRunLabel(req *request) string {
+	if req.DryRun {
+		return "true"
+	}
+	return "false"
+}

@@ -1,0 +1,223 @@
+// Package admission is the Kubernetes door: it reads AdmissionReviews, asks
+// package decide, records the decision and answers in the words that API servers
+// and people expect.
+//
+// The pod's own review is the authority. Owners, annotations other than the
+// break-glass markers, and the object's own idea of its namespace are never
+// looked at. The request path works from memory; only a used break-glass waits
+// for a disk, because it must be on record before it counts.
+package admission
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/gatehouse-dev/gatehouse/decide"
+)
+
+const (
+	// maxReview bounds a request body: an API server takes objects of up to 3 MiB
+	// and sends the new and the old one, with managedFields and JSON escapes.
+	maxReview = 16 << 20
+
+	// defaultTimeout is used when the API server names none, and is its own
+	// default; maxTimeout is the most it allows.
+	defaultTimeout = 10 * time.Second
+	maxTimeout     = 30 * time.Second
+
+	// margin is kept for sending the answer.
+	margin = 500 * time.Millisecond
+
+	// reasonViolatesPolicy is what managed Binary Authorization answers with.
+	reasonViolatesPolicy = "VIOLATES_POLICY"
+)
+
+// The keys of audit annotations, which the API server prefixes with the name of
+// the webhook.
+const (
+	annotationBreakGlass = "break-glass"
+	annotationDryRun     = "dry-run"
+	annotationFailedOpen = "failed-open"
+	annotationOverridden = "overridden-verification-result"
+)
+
+type reviewAnswer struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Response   response `json:"response"`
+}
+
+type response struct {
+	UID              string            `json:"uid"`
+	Allowed          bool              `json:"allowed"`
+	Status           *status           `json:"status,omitempty"`
+	AuditAnnotations map[string]string `json:"auditAnnotations,omitempty"`
+	Warnings         []string          `json:"warnings,omitempty"`
+}
+
+type status struct {
+	Status  string `json:"status"`
+	Message string `json:"message"`
+	Reason  string `json:"reason"`
+	Code    int    `json:"code"`
+}
+
+// ServeHTTP answers an AdmissionReview of admission.k8s.io/v1 or v1beta1 in the
+// version it came in. What is not a review gets an HTTP error, on which the API
+// server applies the webhook's failurePolicy.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "POST an AdmissionReview here", http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		code := http.StatusBadRequest
+		if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
+			code = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, "reading the review: "+err.Error(), code)
+		return
+	}
+	var in review
+	if err := json.Unmarshal(body, &in); err != nil {
+		http.Error(w, "decoding the review: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := in.check(); err != nil {
+		http.Error(w, "reading the review: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
+	defer cancel()
+	g.write(w, in, g.review(ctx, in.Request))
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limited := http.MaxBytesReader(w, r.Body, maxReview)
+	if r.ContentLength > 0 && r.ContentLength <= maxReview {
+		body := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(limited, body)
+		return body, err
+	}
+	return io.ReadAll(limited)
+}
+
+func (v review) check() error {
+	switch {
+	case v.APIVersion != "admission.k8s.io/v1" && v.APIVersion != "admission.k8s.io/v1beta1":
+		return errors.New(`apiVersion must be "admission.k8s.io/v1" or "admission.k8s.io/v1beta1"`)
+	case v.Kind != "AdmissionReview":
+		return errors.New(`kind must be "AdmissionReview"`)
+	case v.Request == nil:
+		return errors.New("it has no request")
+	case v.Request.UID == "":
+		return errors.New("its request has no uid")
+	}
+	return nil
+}
+
+// timeout returns how long the gate may take: what the API server says it waits,
+// less the time to answer.
+func timeout(r *http.Request) time.Duration {
+	d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || d <= 0 {
+		d = defaultTimeout
+	}
+	d = min(d, maxTimeout)
+	return max(d-margin, d/2)
+}
+
+func (g *Gate) write(w http.ResponseWriter, in review, a answer) {
+	out := reviewAnswer{
+		APIVersion: in.APIVersion, Kind: in.Kind,
+		Response: response{UID: in.Request.UID, Allowed: a.allowed, AuditAnnotations: a.annotations, Warnings: a.warnings},
+	}
+	if !a.allowed {
+		out.Response.Status = &status{Status: "Failure", Message: a.message, Reason: a.reason, Code: a.code}
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		g.Logger.Error("encoding an answer", "uid", in.Request.UID, "error", err)
+		http.Error(w, "encoding the answer failed", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // an API server that went away has its own log
+}
+
+// annotations go into the API server's audit log, under Google's keys.
+func annotations(d decide.Decision) map[string]string {
+	m := map[string]string{}
+	if d.BreakGlass != "" {
+		m[annotationBreakGlass] = markerValue
+	}
+	switch d.Override {
+	case decide.DryRun:
+		m[annotationDryRun] = markerValue
+	case decide.FailOpen:
+		m[annotationFailedOpen] = markerValue
+	}
+	if d.Override != decide.NoOverride && d.Override != decide.NoPolicy {
+		m[annotationOverridden] = decide.Message(d)
+	}
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+// warnings are shown by kubectl, to the person who can act on them.
+func warnings(d decide.Decision, s subject) []string {
+	var list []string
+	switch d.Override {
+	case decide.BreakGlass:
+		list = warningLines("break-glass: let in against policy, and recorded")
+	case decide.DryRun:
+		list = warningLines("dry run: policy would refuse this: " + decide.Message(d))
+	case decide.FailOpen:
+		list = warningLines("let in unchecked: " + decide.Message(d))
+	case decide.NoPolicy:
+		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE")
+	}
+	if s.isTemplate && d.BreakGlass == "" {
+		if marker, _ := breakGlass(s.meta); marker != "" {
+			list = append(list, warningLines("the break-glass "+marker+" counts only on the pod template (spec.template.metadata)")...)
+		}
+	}
+	return list
+}
+
+// warningLines cuts text into warnings that the API server passes on whole: it
+// cuts at 256 characters each and 4,096 in all.
+func warningLines(text string) []string {
+	const prefix, most, lines = "gatehouse: ", 250, 8
+	var list []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if len(list) == lines {
+			break
+		}
+		line = prefix + line
+		if len(line) > most {
+			cut := most - len("…")
+			for !utf8.RuneStart(line[cut]) {
+				cut--
+			}
+			line = line[:cut] + "…"
+		}
+		list = append(list, line)
+	}
+	return list
+}

@@ -1,0 +1,165 @@
+package gatehouse_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gatehouse-dev/gatehouse/"
+
+// arrows says which of our packages each package may import. A package that is
+// not listed may not exist: add it here, with the arrows it needs, and to the
+// picture in DESIGN.md.
+var arrows = map[string][]string{
+	"image":         {},
+	"image/resolve": {"image"},
+	"signature":     {"image"},
+
+	"metadata":              {"image"},
+	"metadata/internal/*":   {"metadata"},
+	"metadata/memory":       {"metadata", "metadata/internal/*"},
+	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
+	"metadata/metadatatest": {"metadata"},
+	"metadata/grafeasapi":   {"metadata", "api/*"},
+	"api/*":                 {},
+	"internal/gen/*":        {},
+	"internal/descriptor":   {},
+
+	"policy":          {"image"},
+	"policy/binauthz": {"image", "signature", "policy"},
+	"evidence":        {"image"},
+	"evidence/index":  {"image", "signature", "metadata", "evidence"},
+	"decide":          {"image", "policy", "evidence"},
+
+	"check":                {"image", "image/resolve"},
+	"check/*":              {"image", "image/resolve", "check"},
+	"attest":               {"image", "image/resolve", "signature", "check", "check/*"},
+	"attest/attesttest":    {"image", "attest", "signature", "check"},
+	"attest/voucherapi":    {"image", "attest", "check"},
+	"attest/voucherclient": {"image", "attest"},
+
+	"audit":     {"decide"},
+	"admission": {"image", "policy", "evidence", "decide", "audit"},
+
+	"server": {
+		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/grafeasapi", "policy", "policy/binauthz",
+		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission",
+	},
+	"cmd/gatehouse": {
+		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "decide",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "server",
+	},
+
+	// The public test kit and what shows the product to people may use all of it.
+	"gatetest/*": {"*"},
+	"examples/*": {"*"},
+}
+
+// pure packages decide and verify: whatever they come to import, however far
+// away, none of it may reach a network, a database or the machine.
+var (
+	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz"}
+	impure = []string{
+		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
+		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
+		"github.com/google/go-containerregistry", "github.com/prometheus/client_golang",
+	}
+)
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func TestImportArrows(t *testing.T) {
+	for _, p := range list(t) {
+		from, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			continue
+		}
+		allowed, known := lookup(from)
+		if !known {
+			t.Errorf("package %s has no arrows: add it to the table in arch_test.go", from)
+			continue
+		}
+		for _, imp := range p.Imports {
+			to, ours := strings.CutPrefix(imp, module)
+			if ours && !slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, to) }) {
+				t.Errorf("%s imports %s, against the arrows of the design", from, to)
+			}
+		}
+	}
+}
+
+func TestPurePackagesReachNothing(t *testing.T) {
+	packages := list(t)
+	for _, name := range pure {
+		i := slices.IndexFunc(packages, func(p listed) bool { return p.ImportPath == module+name })
+		if i < 0 {
+			t.Errorf("there is no package %s", name)
+			continue
+		}
+		for _, dep := range packages[i].Deps {
+			for _, banned := range impure {
+				if dep == banned || strings.HasPrefix(dep, banned+"/") {
+					t.Errorf("%s depends on %s, and so is not pure", name, dep)
+				}
+			}
+		}
+	}
+}
+
+func TestOnlyCommandsAndTheKitUseTheServer(t *testing.T) {
+	for _, p := range list(t) {
+		if slices.Contains(p.Imports, module+"server") &&
+			!strings.HasPrefix(p.ImportPath, module+"cmd/") && !strings.HasPrefix(p.ImportPath, module+"gatetest/") {
+			t.Errorf("%s imports server", p.ImportPath)
+		}
+	}
+}
+
+// lookup finds the most specific row for a package.
+func lookup(pkg string) (allowed []string, known bool) {
+	best := ""
+	for pattern := range arrows {
+		if matches(pattern, pkg) && len(pattern) > len(best) {
+			best = pattern
+		}
+	}
+	return arrows[best], best != ""
+}
+
+func matches(pattern, pkg string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(pkg, prefix)
+	}
+	return pattern == pkg
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Deps", "./...")
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+	}
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}

@@ -1,0 +1,118 @@
+package attest
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/signature"
+)
+
+// attest signs the statement that the image passed the check and files it. The
+// details are set, as far as they are known, with an error too: Voucher's are.
+func (a *Authority) attest(ctx context.Context, ref image.Reference, name string) (*Details, error) {
+	if len(a.Signers) == 0 {
+		return &Details{}, ErrNoKeys
+	}
+	signer, ok := a.Signers[name]
+	if !ok {
+		return &Details{}, ErrNoKey
+	}
+	payload := signature.NewPayload(ref.Name(), ref.Digest(), signature.TypeBinauthz)
+	sig, err := sign(ctx, signer, payload)
+	if err != nil {
+		return nil, fmt.Errorf("attesting that %q passed %q: %w", ref, name, err)
+	}
+	details := &Details{
+		CheckName: name, Body: string(payload), KeyID: signer.KeyID(),
+		Signature: string(sig), SignatureBase64: base64.StdEncoding.EncodeToString(sig),
+	}
+	err = a.file(ctx, a.occurrence(ref, name, signer.KeyID(), payload, sig))
+	if status.Code(err) == codes.AlreadyExists {
+		details.Signature, details.SignatureBase64 = "", ""
+		err = a.confirm(ctx, ref, name, signer)
+	}
+	if err != nil {
+		return details, fmt.Errorf("filing the attestation that %q passed %q: %w", ref, name, err)
+	}
+	return details, nil
+}
+
+// sign signs, and makes sure that what a remote signer may have answered is a
+// signature of ours over this payload before it is filed.
+func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte, error) {
+	sig, err := signer.Sign(ctx, payload)
+	if err != nil {
+		return nil, fmt.Errorf("signing with key %q: %w", signer.KeyID(), err)
+	}
+	if _, err := signer.PublicKey().Verify(payload, sig); err != nil {
+		return nil, fmt.Errorf("signing with key %q: what the signer returned is not its signature: %w", signer.KeyID(), err)
+	}
+	return sig, nil
+}
+
+func (a *Authority) occurrence(ref image.Reference, name, keyID string, payload, sig []byte) *grafeas.Occurrence {
+	return &grafeas.Occurrence{
+		ResourceUri: ref.ResourceURI(),
+		NoteName:    a.note(name),
+		Kind:        grafeas.NoteKind_ATTESTATION,
+		Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
+			SerializedPayload: payload,
+			Signatures:        []*grafeas.Signature{{Signature: sig, PublicKeyId: keyID}},
+		}},
+	}
+}
+
+// file stores an occurrence and, where it may, the note that is missing.
+func (a *Authority) file(ctx context.Context, o *grafeas.Occurrence) error {
+	req := &grafeas.CreateOccurrenceRequest{Parent: "projects/" + a.Project, Occurrence: o}
+	_, err := a.Store.CreateOccurrence(ctx, req)
+	if status.Code(err) != codes.NotFound {
+		return err
+	}
+	if !a.CreateNotes {
+		return fmt.Errorf("%w; create the note %q, or set create_notes = true", err, o.GetNoteName())
+	}
+	if err := a.createNote(ctx, o.GetNoteName()); err != nil {
+		return err
+	}
+	_, err = a.Store.CreateOccurrence(ctx, req)
+	return err
+}
+
+// createNote creates a note. Another attestor may do so at the same time.
+func (a *Authority) createNote(ctx context.Context, note string) error {
+	parent, id, _ := strings.Cut(note, "/notes/")
+	_, err := a.Store.CreateNote(ctx, &grafeas.CreateNoteRequest{Parent: parent, NoteId: id, Note: &grafeas.Note{
+		ShortDescription: fmt.Sprintf("Images that passed the check %q", id),
+		Kind:             grafeas.NoteKind_ATTESTATION,
+		Type:             &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{Hint: &grafeas.AttestationNote_Hint{HumanReadableName: id}}},
+	}})
+	switch status.Code(err) {
+	case codes.OK:
+		a.Logger.InfoContext(ctx, "created a note", "note", note)
+		return nil
+	case codes.AlreadyExists:
+		return nil
+	}
+	return fmt.Errorf("creating the note %q: %w", note, err)
+}
+
+// confirm looks at the attestation that is there already: only one of ours
+// makes another needless.
+func (a *Authority) confirm(ctx context.Context, ref image.Reference, name string, signer signature.Signer) error {
+	v, err := a.find(ctx, ref, name, []*signature.PublicKey{signer.PublicKey()})
+	switch {
+	case err != nil:
+		return fmt.Errorf("there is one already, which could not be read: %w", err)
+	case v.keyID == "":
+		return fmt.Errorf("there is one already under the note %q that is not ours: %s; delete it, so that this one can take its place", a.note(name), v.why())
+	}
+	return nil
+}

@@ -1,0 +1,421 @@
+// Package audit keeps the record of what the gate decided: one JSON object a
+// line, appended in order to files of a folder, fsynced in groups, and read back
+// with [Query].
+//
+// [Log.Append] only enqueues, so that the request path never waits for a disk; a
+// writer commits what has gathered within [FlushInterval], and kill -9 may lose
+// that window. [Log.AppendSync] returns when the record is on disk; a used
+// break-glass is recorded that way, before it is answered.
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gatehouse-dev/gatehouse/decide"
+)
+
+const (
+	// FlushInterval bounds how long an appended record waits for its fsync.
+	FlushInterval = 100 * time.Millisecond
+
+	// queueSize is how many records may wait for the disk: at 1 kB each 8 MB,
+	// which is 8 s of a thousand decisions a second on a stalled disk.
+	queueSize = 8192
+
+	// segmentSize is where a new file is begun, so that old ones can be moved away.
+	segmentSize = 64 << 20
+
+	// maxLine bounds one record on reading: a decision on the most images a
+	// review may hold, with their reasons.
+	maxLine = 4 << 20
+
+	suffix = ".jsonl"
+)
+
+// ErrFull is returned when records arrive faster than the disk takes them.
+var ErrFull = errors.New("audit queue is full")
+
+// ErrClosed is returned after [Log.Close].
+var ErrClosed = errors.New("audit log is closed")
+
+// A Record is one line of the log.
+type Record struct {
+	ID   string    `json:"id"`
+	Time time.Time `json:"time"`
+	// Event is "admission" for a judged request, "unchanged", "deleting" or
+	// "unknown-kind" for one that was let in without a judgement.
+	Event     string           `json:"event"`
+	Cluster   string           `json:"cluster,omitempty"`
+	UID       string           `json:"uid,omitempty"`
+	Operation string           `json:"operation,omitempty"`
+	Resource  string           `json:"resource,omitempty"`
+	Namespace string           `json:"namespace,omitempty"`
+	Name      string           `json:"name,omitempty"`
+	User      string           `json:"user,omitempty"`
+	Decision  *decide.Decision `json:"decision,omitempty"`
+}
+
+// NewID returns a new record id; ids sort by time.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+type item struct {
+	line []byte
+	done chan error // nil unless somebody waits
+}
+
+// A Log appends records to the files of one folder. It is safe for concurrent use.
+type Log struct {
+	dir    string
+	logger *slog.Logger
+	queue  chan item
+	wake   chan struct{} // tells the writer that somebody waits
+	done   chan struct{}
+
+	mu     sync.RWMutex // guards closed against sends on queue
+	closed bool
+
+	file *os.File
+	size int64
+}
+
+// Open opens the log in dir, creating the folder if need be. A last line that a
+// crash left unfinished is cut off: it was never reported as written.
+func Open(dir string, logger *slog.Logger) (*Log, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	l := &Log{
+		dir: dir, logger: logger,
+		queue: make(chan item, queueSize), wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	names, err := segments(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	name := segmentName()
+	if len(names) > 0 {
+		name = names[len(names)-1]
+	}
+	if err := l.openSegment(name); err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	go l.write()
+	return l, nil
+}
+
+// Append hands a record to the writer without waiting for the disk. It fails
+// with [ErrFull] or [ErrClosed].
+func (l *Log) Append(r Record) error { return l.enqueue(r, nil) }
+
+// AppendSync returns once the record is on disk, or with the reason that it is
+// not.
+func (l *Log) AppendSync(ctx context.Context, r Record) error {
+	done := make(chan error, 1)
+	if err := l.enqueue(r, done); err != nil {
+		return err
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
+	}
+}
+
+func (l *Log) enqueue(r Record, done chan error) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encoding audit record: %w", err)
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return ErrClosed
+	}
+	select {
+	case l.queue <- item{line: append(line, '\n'), done: done}:
+		return nil
+	default:
+		return ErrFull
+	}
+}
+
+// Close commits what was appended and closes the log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	close(l.queue)
+	l.mu.Unlock()
+	<-l.done
+	return l.file.Close()
+}
+
+// write commits groups until the queue is closed and empty.
+func (l *Log) write() {
+	defer close(l.done)
+	for first := range l.queue {
+		group := l.gather(first)
+		err := l.commit(group)
+		if err != nil {
+			l.logger.Error("writing audit log", "records", len(group), "error", err)
+		}
+		for _, it := range group {
+			if it.done != nil {
+				it.done <- err
+			}
+		}
+	}
+}
+
+// gather waits for more records until FlushInterval has passed, somebody waits
+// for the disk, or the log is closing.
+func (l *Log) gather(first item) []item {
+	group := []item{first}
+	urgent := first.done != nil
+	timer := time.NewTimer(FlushInterval)
+	defer timer.Stop()
+	for !urgent {
+		select {
+		case it, ok := <-l.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, it)
+			urgent = it.done != nil
+		case <-l.wake:
+			urgent = true
+		case <-timer.C:
+			urgent = true
+		}
+	}
+	for {
+		select {
+		case it, ok := <-l.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, it)
+		default:
+			return group
+		}
+	}
+}
+
+// commit writes a group and fsyncs it. After a failure the file is cut back to
+// where the group began, so that half a line can never run into the next.
+func (l *Log) commit(group []item) error {
+	if l.size >= segmentSize {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	var buf bytes.Buffer
+	for _, it := range group {
+		buf.Write(it.line)
+	}
+	n, err := l.file.Write(buf.Bytes())
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		if n > 0 {
+			err = errors.Join(err, l.file.Truncate(l.size))
+		}
+		return err
+	}
+	l.size += int64(n)
+	return nil
+}
+
+func (l *Log) rotate() error {
+	old := l.file
+	if err := l.openSegment(segmentName()); err != nil {
+		return err
+	}
+	return old.Close()
+}
+
+func (l *Log) openSegment(name string) error {
+	path := filepath.Join(l.dir, name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	size, err := cutTornLine(f)
+	if err == nil {
+		err = syncDir(l.dir)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.file, l.size = f, size
+	return nil
+}
+
+// cutTornLine truncates f after its last newline and returns its size.
+func cutTornLine(f *os.File) (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	const block = 64 << 10
+	buf := make([]byte, block)
+	for end := st.Size(); end > 0; {
+		start := max(0, end-block)
+		part := buf[:end-start]
+		if _, err := f.ReadAt(part, start); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			size := start + int64(i) + 1
+			if size == st.Size() {
+				return size, nil
+			}
+			return size, f.Truncate(size)
+		}
+		end = start
+	}
+	if st.Size() > 0 {
+		return 0, f.Truncate(0)
+	}
+	return 0, nil
+}
+
+// segmentName returns a name that sorts after all earlier ones.
+func segmentName() string { return NewID() + suffix }
+
+func segments(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && strings.HasSuffix(e.Name(), suffix) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// A Filter selects records; a field that is empty selects all.
+type Filter struct {
+	Since     time.Time
+	Until     time.Time
+	Namespace string
+	// Image selects records with an image whose text contains it.
+	Image    string
+	Verdict  string
+	Override string
+	// BreakGlass selects records of requests that carried a break-glass marker.
+	BreakGlass bool
+}
+
+func (f Filter) match(r Record) bool {
+	if (!f.Since.IsZero() && r.Time.Before(f.Since)) || (!f.Until.IsZero() && !r.Time.Before(f.Until)) {
+		return false
+	}
+	if f.Namespace != "" && r.Namespace != f.Namespace {
+		return false
+	}
+	if f.Image == "" && f.Verdict == "" && f.Override == "" && !f.BreakGlass {
+		return true
+	}
+	d := r.Decision
+	if d == nil || (f.Verdict != "" && d.Verdict.String() != f.Verdict) ||
+		(f.Override != "" && string(d.Override) != f.Override) || (f.BreakGlass && d.BreakGlass == "") {
+		return false
+	}
+	return f.Image == "" || slices.ContainsFunc(d.Images, func(i decide.ImageDecision) bool {
+		return strings.Contains(i.Image, f.Image)
+	})
+}
+
+// Query calls fn with each record in dir that the filter selects, oldest first,
+// until fn returns an error, which it returns. It may run while a Log is
+// appending; a line being written is left for the next time.
+func Query(dir string, filter Filter, fn func(Record) error) error {
+	names, err := segments(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading audit log: no log at %s (is that the folder 'audit' in the server's --data?): %w", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("reading audit log: %w", err)
+	}
+	for _, name := range names {
+		if err := querySegment(filepath.Join(dir, name), filter, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func querySegment(path string, filter Filter, fn func(Record) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("reading audit log: %w", err)
+	}
+	defer func() { _ = f.Close() }() // read only
+	scan := bufio.NewScanner(f)
+	scan.Buffer(make([]byte, 64<<10), maxLine)
+	scan.Split(fullLines)
+	for n := 1; scan.Scan(); n++ {
+		var r Record
+		if err := json.Unmarshal(scan.Bytes(), &r); err != nil {
+			return fmt.Errorf("reading audit log %s line %d: %w", path, n, err)
+		}
+		if !filter.match(r) {
+			continue
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return fmt.Errorf("reading audit log %s: %w", path, err)
+	}
+	return nil
+}
+
+// fullLines is bufio.ScanLines without a last line that has no newline yet.
+func fullLines(data []byte, atEOF bool) (int, []byte, error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF {
+		return len(data), nil, nil
+	}
+	return 0, nil, nil
+}

@@ -1,0 +1,125 @@
+// Package check says what a check is and runs checks.
+//
+// A check looks at one image and at what is known about it and says whether it
+// passed; passing earns the image an attestation. A [Check] is a value that
+// carries its own documentation. Each lives in a folder of its own, where a
+// constructor makes it from its settings:
+//
+//	c, err := diy.New(diy.Settings{ValidRepos: []string{"registry.example/team"}})
+//	outcomes := check.Runner{}.Run(ctx, &check.Input{Image: ref, Registry: r, Metadata: m}, []check.Check{c})
+//
+// A check that returns an error could not tell; one that returns a [Result]
+// that did not pass could, and the answer is no. Neither earns anything. The
+// zero Result did not pass.
+//
+// Package check/diy asks whether an image is in a repository of ours,
+// check/nobody whether it runs as root, check/snakeoil whether it has known
+// vulnerabilities, and check/provenance whether a builder of ours built it.
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
+)
+
+// A Check looks at an image and says whether it passes.
+type Check struct {
+	// Name is what the check is called in a request, in a group, and as the id
+	// of the note that its attestations are filed under.
+	Name string
+	Doc  Doc
+	// Run must return soon after ctx is done. It may be called concurrently.
+	Run func(ctx context.Context, in *Input) (Result, error)
+}
+
+// Doc is what a check says about itself, for the pages and the command line.
+type Doc struct {
+	// Title is one line, without a full stop.
+	Title string
+	// Text says what passes, what does not, and what the check cannot see.
+	Text string
+	// Inputs are what the check reads: the registry, kinds of metadata.
+	Inputs   []string
+	Settings []Setting
+}
+
+// A Setting is a configuration key that changes what a check does.
+type Setting struct {
+	Key, Text, Default string
+}
+
+// Input is what a check may look at.
+type Input struct {
+	// Image is what is checked. It has a digest.
+	Image    image.Reference
+	Registry Registry
+	Metadata Metadata
+}
+
+// A Registry reads the configuration of images. [resolve.Resolver] is one.
+type Registry interface {
+	// Configs returns the configuration for each platform wanted, or for all
+	// that the image has when none is given, and at least one when the error is
+	// nil. Their content has been verified against the digest in ref.
+	Configs(ctx context.Context, ref image.Reference, wanted ...resolve.Platform) ([]resolve.Config, error)
+}
+
+// Metadata answers what is known about an image. [Grafeas] is one.
+type Metadata interface {
+	// Occurrences returns all occurrences of one kind about the image, and of
+	// no other image or kind. None is not an error.
+	Occurrences(ctx context.Context, ref image.Reference, kind grafeas.NoteKind) ([]*grafeas.Occurrence, error)
+}
+
+// A Result is the verdict of a check. The zero Result did not pass.
+type Result struct {
+	passed bool
+	reason string
+}
+
+// Pass returns the verdict that the image passes.
+func Pass() Result { return Result{passed: true} }
+
+// Fail returns the verdict that the image does not pass, and why, for the person
+// who is stopped by it.
+func Fail(format string, args ...any) Result { return Result{reason: fmt.Sprintf(format, args...)} }
+
+// Passed reports whether the image passes.
+func (r Result) Passed() bool { return r.passed }
+
+// Reason says why the image does not pass. It is empty when it does.
+func (r Result) Reason() string { return r.reason }
+
+// Validate reports whether the check can be run and called by name.
+func (c Check) Validate() error {
+	if err := ValidateName(c.Name); err != nil {
+		return err
+	}
+	if c.Run == nil {
+		return fmt.Errorf("check %q has nothing to run", c.Name)
+	}
+	return nil
+}
+
+// ValidateName reports whether s can name a check or a group. A name is a
+// segment of a URL and the id of a note: lower-case letters, digits, "-", "_"
+// and ".", at most 128 of them, beginning with a letter or a digit.
+func ValidateName(s string) error {
+	const most = 128
+	switch {
+	case s == "":
+		return errors.New("the name of a check or group is empty")
+	case len(s) > most:
+		return fmt.Errorf("the name of a check or group has %d characters, more than %d", len(s), most)
+	case strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || strings.IndexByte("-_.", s[0]) >= 0:
+		return fmt.Errorf("name %q of a check or group: want lower-case letters, digits, '-', '_' and '.', beginning with a letter or a digit", s)
+	}
+	return nil
+}

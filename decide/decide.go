@@ -1,0 +1,180 @@
+// Package decide is the gate: a pure function from a request, a policy and
+// evidence to a [Decision] with its reasons. It does no I/O, keeps no state and
+// reads no clock. An error is never an allow: the zero [Verdict] is DENY, and
+// what could not be checked is INDETERMINATE.
+//
+// [Decide] goes through the images of a pod in this order:
+//
+//  1. An image that an exemption of the policy covers is allowed, by the system
+//     policy first; tags are fine here.
+//  2. For every other image the first rule for the pod speaks: ALWAYS_ALLOW and
+//     ALWAYS_DENY say so themselves, and REQUIRE_ATTESTATION wants a digest and,
+//     from every attestor that the rule names, one attestation by a key of his.
+//  3. The request has the worst verdict of its images: DENY, then INDETERMINATE,
+//     then ALLOW. No images is ALLOW, since there is nothing to run.
+//  4. What policy does not allow may still be let in, and [Decision].Override
+//     says by what: the rule is a dry run; the verdict is INDETERMINATE and the
+//     rule fails open; or the pod carries the break-glass marker. They are asked
+//     in this order, so that BREAK_GLASS means that nothing else would have
+//     let the pod in, and is worth waking someone for.
+//
+// Without a policy (a nil [policy.Ruleset]) everything is let in, with verdict
+// INDETERMINATE and override NO_POLICY. A zero Ruleset denies everything.
+//
+// A Decision is stored and sent as JSON; its field names and codes are stable,
+// and testdata/decision.json shows one of each kind. [Message] puts a denial into
+// words for the person who is blocked.
+package decide
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/image"
+)
+
+// A Verdict is what policy says of an image or of a request.
+type Verdict int
+
+// The verdicts. The zero value denies.
+const (
+	DENY Verdict = iota
+	ALLOW
+	INDETERMINATE
+)
+
+var verdictNames = [...]string{DENY: "DENY", ALLOW: "ALLOW", INDETERMINATE: "INDETERMINATE"}
+
+// String returns "DENY", "ALLOW" or "INDETERMINATE".
+func (v Verdict) String() string {
+	if v < 0 || int(v) >= len(verdictNames) {
+		return verdictNames[DENY]
+	}
+	return verdictNames[v]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	for i, name := range verdictNames {
+		if name == string(text) {
+			*v = Verdict(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown verdict %q", text)
+}
+
+// ContainerType says where in a pod an image stands.
+type ContainerType string
+
+// The places, in the words of Binary Authorization's continuous validation
+// events, and image volumes, which it does not know.
+const (
+	Container          ContainerType = "CONTAINER"
+	InitContainer      ContainerType = "INIT_CONTAINER"
+	EphemeralContainer ContainerType = "EPHEMERAL_CONTAINER"
+	ImageVolume        ContainerType = "IMAGE_VOLUME"
+)
+
+// A Request asks whether a pod may run.
+type Request struct {
+	Cluster        string // LOCATION.NAME
+	Namespace      string
+	ServiceAccount string // name within Namespace; "" means "default"
+	IstioIdentity  string
+	Images         []ImageUse
+	// BreakGlass is the marker on the pod that asks to override a denial, such
+	// as "label image-policy.k8s.io/break-glass"; "" when there is none.
+	BreakGlass string
+	// Justification is the reason given for breaking glass.
+	Justification string
+}
+
+// An ImageUse is one image of the pod, as the manifest spells it.
+type ImageUse struct {
+	Container string // name of the container or volume
+	Type      ContainerType
+	Text      string
+}
+
+// Override names what let a request in that policy did not allow.
+type Override string
+
+// The overrides. They are in [Decision].Override only when they were needed.
+const (
+	NoOverride Override = ""
+	BreakGlass Override = "BREAK_GLASS"
+	DryRun     Override = "DRY_RUN"
+	NoPolicy   Override = "NO_POLICY"
+	FailOpen   Override = "FAIL_OPEN"
+)
+
+// A Decision is the answer to a Request, and why.
+type Decision struct {
+	// Allowed is what the door answers.
+	Allowed bool `json:"allowed"`
+	// Verdict is what policy says, whatever overrides it.
+	Verdict  Verdict  `json:"verdict"`
+	Override Override `json:"override,omitempty"`
+	// BreakGlass is set whenever the marker was present, needed or not.
+	BreakGlass    string `json:"breakGlass,omitempty"`
+	Justification string `json:"justification,omitempty"`
+	Policy        string `json:"policy,omitempty"`
+	PolicyVersion string `json:"policyVersion,omitempty"`
+	Rule          string `json:"rule,omitempty"`
+	// Summary says in one sentence why Allowed is what it is.
+	Summary string          `json:"summary"`
+	Time    time.Time       `json:"time"`
+	Images  []ImageDecision `json:"images"`
+}
+
+// An ImageDecision is the verdict on one image.
+type ImageDecision struct {
+	// Image is the reference as the manifest spells it, cut after 1 KiB, which
+	// no reference that a registry can serve reaches.
+	Image     string        `json:"image"`
+	Container string        `json:"container,omitempty"`
+	Type      ContainerType `json:"containerType,omitempty"`
+	Digest    image.Digest  `json:"digest,omitzero"`
+	Verdict   Verdict       `json:"verdict"`
+	// Exemption is the pattern that exempted the image, if one did.
+	Exemption string   `json:"exemption,omitempty"`
+	Reasons   []Reason `json:"reasons"`
+}
+
+// A Reason explains a verdict to the person who has to act on it.
+type Reason struct {
+	Code Code `json:"code"`
+	// Message is a sentence in the words of Binary Authorization where it has one.
+	Message  string `json:"message"`
+	Attestor string `json:"attestor,omitempty"`
+	// KeyID and Occurrence name the attestation that satisfied the attestor.
+	KeyID      string `json:"keyId,omitempty"`
+	Occurrence string `json:"occurrence,omitempty"`
+	// Details tell what was found and does not count, such as an attestation by
+	// a key that the attestor does not trust.
+	Details []string `json:"details,omitempty"`
+	// Next says what to do about it, when something can be done.
+	Next string `json:"next,omitempty"`
+}
+
+// Code classifies a Reason for programs.
+type Code string
+
+// The codes.
+const (
+	CodeExempt              Code = "EXEMPT"
+	CodeAlwaysAllow         Code = "ALWAYS_ALLOW"
+	CodeAlwaysDeny          Code = "ALWAYS_DENY"
+	CodeAttested            Code = "ATTESTED"
+	CodeNotAttested         Code = "NOT_ATTESTED"
+	CodeNoDigest            Code = "NO_DIGEST"
+	CodeInvalidReference    Code = "INVALID_REFERENCE"
+	CodeAttestorMissing     Code = "ATTESTOR_MISSING" // the rule names none, or one that is not there
+	CodeEvidenceUnavailable Code = "EVIDENCE_UNAVAILABLE"
+	CodeNoPolicy            Code = "NO_POLICY"
+	CodeNoRule              Code = "NO_RULE"
+)

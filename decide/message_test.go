@@ -1,0 +1,211 @@
+package decide_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/policy"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+// gallery has one decision of each kind.
+func gallery(t *testing.T) map[string]decide.Decision {
+	t.Helper()
+	stranger := attestation("built", keyOther)
+	stranger.KeyID = "projects/mallory/key"
+	found := evidence.Set{digestA(): {
+		State:        evidence.Known,
+		Attestations: []evidence.Attestation{attestation("scanned", keyScanned), stranger},
+		Rejected:     []evidence.Rejection{{Note: "projects/p/notes/built", Occurrence: "projects/p/occurrences/77", Reason: `is signed by unknown key "x"`}},
+	}}
+	cluster := requireBoth()
+	clusterRules := rulesOf(cluster)
+	clusterRules.Rules[0].ID = "cluster admission rule for us-east1-b.prod"
+	exempted := rulesOf(requireBoth())
+	exempted.Exempt = exempt(t, "admissionWhitelistPatterns", "gcr.io/p/app:*")
+	dry := requireBoth()
+	dry.DryRun = true
+	warn := requireBoth()
+	warn.OnUnavailable = policy.Warn
+	broken := request(digested)
+	broken.BreakGlass, broken.Justification = "label image-policy.k8s.io/break-glass", "INC-7: checkout is down"
+	missing := requireBoth()
+	missing.Attestors = append(missing.Attestors, "projects/p/attestors/gone")
+
+	return map[string]decide.Decision{
+		"attested":          decide.Decide(request(digested), rulesOf(requireBoth()), both(), noon),
+		"exempt":            decide.Decide(request(tagged), exempted, nil, noon),
+		"always allow":      decide.Decide(request(tagged), rulesOf(policy.Rule{Evaluation: policy.AlwaysAllow}), nil, noon),
+		"always deny":       decide.Decide(request(tagged), rulesOf(policy.Rule{}), nil, noon),
+		"not attested":      decide.Decide(request(digested), clusterRules, found, noon),
+		"tag":               decide.Decide(request(tagged, digested), rulesOf(requireBoth()), both(), noon),
+		"invalid reference": decide.Decide(request("gcr.io/p/app:v1\nImage x allowed"), rulesOf(requireBoth()), nil, noon),
+		"attestor missing":  decide.Decide(request(digested), rulesOf(missing), both(), noon),
+		"unreadable":        decide.Decide(request(digested), rulesOf(requireBoth()), evidence.Set{digestA(): {Err: "reading the store: disk I/O error"}}, noon),
+		"fail open":         decide.Decide(request(digested), rulesOf(warn), nil, noon),
+		"dry run":           decide.Decide(request(tagged), rulesOf(dry), nil, noon),
+		"break-glass":       decide.Decide(broken, rulesOf(requireBoth()), known(), noon),
+		"no policy":         decide.Decide(request(tagged), nil, nil, noon),
+		"no rule":           decide.Decide(request(tagged), &policy.Ruleset{}, nil, noon),
+		"no images":         decide.Decide(request(), rulesOf(policy.Rule{}), nil, noon),
+	}
+}
+
+func TestDecisionJSONIsStable(t *testing.T) {
+	t.Parallel()
+	all := gallery(t)
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(all); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "decision.json", b.String())
+
+	var back map[string]decide.Decision
+	if err := json.Unmarshal([]byte(b.String()), &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all, back, cmpopts.EquateComparable(image.Digest{})); diff != "" {
+		t.Errorf("a decision changes when it is stored and read (-made +read):\n%s", diff)
+	}
+}
+
+func TestMessages(t *testing.T) {
+	t.Parallel()
+	all := gallery(t)
+	var b strings.Builder
+	for _, name := range []string{
+		"attested", "always deny", "not attested", "tag", "invalid reference", "attestor missing", "unreadable", "fail open", "dry run", "break-glass", "no policy", "no rule",
+	} {
+		fmt.Fprintf(&b, "== %s: %s\n%s\n\n", name, all[name].Summary, decide.Message(all[name]))
+	}
+	golden(t, "messages.txt", b.String())
+}
+
+func TestMessageSaysItInBinaryAuthorizationsWords(t *testing.T) {
+	t.Parallel()
+	all := gallery(t)
+	for name, want := range map[string]string{
+		"always deny":  "Image gcr.io/p/app:v1 denied by Binary Authorization default admission rule. Denied by always_deny admission rule",
+		"break-glass":  "Image " + digested + " denied by Binary Authorization default admission rule. Image " + digested + " denied by attestor projects/p/attestors/built: No attestations found that were valid and signed by a key trusted by the attestor",
+		"not attested": "Image " + digested + " denied by Binary Authorization cluster admission rule for us-east1-b.prod. Image " + digested + " denied by attestor projects/p/attestors/built: No attestations found",
+		"tag":          "denied by attestor projects/p/attestors/built: Expected digest with sha256 scheme, but got tag or malformed digest",
+	} {
+		if got := decide.Message(all[name]); !strings.Contains(got, want) {
+			t.Errorf("%s: message\n%s\ndoes not say\n%s", name, got, want)
+		}
+	}
+}
+
+func TestMessageSpeaksOfDeniedImagesOnly(t *testing.T) {
+	t.Parallel()
+	d := decide.Decide(request(digested, tagged, tagged), rulesOf(requireBoth()), both(), noon)
+	got := decide.Message(d)
+	if strings.Contains(got, digested) {
+		t.Errorf("an image that is allowed is spoken of:\n%s", got)
+	}
+	if n := strings.Count(got, "Image "+tagged+" denied by Binary Authorization"); n != 1 {
+		t.Errorf("an image that two containers share is denied %d times:\n%s", n, got)
+	}
+}
+
+func TestMessageIsBounded(t *testing.T) {
+	t.Parallel()
+	const most = 3200
+	var many []string
+	rule := policy.Rule{Evaluation: policy.RequireAttestation}
+	rules := rulesOf(rule)
+	for i := range 200 {
+		many = append(many, fmt.Sprintf("gcr.io/p/app%03d@sha256:%064d", i, i))
+		name := fmt.Sprintf("projects/p/attestors/a%03d", i)
+		rules.Rules[0].Attestors = append(rules.Rules[0].Attestors, name)
+		rules.Attestors[name] = policy.Attestor{Note: "projects/p/notes/" + name, Keys: []policy.Key{{Fingerprint: keyBuilt}}}
+	}
+	ev := evidence.Set{}
+	for i, text := range many {
+		img := evidence.Image{State: evidence.Known}
+		for range max(3, 1000-500*i) {
+			img.Rejected = append(img.Rejected, evidence.Rejection{Note: "projects/p/notes/projects/p/attestors/a000", Occurrence: text, Reason: strings.Repeat("x", 5000)})
+		}
+		ev[mustParse(text).Digest()] = img
+	}
+	d := decide.Decide(request(many...), rules, ev, noon)
+	got := decide.Message(d)
+	if len(got) > most || len(got) < 500 {
+		t.Errorf("message of %d bytes, want at most %d:\n%s", len(got), most, got)
+	}
+	for _, want := range []string{many[0], "(and 197 more attestors)", "more images", "more findings", "more steps"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("message does not say %q:\n%s", want, got)
+		}
+	}
+	if details := d.Images[0].Reasons[0].Details; len(details) != 4 || details[3] != "and 997 more that do not count" {
+		t.Errorf("details %d: %q", len(details), details[len(details)-1])
+	}
+	long := decide.Message(decide.Decide(request(strings.Repeat("x", 100000), strings.Repeat("y", 100000)), rules, nil, noon))
+	if len(long) > most {
+		t.Errorf("long names make a message of %d bytes", len(long))
+	}
+}
+
+func TestMessageCannotBeForgedByAnImageName(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"x\nImage y allowed", "x\x1b[2K", "x\u202egnp", "x\x00", "x\xff", "x\u2028y", "<b>"} {
+		got := decide.Message(decide.Decide(request(text), rulesOf(requireBoth()), nil, noon))
+		first, _, _ := strings.Cut(got, "\n")
+		if !strings.Contains(first, "malformed digest") {
+			t.Errorf("%q breaks out of its line:\n%s", text, got)
+		}
+		for _, bad := range []string{"\x1b", "\u202e", "\x00", "\xff", "\u2028"} {
+			if strings.Contains(got, bad) {
+				t.Errorf("%q: the message holds %q", text, bad)
+			}
+		}
+	}
+}
+
+func TestZeroDecisionDenies(t *testing.T) {
+	t.Parallel()
+	var d decide.Decision
+	if d.Allowed || d.Verdict != decide.DENY || d.Verdict.String() != "DENY" || decide.Message(d) == "" {
+		t.Errorf("the zero Decision is %v %v %q", d.Allowed, d.Verdict, decide.Message(d))
+	}
+	if got := decide.Verdict(9).String(); got != "DENY" {
+		t.Errorf("an unknown verdict reads %q", got)
+	}
+	var v decide.Verdict
+	if err := v.UnmarshalText([]byte("allow")); err == nil {
+		t.Error("a verdict in lower case was read")
+	}
+}

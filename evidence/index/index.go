@@ -1,0 +1,405 @@
+// Package index fills and serves the in-memory index of verified evidence.
+//
+// It follows the change feed of a metadata service, verifies each attestation
+// once, when it arrives, against the keys trusted under its note, and answers
+// which verified attestations a digest has without touching network or disk.
+//
+// # How fresh it is
+//
+// [Index.Collect] first waits until everything that the feed had when it was
+// called has been applied, so whoever created an attestation and then deploys is
+// never told that it is missing. When that does not come about within the
+// request's deadline the evidence is Unavailable, never absent.
+//
+// # Which keys
+//
+// A [Trust] says which keys may sign under which note. Facts name the key that
+// signed by its fingerprint, and a decision asks whether the attestor trusts that
+// fingerprint now: removing a key takes effect at once, and adding one takes
+// effect when [Index.SetTrust] returns.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/signature"
+)
+
+const (
+	// changesPage is how many changes are asked for at once: 1,000 occurrences
+	// of a kilobyte are a megabyte in memory.
+	changesPage = 1000
+
+	// retryDelay is how long the follower waits after the source failed.
+	retryDelay = 200 * time.Millisecond
+)
+
+// A Source is the change feed that an Index follows; *metadata.Service is one.
+type Source interface {
+	// Head returns the sequence number of the last committed change. It does no I/O.
+	Head() uint64
+	// Wait returns when Head is greater than after, or when ctx ends.
+	Wait(ctx context.Context, after uint64) error
+	// Changes returns up to limit changes after the given one, in order.
+	Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error)
+	// NoteOccurrences calls fn with the occurrences of a note as they stand, and
+	// returns the sequence number that they reflect at least.
+	NoteOccurrences(ctx context.Context, note string, fn func(*grafeas.Occurrence) error) (asOf uint64, err error)
+}
+
+// Trust says which keys may sign under which note (projects/P/notes/N).
+type Trust map[string][]*signature.PublicKey
+
+// An Index is safe for concurrent use. The zero Index is not usable; see [New].
+type Index struct {
+	source Source
+	logger *slog.Logger
+	memo   *signature.Memo
+
+	trust atomic.Pointer[Trust]
+
+	// setting serialises SetTrust.
+	setting sync.Mutex
+
+	mu     sync.RWMutex
+	images map[image.Digest]evidence.Image
+	// gone names occurrences deleted while a scan runs, so that the scan cannot
+	// bring back what it read before; nil while none runs.
+	gone map[string]struct{}
+
+	// start is where following begins: SetTrust reads what was stored before.
+	start    uint64
+	progress progress
+	tags     tagHints
+}
+
+// New returns an Index that knows nothing and trusts nobody until [Index.SetTrust].
+func New(source Source, logger *slog.Logger) *Index {
+	const verdicts = 1 << 16 // memoised signature verdicts, 64 bytes each
+	x := &Index{
+		source: source, logger: logger,
+		memo:   signature.NewMemo(verdicts),
+		images: make(map[image.Digest]evidence.Image),
+	}
+	x.trust.Store(&Trust{})
+	x.start = source.Head()
+	x.progress.init(x.start)
+	return x
+}
+
+// SetTrust replaces the trusted keys and returns when all attestations that are
+// stored under their notes have been verified with them. Evidence stays
+// available throughout.
+func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	old := *x.trust.Load()
+	var changed []string
+	for note, keys := range trust {
+		if !sameKeys(old[note], keys) {
+			changed = append(changed, note)
+		}
+	}
+	slices.Sort(changed)
+
+	x.mu.Lock()
+	x.gone = make(map[string]struct{})
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		x.gone = nil
+		x.mu.Unlock()
+	}()
+
+	x.trust.Store(&trust)
+	for _, note := range changed {
+		if err := x.scan(ctx, note, trust); err != nil {
+			// Old facts stay; the next SetTrust must scan these notes again.
+			undone := maps.Clone(trust)
+			for _, n := range changed {
+				undone[n] = nil
+			}
+			x.trust.Store(&undone)
+			return fmt.Errorf("reading attestations of note %q: %w", note, err)
+		}
+	}
+	x.forget(trust)
+	return nil
+}
+
+// scan verifies and files every attestation stored under note.
+func (x *Index) scan(ctx context.Context, note string, trust Trust) error {
+	work := make(chan *grafeas.Occurrence, 64)
+	group, ctx := errgroup.WithContext(ctx)
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			for o := range work {
+				x.put(o, trust)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer close(work)
+		_, err := x.source.NoteOccurrences(ctx, note, func(o *grafeas.Occurrence) error {
+			select {
+			case work <- o:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		return err
+	})
+	return group.Wait()
+}
+
+// forget drops facts under notes that nobody trusts any more; no decision can
+// rest on them.
+func (x *Index) forget(trust Trust) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for d, img := range x.images {
+		kept := img
+		kept.Attestations = slices.DeleteFunc(slices.Clone(img.Attestations), func(a evidence.Attestation) bool { return trust[a.Note] == nil })
+		kept.Rejected = slices.DeleteFunc(slices.Clone(img.Rejected), func(r evidence.Rejection) bool { return trust[r.Note] == nil })
+		x.store(d, kept)
+	}
+}
+
+// Run follows the change feed until ctx ends. When the source fails it keeps
+// what it has and tries again.
+func (x *Index) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return x.followForever(ctx) })
+	group.Go(func() error {
+		if err := x.learnBuilds(ctx); err != nil && ctx.Err() == nil {
+			x.logger.Warn("reading earlier builds; messages about tags may lack a digest", "error", err)
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// learnBuilds reads the tags of the builds that were stored before this Index
+// was made. Nothing waits for it.
+func (x *Index) learnBuilds(ctx context.Context) error {
+	for at := uint64(0); at < x.start; {
+		changes, err := x.source.Changes(ctx, at, changesPage)
+		if err != nil {
+			return err
+		}
+		if len(changes) == 0 {
+			return nil
+		}
+		for _, c := range changes {
+			if c.Op != metadata.Deleted && c.Occurrence.GetKind() == grafeas.NoteKind_BUILD {
+				x.tags.learn(c.Occurrence)
+			}
+			at = c.Seq
+		}
+	}
+	return nil
+}
+
+func (x *Index) followForever(ctx context.Context) error {
+	for {
+		err := x.follow(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryDelay):
+			x.logger.Warn("following the metadata feed; trying again", "error", err, "position", x.progress.position())
+		}
+	}
+}
+
+// follow applies changes until the source fails or ctx ends.
+func (x *Index) follow(ctx context.Context) error {
+	for {
+		at := x.progress.position()
+		changes, err := x.source.Changes(ctx, at, changesPage)
+		if errors.Is(err, metadata.ErrCompacted) {
+			if at, err = x.resnapshot(ctx); err == nil {
+				x.progress.reach(at)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range changes {
+			x.apply(c)
+			at = c.Seq
+		}
+		x.progress.reach(at)
+		if len(changes) == 0 {
+			if err := x.source.Wait(ctx, at); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// resnapshot reads all trusted notes anew after the feed has forgotten changes
+// that were not read in time. Facts of occurrences deleted meanwhile must go, so
+// the notes' facts are rebuilt from nothing.
+func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	head := x.source.Head()
+	trust := *x.trust.Load()
+	x.mu.Lock()
+	clear(x.images)
+	x.mu.Unlock()
+	for note := range trust {
+		if err := x.scan(ctx, note, trust); err != nil {
+			return 0, err
+		}
+	}
+	return head, nil
+}
+
+func (x *Index) apply(c metadata.Change) {
+	o := c.Occurrence
+	if o == nil {
+		return
+	}
+	if o.GetKind() == grafeas.NoteKind_BUILD && c.Op != metadata.Deleted {
+		x.tags.learn(o)
+	}
+	if o.GetKind() != grafeas.NoteKind_ATTESTATION {
+		return
+	}
+	if c.Op == metadata.Deleted {
+		x.remove(o)
+		return
+	}
+	if trust := *x.trust.Load(); trust[o.GetNoteName()] != nil {
+		x.put(o, trust)
+	}
+}
+
+// put verifies an attestation and files what came of it, in place of what was
+// filed for the same occurrence before.
+func (x *Index) put(o *grafeas.Occurrence, trust Trust) {
+	ref, err := image.ParseResourceURI(o.GetResourceUri())
+	if err != nil {
+		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
+		return
+	}
+	accepted, rejected := verify(o, ref.Digest(), trust[o.GetNoteName()], x.memo)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, deleted := x.gone[o.GetName()]; deleted {
+		return
+	}
+	img := without(x.images[ref.Digest()], o.GetName())
+	img.Attestations = append(img.Attestations, accepted...)
+	img.Rejected = append(img.Rejected, rejected...)
+	if len(img.Rejected) > maxRejections {
+		img.Rejected = img.Rejected[len(img.Rejected)-maxRejections:]
+	}
+	x.store(ref.Digest(), img)
+}
+
+func (x *Index) remove(o *grafeas.Occurrence) {
+	ref, err := image.ParseResourceURI(o.GetResourceUri())
+	if err != nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.gone != nil {
+		x.gone[o.GetName()] = struct{}{}
+	}
+	if img, ok := x.images[ref.Digest()]; ok {
+		x.store(ref.Digest(), without(img, o.GetName()))
+	}
+}
+
+// store files img, or nothing when there is nothing to say; the caller holds mu.
+func (x *Index) store(d image.Digest, img evidence.Image) {
+	if len(img.Attestations) == 0 && len(img.Rejected) == 0 {
+		delete(x.images, d)
+		return
+	}
+	img.State = evidence.Known
+	x.images[d] = img
+}
+
+// without returns img less what came of one occurrence, sharing no slice with it:
+// readers may hold the old one.
+func without(img evidence.Image, occurrence string) evidence.Image {
+	img.Attestations = slices.DeleteFunc(slices.Clone(img.Attestations), func(a evidence.Attestation) bool { return a.Occurrence == occurrence })
+	img.Rejected = slices.DeleteFunc(slices.Clone(img.Rejected), func(r evidence.Rejection) bool { return r.Occurrence == occurrence })
+	return img
+}
+
+// Collect returns the evidence about each digest. What it returns is complete up
+// to the moment it was called; if that cannot be had before ctx ends, every
+// digest is Unavailable.
+func (x *Index) Collect(ctx context.Context, digests []image.Digest) evidence.Set {
+	set := make(evidence.Set, len(digests))
+	if err := x.progress.waitFor(ctx, x.source.Head()); err != nil {
+		why := fmt.Sprintf("the index of attestations is %d changes behind the metadata store", x.Lag())
+		for _, d := range digests {
+			set[d] = evidence.Image{State: evidence.Unavailable, Err: why}
+		}
+		return set
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, d := range digests {
+		img := x.images[d]
+		img.State = evidence.Known
+		set[d] = img
+	}
+	return set
+}
+
+// Ready returns when the index has applied everything that the feed has now.
+func (x *Index) Ready(ctx context.Context) error {
+	return x.progress.waitFor(ctx, x.source.Head())
+}
+
+// Lag returns how many changes of the feed have not been applied yet.
+func (x *Index) Lag() uint64 {
+	head, at := x.source.Head(), x.progress.position()
+	if at >= head {
+		return 0
+	}
+	return head - at
+}
+
+// Len returns how many digests there is evidence about.
+func (x *Index) Len() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.images)
+}
+
+// BuiltAs returns the digest that a build last recorded under a tag. Anyone who
+// may record builds can say so: it helps a person to find the digest, and is
+// never evidence.
+func (x *Index) BuiltAs(ref image.Reference) (image.Digest, bool) { return x.tags.lookup(ref) }
+
+func sameKeys(a, b []*signature.PublicKey) bool {
+	return a != nil && slices.EqualFunc(a, b, func(p, q *signature.PublicKey) bool {
+		return p.Fingerprint() == q.Fingerprint() && p.ID() == q.ID()
+	})
+}

@@ -1,0 +1,450 @@
+package index_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/memory"
+	"github.com/gatehouse-dev/gatehouse/signature"
+)
+
+const (
+	note  = "projects/p/notes/vetted"
+	other = "projects/p/notes/other"
+)
+
+var caller = metadata.Caller{Name: "test"}
+
+type fixture struct {
+	*metadata.Service
+	t      *testing.T
+	signer signature.Signer
+}
+
+func newFixture(t *testing.T) fixture {
+	t.Helper()
+	store := memory.New()
+	t.Cleanup(func() { _ = store.Close() })
+	svc, err := metadata.NewService(t.Context(), store, metadata.Options{Authorizer: metadata.InsecureAllowAll()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{Service: svc, t: t, signer: newSigner(t)}
+	for _, id := range []string{"vetted", "other"} {
+		_, err := svc.CreateNote(t.Context(), caller, "projects/p", id, &grafeas.Note{Type: &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{Hint: &grafeas.AttestationNote_Hint{HumanReadableName: id}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func newSigner(t *testing.T) signature.Signer {
+	t.Helper()
+	pem, err := signature.GeneratePKIX("ECDSA_P256_SHA256", rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := signature.ParsePKIXSigner(pem, "ECDSA_P256_SHA256", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// trust returns a Trust of note in the fixture's key.
+func (f fixture) trust() index.Trust { return index.Trust{note: {f.signer.PublicKey()}} }
+
+func (f fixture) start(trust index.Trust) *index.Index {
+	f.t.Helper()
+	return startIndex(f.t, f.Service, trust)
+}
+
+func startIndex(t *testing.T, source index.Source, trust index.Trust) *index.Index {
+	t.Helper()
+	x := index.New(source, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	if err := x.SetTrust(t.Context(), trust); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func digest(i int) image.Digest { return image.DigestOf([]byte(fmt.Sprint(i))) }
+
+func uri(d image.Digest) string { return "https://reg.test/app@" + d.String() }
+
+// occurrence signs the payload for signed and files it under filed.
+func occurrence(t *testing.T, s signature.Signer, note string, filed, signed image.Digest) *grafeas.Occurrence {
+	t.Helper()
+	payload := signature.NewPayload("reg.test/app", signed, signature.TypeBinauthz)
+	sig, err := s.Sign(t.Context(), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &grafeas.Occurrence{
+		ResourceUri: uri(filed), NoteName: note,
+		Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
+			SerializedPayload: payload,
+			Signatures:        []*grafeas.Signature{{Signature: sig, PublicKeyId: s.KeyID()}},
+		}},
+	}
+}
+
+func (f fixture) create(o *grafeas.Occurrence) *grafeas.Occurrence {
+	f.t.Helper()
+	o, err := f.CreateOccurrence(f.t.Context(), caller, "projects/p", o)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return o
+}
+
+func (f fixture) attest(d image.Digest) *grafeas.Occurrence {
+	f.t.Helper()
+	return f.create(occurrence(f.t, f.signer, note, d, d))
+}
+
+func collect(t *testing.T, x *index.Index, d image.Digest) evidence.Image {
+	t.Helper()
+	return x.Collect(t.Context(), []image.Digest{d})[d]
+}
+
+func TestWhatIsCommittedIsSeen(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	before := f.attest(digest(1))
+	x := f.start(f.trust())
+	for i := 2; i < 50; i++ {
+		f.attest(digest(i))
+		// At once, with no time for the follower but what Collect gives it.
+		if img := collect(t, x, digest(i)); len(img.Attestations) != 1 {
+			t.Fatalf("attestation %d is not there: %+v", i, img)
+		}
+	}
+	img := collect(t, x, digest(1))
+	if len(img.Attestations) != 1 {
+		t.Fatalf("got %+v", img)
+	}
+	a := img.Attestations[0]
+	if a.Note != note || a.Occurrence != before.GetName() || a.KeyID != f.signer.KeyID() ||
+		a.Fingerprint != f.signer.PublicKey().Fingerprint() || a.Repository != "reg.test/app" || a.Created.IsZero() {
+		t.Errorf("got %+v", a)
+	}
+	if img := collect(t, x, digest(99)); img.State != evidence.Known || len(img.Attestations) != 0 {
+		t.Errorf("of an image without attestations: %+v", img)
+	}
+}
+
+func TestADeletedAttestationStopsCounting(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	first, second := f.attest(digest(1)), f.create(occurrence(t, f.signer, note, digest(1), digest(1)))
+	for _, o := range []*grafeas.Occurrence{first, second} {
+		if err := f.DeleteOccurrence(t.Context(), caller, o.GetName()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 {
+		t.Errorf("got %+v", img)
+	}
+	if x.Len() != 0 {
+		t.Errorf("the index still holds %d digests", x.Len())
+	}
+}
+
+func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
+	t.Parallel()
+	stranger := newSigner(t)
+	for name, tc := range map[string]struct {
+		occurrence func(f fixture) *grafeas.Occurrence
+		reason     string
+	}{
+		"signed by a stranger": {func(f fixture) *grafeas.Occurrence { return occurrence(t, stranger, note, digest(1), digest(1)) }, "not one of the attestor's"},
+		"signed by a stranger under a trusted key id": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, stranger, note, digest(1), digest(1))
+			o.GetAttestation().GetSignatures()[0].PublicKeyId = f.signer.KeyID()
+			return o
+		}, "does not verify"},
+		"of another digest": {func(f fixture) *grafeas.Occurrence { return occurrence(t, f.signer, note, digest(1), digest(2)) }, "what was signed is " + digest(2).String()},
+		"of tampered payload": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(2))
+			o.GetAttestation().SerializedPayload = signature.NewPayload("reg.test/app", digest(1), signature.TypeBinauthz)
+			return o
+		}, "does not verify"},
+		"of something else": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(1))
+			o.GetAttestation().SerializedPayload = []byte("hello")
+			sig, err := f.signer.Sign(t.Context(), []byte("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.GetAttestation().GetSignatures()[0].Signature = sig
+			return o
+		}, "unexpected message was signed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			x := f.start(f.trust())
+			o := f.create(tc.occurrence(f))
+			img := collect(t, x, digest(1))
+			if len(img.Attestations) != 0 {
+				t.Fatalf("accepted: %+v", img.Attestations)
+			}
+			if len(img.Rejected) != 1 || !strings.Contains(img.Rejected[0].Reason, tc.reason) || img.Rejected[0].Occurrence != o.GetName() {
+				t.Errorf("rejections %+v, want one with %q", img.Rejected, tc.reason)
+			}
+			if img := collect(t, x, digest(2)); len(img.Attestations) != 0 {
+				t.Errorf("accepted for what was signed: %+v", img)
+			}
+		})
+	}
+}
+
+func TestANoteNobodyTrustsIsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	f.create(occurrence(t, f.signer, other, digest(1), digest(1)))
+	if img := collect(t, x, digest(1)); len(img.Attestations)+len(img.Rejected) != 0 {
+		t.Errorf("got %+v", img)
+	}
+}
+
+func TestTrustInANewKeyCountsForWhatIsStored(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	second := newSigner(t)
+	x := f.start(f.trust())
+	f.create(occurrence(t, second, note, digest(1), digest(1)))
+	f.create(occurrence(t, f.signer, other, digest(2), digest(2)))
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 {
+		t.Fatalf("accepted too early: %+v", img)
+	}
+	err := x.SetTrust(t.Context(), index.Trust{note: {f.signer.PublicKey(), second.PublicKey()}, other: {f.signer.PublicKey()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 2; i++ {
+		if img := collect(t, x, digest(i)); len(img.Attestations) != 1 || len(img.Rejected) != 0 {
+			t.Errorf("image %d: %+v", i, img)
+		}
+	}
+	if err := x.SetTrust(t.Context(), index.Trust{}); err != nil {
+		t.Fatal(err)
+	}
+	if x.Len() != 0 {
+		t.Errorf("%d digests are left with nobody trusted", x.Len())
+	}
+}
+
+// gated is a source whose feed stands still until it is opened.
+type gated struct {
+	*metadata.Service
+	open chan struct{}
+}
+
+func (g gated) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	select {
+	case <-g.open:
+		return g.Service.Changes(ctx, after, limit)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestAnIndexThatIsBehindSaysUnavailableNeverAbsent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	source := gated{f.Service, make(chan struct{})}
+	x := startIndex(t, source, f.trust())
+	f.attest(digest(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if img := x.Collect(ctx, []image.Digest{digest(1)})[digest(1)]; img.State != evidence.Unavailable || img.Err == "" {
+		t.Errorf("got %+v", img)
+	}
+	if x.Lag() == 0 {
+		t.Error("it does not know that it is behind")
+	}
+	close(source.open)
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 1 {
+		t.Errorf("after catching up: %+v", img)
+	}
+}
+
+// failing is a source whose feed fails a number of times.
+type failing struct {
+	*metadata.Service
+	mu    sync.Mutex
+	left  int
+	error error
+}
+
+func (s *failing) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left > 0 {
+		s.left--
+		return nil, s.error
+	}
+	return s.Service.Changes(ctx, after, limit)
+}
+
+func TestAFollowerSurvivesAFailingSource(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{"errors": errors.New("gone for a moment"), "compaction": metadata.ErrCompacted} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			x := startIndex(t, &failing{Service: f.Service, left: 2, error: err}, f.trust())
+			f.attest(digest(1))
+			if img := collect(t, x, digest(1)); len(img.Attestations) != 1 {
+				t.Errorf("got %+v", img)
+			}
+		})
+	}
+}
+
+func TestEvidenceOutlivesTheStore(t *testing.T) {
+	t.Parallel()
+	store := memory.New()
+	svc, err := metadata.NewService(t.Context(), store, metadata.Options{Authorizer: metadata.InsecureAllowAll()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{Service: svc, t: t, signer: newSigner(t)}
+	if _, err := svc.CreateNote(t.Context(), caller, "projects/p", "vetted", &grafeas.Note{Type: &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{}}}); err != nil {
+		t.Fatal(err)
+	}
+	x := f.start(f.trust())
+	f.attest(digest(1))
+	if err := x.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if img := collect(t, x, digest(1)); img.State != evidence.Known || len(img.Attestations) != 1 {
+		t.Errorf("got %+v", img)
+	}
+}
+
+func TestTagsOfBuilds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if _, err := f.CreateNote(t.Context(), caller, "projects/p", "build", &grafeas.Note{Type: &grafeas.Note_Build{Build: &grafeas.BuildNote{BuilderVersion: "1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	build := func(d, checksum image.Digest, name string) {
+		f.create(&grafeas.Occurrence{ResourceUri: uri(d), NoteName: "projects/p/notes/build", Details: &grafeas.Occurrence_Build{Build: &grafeas.BuildOccurrence{
+			Provenance: &grafeas.BuildProvenance{Id: "1", BuiltArtifacts: []*grafeas.Artifact{{Checksum: checksum.String(), Names: []string{name}}}},
+		}}})
+	}
+	build(digest(1), digest(1), "reg.test/app:before")
+	x := f.start(f.trust())
+	build(digest(2), digest(2), "reg.test/app:v1")
+	build(digest(3), digest(3), "reg.test/app:v1")
+	build(digest(4), digest(5), "reg.test/app:forged")
+	if err := x.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]image.Digest{"reg.test/app:v1": digest(3), "reg.test/app:forged": {}, "reg.test/app": {}} {
+		ref, err := image.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := x.BuiltAs(ref); got != want {
+			t.Errorf("%s was built as %s, want %s", name, got, want)
+		}
+	}
+	ref, err := image.Parse("reg.test/app:before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(10 * time.Second) // builds of before are read in the background
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		if got, _ := x.BuiltAs(ref); got == digest(1) {
+			tick.Stop()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("a build of before the start never became known")
+		}
+	}
+}
+
+func TestConcurrentWritersAndReaders(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 25 {
+				d := digest(1000*g + i)
+				o := occurrence(t, f.signer, note, d, d)
+				if _, err := f.CreateOccurrence(t.Context(), caller, "projects/p", o); err != nil {
+					t.Error(err)
+					return
+				}
+				if img := collect(t, x, d); len(img.Attestations) != 1 {
+					t.Errorf("image %d of %d: %+v", i, g, img)
+				}
+			}
+		})
+	}
+	for range 5 {
+		if err := x.SetTrust(t.Context(), index.Trust{note: {f.signer.PublicKey(), newSigner(t).PublicKey()}}); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	if x.Len() != 100 {
+		t.Errorf("%d digests, want 100", x.Len())
+	}
+}
+
+func TestFromOccurrences(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	list := []*grafeas.Occurrence{
+		occurrence(t, s, note, digest(1), digest(1)),
+		occurrence(t, s, other, digest(2), digest(2)),
+		occurrence(t, s, note, digest(3), digest(4)),
+		{ResourceUri: "not an image"},
+	}
+	set := index.FromOccurrences(list, index.Trust{note: {s.PublicKey()}}, []image.Digest{digest(1), digest(2), digest(3)})
+	for i, want := range map[int][2]int{1: {1, 0}, 2: {0, 0}, 3: {0, 1}} {
+		img := set[digest(i)]
+		if img.State != evidence.Known || len(img.Attestations) != want[0] || len(img.Rejected) != want[1] {
+			t.Errorf("image %d: %+v, want %v", i, img, want)
+		}
+	}
+}

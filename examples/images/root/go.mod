@@ -1,0 +1,3 @@
+module github.com/gatehouse-dev/gatehouse/examples/images/root
+
+go 1.26.0

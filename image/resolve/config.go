@@ -1,0 +1,331 @@
+package resolve
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/gatehouse-dev/gatehouse/image"
+)
+
+const (
+	// maxPlatforms bounds the images of one index that are looked at. The
+	// widest official images have about a dozen.
+	maxPlatforms = 64
+	// maxNesting bounds indexes within indexes. Real ones do not nest.
+	maxNesting = 2
+)
+
+// A Platform is what an image runs on. The zero Platform is unknown.
+type Platform struct {
+	OS, Architecture, Variant string
+}
+
+// ParsePlatform parses OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as
+// "linux/amd64" and "linux/arm/v7".
+func ParsePlatform(s string) (Platform, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 || len(parts) > 3 {
+		return Platform{}, fmt.Errorf("parsing platform %q: want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64", s)
+	}
+	for _, p := range parts {
+		if p == "" || strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
+			return Platform{}, fmt.Errorf("parsing platform %q: %q is not a lower-case name", s, p)
+		}
+	}
+	p := Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
+}
+
+// String returns the platform as [ParsePlatform] reads it, or "unknown".
+func (p Platform) String() string {
+	switch {
+	case p == Platform{}:
+		return "unknown"
+	case p.Variant == "":
+		return p.OS + "/" + p.Architecture
+	}
+	return p.OS + "/" + p.Architecture + "/" + p.Variant
+}
+
+// covers reports whether an image for q is what someone who asks for p wants.
+// Without a variant p means every variant.
+func (p Platform) covers(q Platform) bool {
+	return p.OS == q.OS && p.Architecture == q.Architecture && (p.Variant == "" || p.Variant == q.Variant)
+}
+
+// A Config is the configuration of an image on one platform.
+type Config struct {
+	// Manifest is the digest of the manifest that names this configuration:
+	// the digest asked for, or one of those in the index.
+	Manifest image.Digest
+	Platform Platform
+	// User is the user or UID, and optionally the group, as the image has it.
+	User   string
+	Labels map[string]string
+}
+
+// Config returns the configuration of the image for one platform. A reference
+// to an image, rather than to an index, has only one, and p is not compared
+// with it.
+func (r *Resolver) Config(ctx context.Context, ref image.Reference, p Platform) (Config, error) {
+	configs, err := r.Configs(ctx, ref, p)
+	if err != nil {
+		return Config{}, err
+	}
+	return configs[0], nil
+}
+
+// Configs returns the configuration of the image for each of the platforms
+// wanted, or for all that it has when none is given. The digest of an index
+// covers all its images: a statement about it that looked at one would say more
+// than is known. There is at least one Config when the error is nil.
+func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...Platform) ([]Config, error) {
+	if err := ref.RequireDigest(); err != nil {
+		return nil, fmt.Errorf("reading the configuration of an image: %w", err)
+	}
+	repo, err := name.NewRepository(ref.Repository(), name.StrictValidation)
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w", ref, err)
+	}
+	puller, err := r.puller()
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w", ref, err)
+	}
+	w := &walk{ref: ref, repo: repo, puller: puller, wanted: wanted, found: make([]bool, len(wanted))}
+	if err := w.visit(ctx, ref.Digest(), nil, 0); err != nil {
+		return nil, err
+	}
+	if missing := w.missing(); len(missing) > 0 {
+		return nil, fmt.Errorf("reading %q: %w %s; it has %s", ref, ErrNoPlatform, strings.Join(missing, ", "), list(w.seen))
+	}
+	if len(w.configs) == 0 {
+		return nil, fmt.Errorf("reading %q: %w: the index holds no images", ref, ErrNotAnImage)
+	}
+	return w.configs, nil
+}
+
+// walk is the state of one reading of an image and what is beneath it.
+type walk struct {
+	ref     image.Reference
+	repo    name.Repository
+	puller  *remote.Puller
+	wanted  []Platform
+	found   []bool
+	seen    []Platform
+	visits  int
+	configs []Config
+}
+
+// visit reads one manifest; known is the platform that an index gave it.
+func (w *walk) visit(ctx context.Context, d image.Digest, known *Platform, depth int) error {
+	if w.visits++; w.visits > maxPlatforms {
+		return fmt.Errorf("reading %q: the index has more than %d entries", w.ref, maxPlatforms)
+	}
+	desc, err := w.puller.Get(ctx, w.repo.Digest(d.String()))
+	if err != nil {
+		return explain("reading", w.ref, err)
+	}
+	if image.DigestOf(desc.Manifest) != d {
+		return explain("reading", w.ref, fmt.Errorf("manifest %s does not match requested digest", d))
+	}
+	desc.MediaType, err = mediaType(desc)
+	if err != nil {
+		return fmt.Errorf("reading %q: %w", w.ref, err)
+	}
+	switch desc.MediaType {
+	case types.OCIImageIndex, types.DockerManifestList:
+		return w.index(ctx, desc, depth)
+	case types.OCIManifestSchema1, types.DockerManifestSchema2:
+		return w.image(desc, d, known)
+	case types.DockerManifestSchema1, types.DockerManifestSchema1Signed:
+		return fmt.Errorf("reading %q: %w that can be read: it has the obsolete schema 1; push it again with a current tool", w.ref, ErrNotAnImage)
+	}
+	return fmt.Errorf("reading %q: %w: media type %q", w.ref, ErrNotAnImage, clip(string(desc.MediaType)))
+}
+
+// mediaType returns what the manifest is. The registry says so in a header,
+// which no digest covers; content that could also be read as something else is
+// refused, or one reader would see an index where another sees an image.
+func mediaType(desc *remote.Descriptor) (types.MediaType, error) {
+	header, _, _ := strings.Cut(string(desc.MediaType), ";")
+	header = strings.TrimSpace(header)
+	var m struct {
+		MediaType string         `json:"mediaType"`
+		Config    jsontext.Value `json:"config"`
+		Layers    jsontext.Value `json:"layers"`
+		Manifests jsontext.Value `json:"manifests"`
+	}
+	if err := json.Unmarshal(desc.Manifest, &m, json.MatchCaseInsensitiveNames(true)); err != nil {
+		return "", fmt.Errorf("parsing the manifest: %s", brief(err))
+	}
+	if m.MediaType != "" && m.MediaType != header {
+		return "", fmt.Errorf("%w: the registry calls it %q, the manifest calls itself %q", ErrNotAnImage, clip(header), clip(m.MediaType))
+	}
+	if m.Manifests != nil && (m.Config != nil || m.Layers != nil) {
+		return "", fmt.Errorf("%w: the manifest can be read as an image and as an index", ErrNotAnImage)
+	}
+	return types.MediaType(header), nil
+}
+
+func (w *walk) index(ctx context.Context, desc *remote.Descriptor, depth int) error {
+	if depth >= maxNesting {
+		return fmt.Errorf("reading %q: indexes nest more than %d deep", w.ref, maxNesting)
+	}
+	index, err := v1.ParseIndexManifest(bytes.NewReader(desc.Manifest))
+	if err != nil {
+		return fmt.Errorf("reading %q: parsing the index: %s", w.ref, brief(err))
+	}
+	for _, m := range index.Manifests {
+		p := platformOf(m.Platform)
+		if !w.want(m.MediaType, p) {
+			continue
+		}
+		d, err := image.ParseDigest(m.Digest.String())
+		if err != nil {
+			return fmt.Errorf("reading %q: parsing the index: %w", w.ref, err)
+		}
+		if err := w.visit(ctx, d, p, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// want decides whether an entry of an index is read. Entries that are no
+// images are passed over, and so are those for the platform "unknown/unknown":
+// build tools file signed build records under it, and no runtime runs it.
+func (w *walk) want(t types.MediaType, p *Platform) bool {
+	if !t.IsImage() && !t.IsIndex() {
+		return false
+	}
+	if p == nil {
+		return len(w.wanted) == 0 || t.IsIndex()
+	}
+	if p.OS == "unknown" && p.Architecture == "unknown" {
+		return false
+	}
+	w.seen = append(w.seen, *p)
+	if len(w.wanted) == 0 {
+		return true
+	}
+	wanted := false
+	for i, q := range w.wanted {
+		if q.covers(*p) {
+			w.found[i], wanted = true, true
+		}
+	}
+	return wanted
+}
+
+func (w *walk) image(desc *remote.Descriptor, d image.Digest, known *Platform) error {
+	manifest, err := v1.ParseManifest(bytes.NewReader(desc.Manifest))
+	if err != nil {
+		return fmt.Errorf("reading %q: parsing the manifest: %s", w.ref, brief(err))
+	}
+	if n := manifest.Config.Size; n < 0 || n > MaxResponse {
+		return fmt.Errorf("reading %q: %w: a configuration of %d bytes, more than %d", w.ref, ErrTooLarge, n, MaxResponse)
+	}
+	img, err := desc.Image()
+	if err != nil {
+		return explain("reading", w.ref, err)
+	}
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		return explain("reading the configuration of", w.ref, err)
+	}
+	c, err := parseConfig(raw)
+	if err != nil {
+		return fmt.Errorf("reading the configuration of %q: %w", w.ref, err)
+	}
+	c.Manifest = d
+	if known != nil {
+		c.Platform = *known
+	} else {
+		for i := range w.found {
+			w.found[i] = true
+		}
+	}
+	w.configs = append(w.configs, c)
+	return nil
+}
+
+func (w *walk) missing() []string {
+	var missing []string
+	for i, ok := range w.found {
+		if !ok {
+			missing = append(missing, w.wanted[i].String())
+		}
+	}
+	return missing
+}
+
+// configFile is the part of an image configuration that Gatehouse reads.
+type configFile struct {
+	OS           string `json:"os"`
+	Architecture string `json:"architecture"`
+	Variant      string `json:"variant"`
+	Config       *struct {
+		User   string            `json:"User"`
+		Labels map[string]string `json:"Labels"`
+	} `json:"config"`
+}
+
+// parseConfig reads an image configuration. Container runtimes match names in
+// any case, and the last of several wins; a document that could mean two things
+// to two readers is refused.
+func parseConfig(raw []byte) (Config, error) {
+	var f configFile
+	if err := json.Unmarshal(raw, &f, json.MatchCaseInsensitiveNames(true)); err != nil {
+		return Config{}, errors.New(brief(err))
+	}
+	c := Config{
+		Platform: Platform{OS: clip(f.OS), Architecture: clip(f.Architecture), Variant: clip(f.Variant)},
+	}
+	if f.Config != nil {
+		c.User, c.Labels = f.Config.User, f.Config.Labels
+	}
+	return c, nil
+}
+
+func platformOf(p *v1.Platform) *Platform {
+	if p == nil {
+		return nil
+	}
+	return &Platform{OS: clip(p.OS), Architecture: clip(p.Architecture), Variant: clip(p.Variant)}
+}
+
+func list(platforms []Platform) string {
+	if len(platforms) == 0 {
+		return "none"
+	}
+	words := make([]string, 0, len(platforms))
+	for _, p := range platforms {
+		words = append(words, p.String())
+		if len(words) == maxPlatforms {
+			break
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// clip shortens a word that a registry chose.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

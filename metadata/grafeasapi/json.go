@@ -1,0 +1,74 @@
+package grafeasapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// A marshaler is the gateway's for JSON, made stable in what it prints and
+// strict in what it reads.
+type marshaler struct {
+	runtime.JSONPb
+}
+
+func newMarshaler(enumNumbers bool) *marshaler {
+	return &marshaler{runtime.JSONPb{
+		MarshalOptions: protojson.MarshalOptions{UseEnumNumbers: enumNumbers},
+	}}
+}
+
+// Marshal prints v without the spaces that protojson strews at random.
+func (m *marshaler) Marshal(v any) ([]byte, error) {
+	raw, err := m.JSONPb.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.Grow(len(raw))
+	err = json.Compact(&b, raw)
+	return b.Bytes(), err
+}
+
+// NewDecoder returns a decoder that reads r to its end and takes one value, with
+// no unknown or repeated field, and nothing after it.
+func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			return fmt.Errorf("reading the request's body: %w", err)
+		}
+		if len(bytes.TrimSpace(raw)) == 0 {
+			return io.EOF // which the gateway takes for an absent body
+		}
+		message, err := messageOf(v)
+		if err != nil {
+			return err
+		}
+		return m.UnmarshalOptions.Unmarshal(raw, message)
+	})
+}
+
+// messageOf returns the message in v: v itself, or what v points to, which is
+// made if it is nil. The gateway passes the address of a request's field.
+func messageOf(v any) (proto.Message, error) {
+	if message, ok := v.(proto.Message); ok {
+		return message, nil
+	}
+	p := reflect.ValueOf(v)
+	if p.Kind() == reflect.Pointer && !p.IsNil() && p.Elem().Kind() == reflect.Pointer {
+		if p.Elem().IsNil() {
+			p.Elem().Set(reflect.New(p.Elem().Type().Elem()))
+		}
+		if message, ok := p.Elem().Interface().(proto.Message); ok {
+			return message, nil
+		}
+	}
+	return nil, fmt.Errorf("decoding JSON: %T is no message", v)
+}

@@ -1,0 +1,169 @@
+package grafeasapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	gateway "github.com/gatehouse-dev/gatehouse/api/grafeas/v1"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+)
+
+// enumNumbersType is a content type of our own, by which the gateway finds the
+// marshaler that prints enums as numbers. It never goes over the wire.
+const enumNumbersType = "application/x-gatehouse-enum-numbers"
+
+// A rest is the REST face: the generated gateway, and around it what a server
+// that faces the world needs.
+type rest struct {
+	mux  *runtime.ServeMux
+	opts Options
+}
+
+func newREST(api *server, opts Options) *rest {
+	h := &rest{opts: opts}
+	h.mux = runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler(false)),
+		runtime.WithMarshalerOption(enumNumbersType, newMarshaler(true)),
+		runtime.WithErrorHandler(h.writeError),
+		runtime.WithRoutingErrorHandler(h.writeRoutingError),
+		// No header becomes metadata: who calls is in the context already.
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+	)
+	// It fails only where it dials, and this one calls in process.
+	_ = gateway.RegisterGrafeasHandlerServer(context.Background(), h.mux, api)
+	return h
+}
+
+// ServeHTTP bounds the request in size and time, reads the parameters that are
+// about the answer's form, and survives a panic.
+func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), h.opts.Timeout)
+	defer cancel()
+	body := &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, int64(h.opts.MaxRequestBytes))}
+	r = r.Clone(context.WithValue(ctx, bodyKey{}, body))
+	r.Body = body
+	r.Header.Del("Accept")
+	query, enumNumbers := takeSystemParameters(r.URL.RawQuery)
+	if r.URL.RawQuery = query; enumNumbers {
+		r.Header.Set("Accept", enumNumbersType)
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	defer func() {
+		p := recover()
+		switch {
+		case p == nil:
+		case p == http.ErrAbortHandler: // not a fault: net/http's way to hang up
+			panic(p)
+		default:
+			h.writeError(ctx, h.mux, nil, w, r, panicked(ctx, h.opts.Logger, r.Method+" "+r.URL.Path, p))
+		}
+	}()
+	h.mux.ServeHTTP(w, r)
+}
+
+// takeSystemParameters removes the parameters that begin with "$", which say how
+// to answer and not what, and reports whether enums are to be numbers. Clients
+// send their ";" raw too, which a query's parser would refuse.
+func takeSystemParameters(query string) (rest string, enumNumbers bool) {
+	if !strings.Contains(query, "$") && !strings.Contains(query, "%24") {
+		return query, false
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(key)
+		if err != nil || !strings.HasPrefix(name, "$") {
+			kept = append(kept, pair)
+			continue
+		}
+		if value, err = url.QueryUnescape(value); err != nil || name != "$alt" {
+			continue
+		}
+		for option := range strings.SplitSeq(value, ";") {
+			enumNumbers = enumNumbers || option == "enum-encoding=int"
+		}
+	}
+	return strings.Join(kept, "&"), enumNumbers
+}
+
+// A limitedBody remembers that it was too large, which the gateway forgets.
+type limitedBody struct {
+	io.ReadCloser
+	tooLarge bool
+}
+
+type bodyKey struct{}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var limit *http.MaxBytesError
+	b.tooLarge = b.tooLarge || errors.As(err, &limit)
+	return n, err
+}
+
+// errorBody has the shape of Grafeas's own server (code and message), and within
+// it the one of Google's.
+type errorBody struct {
+	Code    codes.Code  `json:"code"`
+	Message string      `json:"message"`
+	Error   googleError `json:"error"`
+}
+
+type googleError struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Status  string `json:"status"`
+}
+
+func (h *rest) writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	st := status.Convert(err)
+	kind := metadata.KindOfCode(st.Code())
+	httpStatus := kind.HTTPStatus()
+	var routing *runtime.HTTPStatusError
+	if errors.As(err, &routing) {
+		st, httpStatus = status.Convert(routing.Err), routing.HTTPStatus
+		kind = metadata.KindOfCode(st.Code())
+	}
+	message := st.Message()
+	if body, _ := r.Context().Value(bodyKey{}).(*limitedBody); body != nil && body.tooLarge {
+		kind, httpStatus = metadata.ResourceExhausted, http.StatusRequestEntityTooLarge
+		message = "the request's body is too large; split it, or raise the server's limit"
+	}
+	raw, err := json.Marshal(errorBody{
+		Code:    kind.Code(),
+		Message: message,
+		Error:   googleError{Code: httpStatus, Message: message, Status: kind.String()},
+	})
+	if err != nil {
+		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "encoding an error failed", slog.Any("error", err))
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(httpStatus)
+	if _, err := w.Write(append(raw, '\n')); err != nil {
+		h.opts.Logger.LogAttrs(ctx, slog.LevelDebug, "writing an error failed", slog.Any("error", err))
+	}
+}
+
+func (h *rest) writeRoutingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
+	code, text := codes.NotFound, "there is nothing at this path; the API begins at /v1/projects/PROJECT/"
+	switch httpStatus {
+	case http.StatusMethodNotAllowed:
+		code, text = codes.Unimplemented, "this path does not take method "+r.Method
+	case http.StatusBadRequest:
+		code, text = codes.InvalidArgument, "the request's path is malformed"
+	}
+	h.writeError(ctx, mux, m, w, r, &runtime.HTTPStatusError{HTTPStatus: httpStatus, Err: status.Error(code, text)})
+}

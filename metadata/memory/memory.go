@@ -1,0 +1,264 @@
+// Package memory is a metadata store that forgets: for tests, and to try things
+// out. It keeps the whole feed. Package sqlite is the store that lasts.
+package memory
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/internal/head"
+)
+
+// A Store keeps notes and occurrences in memory. Use [New]. It is a
+// [metadata.Store].
+type Store struct {
+	pageKey []byte
+	head    *head.Head
+
+	mu          sync.RWMutex
+	closed      bool
+	notes       map[metadata.NoteName]*note
+	parents     map[metadata.Parent]*parent
+	occurrences map[metadata.ID]*occurrence
+	resources   map[metadata.Key]list
+	subjects    map[metadata.Key]list
+	statements  map[metadata.Key]bool
+	feed        []metadata.Change
+}
+
+var _ metadata.Store = (*Store)(nil)
+
+type parent struct {
+	noteIDs     []string // sorted
+	occurrences list
+}
+
+type note struct {
+	message     *grafeas.Note
+	occurrences list
+}
+
+type occurrence struct {
+	name    metadata.OccurrenceName
+	note    metadata.NoteName
+	keys    metadata.Keys
+	message *grafeas.Occurrence // never modified
+}
+
+// New returns an empty Store.
+func New() *Store {
+	s := &Store{
+		pageKey:     make([]byte, 32),
+		head:        head.New(0),
+		notes:       map[metadata.NoteName]*note{},
+		parents:     map[metadata.Parent]*parent{},
+		occurrences: map[metadata.ID]*occurrence{},
+		resources:   map[metadata.Key]list{},
+		subjects:    map[metadata.Key]list{},
+		statements:  map[metadata.Key]bool{},
+	}
+	_, _ = rand.Read(s.pageKey) // never fails: see its documentation
+	return s
+}
+
+// Note returns the note of the name.
+func (s *Store) Note(_ context.Context, name metadata.NoteName) (*grafeas.Note, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	n := s.notes[name]
+	if n == nil {
+		return nil, metadata.NoteMissing(name)
+	}
+	return proto.CloneOf(n.message), nil
+}
+
+// Occurrence returns the occurrence of the name.
+func (s *Store) Occurrence(_ context.Context, name metadata.OccurrenceName) (*grafeas.Occurrence, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	o := s.occurrences[name.ID]
+	if o == nil || o.name != name {
+		return nil, metadata.OccurrenceMissing(name)
+	}
+	return proto.CloneOf(o.message), nil
+}
+
+// Notes returns the notes of a parent.
+func (s *Store) Notes(_ context.Context, q metadata.NoteQuery) ([]*grafeas.Note, bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, false, metadata.ErrClosed
+	}
+	p := s.parents[q.Parent]
+	if p == nil {
+		return nil, false, nil
+	}
+	var rows []*grafeas.Note
+	bytes := 0
+	ids := p.noteIDs
+	for _, id := range ids[sort.Search(len(ids), func(i int) bool { return ids[i] > q.After }):] {
+		n := s.notes[metadata.NoteName{Parent: q.Parent, ID: id}].message
+		if bytes += proto.Size(n); len(rows) == q.Limit || len(rows) > 0 && bytes > metadata.MaxPageBytes {
+			return rows, true, nil
+		}
+		rows = append(rows, proto.CloneOf(n))
+	}
+	return rows, false, nil
+}
+
+// Occurrences returns the occurrences that the query selects.
+func (s *Store) Occurrences(ctx context.Context, q metadata.OccurrenceQuery) ([]*grafeas.Occurrence, bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, false, metadata.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	var rows []*grafeas.Occurrence
+	bytes := 0
+	for o := range s.candidates(q).before(q.Before) {
+		if !matches(q, o) {
+			continue
+		}
+		if bytes += proto.Size(o.message); len(rows) == q.Limit || len(rows) > 0 && bytes > metadata.MaxPageBytes {
+			return rows, true, nil
+		}
+		rows = append(rows, proto.CloneOf(o.message))
+	}
+	return rows, false, nil
+}
+
+// candidates returns the shortest list that holds all rows of the query.
+func (s *Store) candidates(q metadata.OccurrenceQuery) list {
+	switch {
+	case q.Resources != nil:
+		return merge(s.resources, q.Resources)
+	case q.Subjects != nil:
+		return merge(s.subjects, q.Subjects)
+	case !q.Note.IsZero():
+		if n := s.notes[q.Note]; n != nil {
+			return n.occurrences
+		}
+	default:
+		if p := s.parents[q.Parent]; p != nil {
+			return p.occurrences
+		}
+	}
+	return nil
+}
+
+func matches(q metadata.OccurrenceQuery, o *occurrence) bool {
+	return (q.Parent.IsZero() || q.Parent == o.name.Parent) &&
+		(q.Note.IsZero() || q.Note == o.note) &&
+		(q.Resources == nil || slices.Contains(q.Resources, o.keys.Resource)) &&
+		(q.Subjects == nil || slices.Contains(q.Subjects, o.keys.Subject)) &&
+		q.Kinds.Has(o.message.GetKind())
+}
+
+// Changes returns changes after the sequence number.
+func (s *Store) Changes(_ context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	if after > uint64(len(s.feed)) {
+		return nil, metadata.ErrCompacted
+	}
+	if limit <= 0 {
+		return nil, nil
+	}
+	tail := s.feed[after:]
+	changes := slices.Clone(tail[:min(limit, len(tail))])
+	for i, c := range changes {
+		if c.Note != nil {
+			changes[i].Note = proto.CloneOf(c.Note)
+		} else {
+			changes[i].Occurrence = proto.CloneOf(c.Occurrence)
+		}
+	}
+	return changes, nil
+}
+
+// Head returns the last sequence number.
+func (s *Store) Head() uint64 { return s.head.Load() }
+
+// Wait blocks until Head is greater than after.
+func (s *Store) Wait(ctx context.Context, after uint64) error { return s.head.Wait(ctx, after) }
+
+// PageKey returns the key of page tokens, which is new in each Store.
+func (s *Store) PageKey(context.Context) ([]byte, error) { return slices.Clone(s.pageKey), nil }
+
+// Close makes all further calls fail.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.head.Close(metadata.ErrClosed)
+	return nil
+}
+
+// A list holds occurrences in the order of their ids.
+type list []*occurrence
+
+func compareID(o *occurrence, id metadata.ID) int {
+	return strings.Compare(string(o.name.ID[:]), string(id[:]))
+}
+
+func (l list) insert(o *occurrence) list {
+	i, _ := slices.BinarySearchFunc(l, o.name.ID, compareID)
+	return slices.Insert(l, i, o)
+}
+
+func (l list) remove(o *occurrence) list {
+	i, found := slices.BinarySearchFunc(l, o.name.ID, compareID)
+	if !found {
+		return l
+	}
+	return slices.Delete(l, i, i+1)
+}
+
+// before yields what is older than id, newest first; all of it for the zero ID.
+func (l list) before(id metadata.ID) func(yield func(*occurrence) bool) {
+	end := len(l)
+	if !id.IsZero() {
+		end, _ = slices.BinarySearchFunc(l, id, compareID)
+	}
+	return func(yield func(*occurrence) bool) {
+		for i := end - 1; i >= 0; i-- {
+			if !yield(l[i]) {
+				return
+			}
+		}
+	}
+}
+
+// merge joins the lists of several keys, which have no row in common.
+func merge(index map[metadata.Key]list, keys []metadata.Key) list {
+	if len(keys) == 1 {
+		return index[keys[0]]
+	}
+	var all list
+	for _, k := range keys {
+		all = append(all, index[k]...)
+	}
+	slices.SortFunc(all, func(a, b *occurrence) int { return compareID(a, b.name.ID) })
+	return all
+}

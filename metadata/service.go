@@ -1,0 +1,208 @@
+package metadata
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genproto/googleapis/grafeas/v1"
+)
+
+// Limits on one call. The page sizes and the batch size are Grafeas's own.
+const (
+	DefaultPageSize = 20
+	MaxPageSize     = 1000
+	MaxBatch        = 1000
+	// MaxMessageBytes bounds one note or occurrence, and MaxPageBytes one page,
+	// so that either fits the 4 MiB that gRPC clients accept by default.
+	MaxMessageBytes = 3 << 20
+	MaxPageBytes    = 3 << 20
+	// maxScan is how many rows one call looks at for a filter that no index
+	// answers. The page is then short, or empty, and its token leads on.
+	maxScan = 20_000
+)
+
+// A Caller is who makes a call, as a transport has established it. The zero
+// Caller is anonymous.
+type Caller struct {
+	Name string
+}
+
+// A Permission is what a caller needs on a resource, in the words of Google's
+// IAM without the service name.
+type Permission string
+
+// The permissions. Whoever may attach occurrences to the note of an attestor
+// may attest in its name: NotesAttachOccurrence is the security boundary.
+const (
+	NotesGet              Permission = "notes.get"
+	NotesList             Permission = "notes.list"
+	NotesCreate           Permission = "notes.create"
+	NotesUpdate           Permission = "notes.update"
+	NotesDelete           Permission = "notes.delete"
+	NotesListOccurrences  Permission = "notes.listOccurrences"
+	NotesAttachOccurrence Permission = "notes.attachOccurrence"
+	OccurrencesGet        Permission = "occurrences.get"
+	OccurrencesList       Permission = "occurrences.list"
+	OccurrencesCreate     Permission = "occurrences.create"
+	OccurrencesUpdate     Permission = "occurrences.update"
+	OccurrencesDelete     Permission = "occurrences.delete"
+)
+
+// An Authorizer decides what callers may do. The resource is the name of a
+// parent ("projects/p"), a note or an occurrence. It returns nil to allow; any
+// error refuses, and is answered as PERMISSION_DENIED unless it carries a
+// [Kind] of its own. It is called at the same time from many goroutines.
+type Authorizer interface {
+	Authorize(ctx context.Context, caller Caller, permission Permission, resource string) error
+}
+
+// AuthorizerFunc is a function as an Authorizer.
+type AuthorizerFunc func(ctx context.Context, caller Caller, permission Permission, resource string) error
+
+// Authorize calls f.
+func (f AuthorizerFunc) Authorize(ctx context.Context, caller Caller, permission Permission, resource string) error {
+	return f(ctx, caller, permission, resource)
+}
+
+// InsecureAllowAll lets everyone do everything: for tests, and for a server that
+// only its own machine can reach.
+func InsecureAllowAll() Authorizer {
+	return AuthorizerFunc(func(context.Context, Caller, Permission, string) error { return nil })
+}
+
+// Options configure a Service.
+type Options struct {
+	// Authorizer is required.
+	Authorizer Authorizer
+	// Logger takes one record a call; nil discards them.
+	Logger *slog.Logger
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	// Rand makes occurrence ids; crypto/rand if nil.
+	Rand io.Reader
+}
+
+// A Service keeps notes and occurrences. It is safe for concurrent use.
+type Service struct {
+	store  Store
+	auth   Authorizer
+	log    *slog.Logger
+	now    func() time.Time
+	ids    *idSource
+	tokens *tokenCodec
+}
+
+// NewService returns a Service over the store. The caller keeps the store, and
+// closes it after the last call.
+func NewService(ctx context.Context, store Store, opts Options) (*Service, error) {
+	if store == nil {
+		return nil, errors.New("starting the metadata service: no store")
+	}
+	if opts.Authorizer == nil {
+		return nil, errors.New("starting the metadata service: no authorizer; InsecureAllowAll lets everyone do everything")
+	}
+	key, err := store.PageKey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("starting the metadata service: reading the page token key: %w", err)
+	}
+	tokens, err := newTokenCodec(key)
+	if err != nil {
+		return nil, fmt.Errorf("starting the metadata service: %w", err)
+	}
+	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, now: opts.Clock, tokens: tokens}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	random := opts.Rand
+	if random == nil {
+		random = rand.Reader
+	}
+	s.ids = &idSource{now: s.now, random: random}
+	return s, nil
+}
+
+// A ListRequest asks for one page of a list.
+type ListRequest struct {
+	// Parent is "projects/p" or "projects/p/locations/l"; for
+	// [Service.ListNoteOccurrences] it is the name of the note.
+	Parent string
+	// Filter is in the language of the package comment; "" means all.
+	Filter string
+	// PageSize 0 means [DefaultPageSize]; below 0 or above [MaxPageSize] is refused.
+	PageSize int32
+	// PageToken is "" or the NextPageToken of the page before, which had the
+	// same Parent and Filter.
+	PageToken string
+}
+
+// A NotePage is one page of notes. There are more if NextPageToken is not
+// empty, even when the page is.
+type NotePage struct {
+	Notes         []*grafeas.Note
+	NextPageToken string
+}
+
+// An OccurrencePage is one page of occurrences. There are more if NextPageToken
+// is not empty, even when the page is.
+type OccurrencePage struct {
+	Occurrences   []*grafeas.Occurrence
+	NextPageToken string
+}
+
+// Changes returns up to limit changes after the sequence number, in order, none
+// only if there are none up to Head; 0 begins at the beginning. The error is
+// [ErrCompacted] if some of them were dropped, or if after is beyond Head, as it
+// is when the store was set back to a backup. It never waits for more: see
+// [Service.Wait].
+func (s *Service) Changes(ctx context.Context, after uint64, limit int) ([]Change, error) {
+	return s.store.Changes(ctx, after, limit)
+}
+
+// Head returns the sequence number of the last committed change, 0 if there is
+// none. It costs no I/O.
+func (s *Service) Head() uint64 { return s.store.Head() }
+
+// Wait blocks until Head is greater than after, or ctx is done, or the store is
+// closed; only the first returns nil.
+func (s *Service) Wait(ctx context.Context, after uint64) error {
+	return s.store.Wait(ctx, after)
+}
+
+// NoteOccurrences calls fn for every occurrence of the note, newest first, and
+// returns the sequence number asOf which the snapshot is complete. Changes
+// after asOf may already show in it: apply them again, which is harmless since
+// each carries the whole occurrence. A note that does not exist has none. An
+// error of fn ends the reading and is returned.
+func (s *Service) NoteOccurrences(ctx context.Context, note string, fn func(*grafeas.Occurrence) error) (asOf uint64, err error) {
+	name, err := ParseNoteName(note)
+	if err != nil {
+		return 0, err
+	}
+	asOf = s.store.Head()
+	q := OccurrenceQuery{Note: name, Kinds: AllKinds, Limit: MaxPageSize}
+	for {
+		rows, more, err := s.store.Occurrences(ctx, q)
+		if err != nil {
+			return 0, fmt.Errorf("reading the occurrences of %q: %w", note, err)
+		}
+		for _, o := range rows {
+			if err := fn(o); err != nil {
+				return 0, err
+			}
+		}
+		if !more || len(rows) == 0 {
+			return asOf, nil
+		}
+		if q.Before, err = idOf(rows[len(rows)-1]); err != nil {
+			return 0, err
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-dev/gatehouse/metadata"
+)
+
+// A refusal is an error of the rules, which leaves the transaction usable.
+type refusal struct{ err error }
+
+func (r refusal) Error() string { return r.err.Error() }
+
+func refuse(err error) error { return refusal{err} }
+
+func asRefusal(err error) (error, bool) {
+	var r refusal
+	ok := errors.As(err, &r)
+	return r.err, ok
+}
+
+// apply checks one mutation, then writes it and its event. It refuses before its
+// first write has had any effect.
+func (w *writer) apply(m metadata.Mutation) error {
+	ctx := context.Background()
+	switch {
+	case m.CreateNote != nil:
+		return w.createNote(ctx, m.CreateNote)
+	case m.CreateOccurrence != nil:
+		return w.createOccurrence(ctx, m.CreateOccurrence)
+	case !m.DeleteNote.IsZero():
+		return w.removeNote(ctx, m.DeleteNote)
+	case !m.DeleteOccurrence.IsZero():
+		return w.removeOccurrence(ctx, m.DeleteOccurrence)
+	}
+	return refuse(errors.New("applying an empty mutation"))
+}
+
+func (w *writer) createNote(ctx context.Context, n *grafeas.Note) error {
+	name, err := metadata.ParseNoteName(n.GetName())
+	if err != nil {
+		return refuse(fmt.Errorf("storing a note: %w", err))
+	}
+	payload, err := proto.Marshal(n)
+	if err != nil {
+		return refuse(fmt.Errorf("encoding note %q: %w", name, err))
+	}
+	_, err = w.insertNote.ExecContext(ctx, w.seq+1, name.Parent.String(), name.ID, int32(n.GetKind()), payload)
+	if isConstraint(err) {
+		return refuse(metadata.NoteExists(name))
+	}
+	if err != nil {
+		return err
+	}
+	return w.emit(ctx, metadata.Created, true, nil)
+}
+
+func (w *writer) createOccurrence(ctx context.Context, o *grafeas.Occurrence) error {
+	name, err := metadata.ParseOccurrenceName(o.GetName())
+	if err != nil {
+		return refuse(fmt.Errorf("storing an occurrence: %w", err))
+	}
+	noteName, err := metadata.ParseNoteName(o.GetNoteName())
+	if err != nil {
+		return refuse(fmt.Errorf("storing an occurrence: %w", err))
+	}
+	payload, err := proto.Marshal(o)
+	if err != nil {
+		return refuse(fmt.Errorf("encoding an occurrence of %q: %w", noteName, err))
+	}
+	note, err := w.note(ctx, noteName)
+	if err != nil {
+		return err
+	}
+	if note.kind != o.GetKind() {
+		return refuse(metadata.KindMismatch(noteName, note.kind, o.GetKind()))
+	}
+	keys := metadata.KeysOf(o)
+	_, err = w.insertOccurrence.ExecContext(ctx, w.seq+1, name.ID[:], parentKey(name.Parent), note.row, int32(o.GetKind()),
+		keys.Resource[:], nullable(keys.Subject), nullable(keys.Statement), payload)
+	if isConstraint(err) {
+		return refuse(metadata.OccurrenceExists(o))
+	}
+	if err != nil {
+		return err
+	}
+	return w.emit(ctx, metadata.Created, false, nil)
+}
+
+func (w *writer) removeNote(ctx context.Context, name metadata.NoteName) error {
+	note, err := w.note(ctx, name)
+	if err != nil {
+		return err
+	}
+	var used bool
+	if err := w.noteInUse.QueryRowContext(ctx, note.row).Scan(&used); err != nil {
+		return err
+	}
+	if used {
+		return refuse(metadata.NoteInUse(name))
+	}
+	var old grafeas.Note
+	if err := proto.Unmarshal(note.payload, &old); err != nil {
+		return fmt.Errorf("decoding note %q: %w", name, err)
+	}
+	if _, err := w.deleteNote.ExecContext(ctx, note.row); err != nil {
+		return err
+	}
+	return w.bury(ctx, note.row, note.payload, true, metadata.NoteTombstone(&old))
+}
+
+func (w *writer) removeOccurrence(ctx context.Context, name metadata.OccurrenceName) error {
+	var row uint64
+	var payload []byte
+	err := w.findID.QueryRowContext(ctx, name.ID[:], parentKey(name.Parent)).Scan(&row, &payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return refuse(metadata.OccurrenceMissing(name))
+	}
+	if err != nil {
+		return err
+	}
+	var old grafeas.Occurrence
+	if err := proto.Unmarshal(payload, &old); err != nil {
+		return fmt.Errorf("decoding occurrence %q: %w", name, err)
+	}
+	if _, err := w.deleteOccurrence.ExecContext(ctx, row); err != nil {
+		return err
+	}
+	return w.bury(ctx, row, payload, false, metadata.OccurrenceTombstone(&old))
+}
+
+// bury moves a deleted message into the event of its creation, which can no
+// longer find it in its row, and appends the event of its deletion.
+func (w *writer) bury(ctx context.Context, row uint64, payload []byte, isNote bool, tombstone proto.Message) error {
+	if _, err := w.keep.ExecContext(ctx, payload, row); err != nil {
+		return err
+	}
+	left, err := proto.Marshal(tombstone)
+	if err != nil {
+		return fmt.Errorf("encoding a deletion: %w", err)
+	}
+	return w.emit(ctx, metadata.Deleted, isNote, left)
+}
+
+// emit appends an event; without a payload it is that of the row just written.
+func (w *writer) emit(ctx context.Context, op metadata.Op, isNote bool, payload []byte) error {
+	if _, err := w.insertEvent.ExecContext(ctx, w.seq+1, int(op), isNote, payload); err != nil {
+		return err
+	}
+	w.seq++
+	return nil
+}
+
+type noteRow struct {
+	row     uint64
+	kind    grafeas.NoteKind
+	payload []byte
+}
+
+func (w *writer) note(ctx context.Context, name metadata.NoteName) (noteRow, error) {
+	var n noteRow
+	err := w.findNote.QueryRowContext(ctx, name.Parent.String(), name.ID).Scan(&n.row, &n.kind, &n.payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return noteRow{}, refuse(metadata.NoteMissing(name))
+	}
+	return n, err
+}
+
+func parentKey(p metadata.Parent) []byte {
+	key := metadata.KeyOf(p.String())
+	return key[:]
+}
+
+// nullable returns the key's bytes, or NULL for no key, which takes no room in
+// the index.
+func nullable(k metadata.Key) any {
+	if k.IsZero() {
+		return nil
+	}
+	return k[:]
+}

@@ -1,0 +1,285 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+	"sync"
+
+	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-dev/gatehouse/metadata"
+)
+
+const (
+	selectNote       = "SELECT payload FROM note WHERE parent = ? AND id = ?"
+	selectOccurrence = "SELECT payload FROM occurrence WHERE id = ? AND parent = ?"
+	selectNotes      = "SELECT payload FROM note WHERE parent = ? AND id > ? ORDER BY id LIMIT ?"
+	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload)
+		FROM event e
+		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.row = e.seq
+		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND o.row = e.seq
+		WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`
+)
+
+// queries keeps statements prepared. Only texts from a small set go in.
+type queries struct {
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt
+}
+
+func (s *Store) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
+	s.queries.mu.Lock()
+	defer s.queries.mu.Unlock()
+	if stmt := s.queries.stmts[text]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := s.db.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if s.queries.stmts == nil {
+		s.queries.stmts = map[string]*sql.Stmt{}
+	}
+	s.queries.stmts[text] = stmt
+	return stmt, nil
+}
+
+// Note returns the note of the name.
+func (s *Store) Note(ctx context.Context, name metadata.NoteName) (*grafeas.Note, error) {
+	n := &grafeas.Note{}
+	found, err := s.one(ctx, n, selectNote, name.Parent.String(), name.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, metadata.NoteMissing(name)
+	}
+	return n, nil
+}
+
+// Occurrence returns the occurrence of the name.
+func (s *Store) Occurrence(ctx context.Context, name metadata.OccurrenceName) (*grafeas.Occurrence, error) {
+	o := &grafeas.Occurrence{}
+	found, err := s.one(ctx, o, selectOccurrence, name.ID[:], parentKey(name.Parent))
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, metadata.OccurrenceMissing(name)
+	}
+	return o, nil
+}
+
+func (s *Store) one(ctx context.Context, into proto.Message, text string, args ...any) (found bool, err error) {
+	if s.closed() {
+		return false, metadata.ErrClosed
+	}
+	stmt, err := s.prepared(ctx, text)
+	if err != nil {
+		return false, s.reading(ctx, err)
+	}
+	var payload sql.RawBytes
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return false, s.reading(ctx, err)
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	if !rows.Next() {
+		return false, s.reading(ctx, rows.Err())
+	}
+	if err := rows.Scan(&payload); err != nil {
+		return false, s.reading(ctx, err)
+	}
+	if err := proto.Unmarshal(payload, into); err != nil {
+		return false, fmt.Errorf("decoding a stored message: %w", err)
+	}
+	return true, nil
+}
+
+// Notes returns the notes of a parent.
+func (s *Store) Notes(ctx context.Context, q metadata.NoteQuery) ([]*grafeas.Note, bool, error) {
+	return many(ctx, s, func() *grafeas.Note { return &grafeas.Note{} }, q.Limit, true,
+		selectNotes, q.Parent.String(), q.After, q.Limit+1)
+}
+
+// Occurrences returns the occurrences that the query selects.
+func (s *Store) Occurrences(ctx context.Context, q metadata.OccurrenceQuery) ([]*grafeas.Occurrence, bool, error) {
+	text, args, common := occurrenceSQL(q)
+	return many(ctx, s, func() *grafeas.Occurrence { return &grafeas.Occurrence{} }, q.Limit, common, text, args...)
+}
+
+// many reads messages until the limit, or MaxPageBytes. The statement asks for
+// one row more than the limit, to learn whether there is one.
+func many[T proto.Message](ctx context.Context, s *Store, empty func() T, limit int, common bool, text string, args ...any) (all []T, more bool, err error) {
+	rows, err := s.query(ctx, common, text, args)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	size := 0
+	for rows.Next() {
+		var payload sql.RawBytes
+		if err := rows.Scan(&payload); err != nil {
+			return nil, false, s.reading(ctx, err)
+		}
+		if size += len(payload); len(all) == limit || len(all) > 0 && size > metadata.MaxPageBytes {
+			return all, true, nil
+		}
+		m := empty()
+		if err := proto.Unmarshal(payload, m); err != nil {
+			return nil, false, fmt.Errorf("decoding a stored message: %w", err)
+		}
+		all = append(all, m)
+	}
+	return all, false, s.reading(ctx, rows.Err())
+}
+
+func (s *Store) query(ctx context.Context, common bool, text string, args []any) (*sql.Rows, error) {
+	if s.closed() {
+		return nil, metadata.ErrClosed
+	}
+	if !common {
+		rows, err := s.db.QueryContext(ctx, text, args...)
+		return rows, s.reading(ctx, err)
+	}
+	stmt, err := s.prepared(ctx, text)
+	if err != nil {
+		return nil, s.reading(ctx, err)
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	return rows, s.reading(ctx, err)
+}
+
+// occurrenceSQL names the index to use, since which is best follows from the
+// query and not from statistics. The inner query finds the rows in the index and
+// sorts keys only. common tells that the text is one of a few dozen.
+func occurrenceSQL(q metadata.OccurrenceQuery) (text string, args []any, common bool) {
+	var where []string
+	add := func(condition string, values ...any) {
+		where = append(where, condition)
+		args = append(args, values...)
+	}
+	index := "occurrence_parent"
+	if !q.Note.IsZero() {
+		index = "occurrence_note"
+		add("note = (SELECT row FROM note WHERE parent = ? AND id = ?)", q.Note.Parent.String(), q.Note.ID)
+	}
+	if q.Subjects != nil {
+		index = "occurrence_subject"
+		addKeys(add, "subject", q.Subjects)
+	}
+	if q.Resources != nil {
+		index = "occurrence_resource"
+		addKeys(add, "resource", q.Resources)
+	}
+	if !q.Parent.IsZero() {
+		add("parent = ?", parentKey(q.Parent))
+	}
+	kinds := bits.OnesCount64(uint64(q.Kinds))
+	if q.Kinds != metadata.AllKinds {
+		addKinds(add, q.Kinds)
+	}
+	before := q.Before[:]
+	if q.Before.IsZero() {
+		before = bytes.Repeat([]byte{0xff}, len(q.Before))
+	}
+	add("id < ?", before)
+	args = append(args, q.Limit+1)
+	text = "SELECT o.payload FROM (SELECT row AS r, id AS i FROM occurrence INDEXED BY " + index +
+		" WHERE " + strings.Join(where, " AND ") + " ORDER BY id DESC LIMIT ?) JOIN occurrence o ON o.row = r ORDER BY i DESC"
+	common = len(q.Resources) <= 1 && len(q.Subjects) <= 1 && (kinds == 1 || q.Kinds == metadata.AllKinds)
+	return text, args, common
+}
+
+func addKeys(add func(string, ...any), column string, keys []metadata.Key) {
+	values := make([]any, len(keys))
+	for i, k := range keys {
+		values[i] = k[:]
+	}
+	add(column+oneOf(len(keys)), values...)
+}
+
+func addKinds(add func(string, ...any), kinds metadata.Kinds) {
+	var values []any
+	for rest := uint64(kinds); rest != 0; rest &= rest - 1 {
+		values = append(values, bits.TrailingZeros64(rest))
+	}
+	add("kind"+oneOf(len(values)), values...)
+}
+
+func oneOf(n int) string {
+	if n == 1 {
+		return " = ?"
+	}
+	return " IN (?" + strings.Repeat(", ?", max(n, 1)-1) + ")"
+}
+
+// Changes returns changes after the sequence number, none beyond Head.
+func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	if s.closed() {
+		return nil, metadata.ErrClosed
+	}
+	last := s.head.Load()
+	if after > last {
+		return nil, metadata.ErrCompacted
+	}
+	if after == last || limit <= 0 {
+		return nil, nil
+	}
+	rows, err := s.query(ctx, true, selectChanges, []any{after, last, limit})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	var changes []metadata.Change
+	size := 0
+	for rows.Next() {
+		c, n, err := scanChange(rows)
+		if err != nil {
+			return nil, s.reading(ctx, err)
+		}
+		if c.Seq != after+uint64(len(changes))+1 {
+			return nil, metadata.ErrCompacted
+		}
+		if size += n; len(changes) > 0 && size > metadata.MaxPageBytes {
+			return changes, nil
+		}
+		changes = append(changes, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.reading(ctx, err)
+	}
+	if len(changes) == 0 {
+		return nil, metadata.ErrCompacted // there were some when it began
+	}
+	return changes, nil
+}
+
+func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
+	var isNote bool
+	var payload sql.RawBytes
+	if err := rows.Scan(&c.Seq, &c.Op, &isNote, &payload); err != nil {
+		return c, 0, err
+	}
+	if payload == nil {
+		return c, 0, errors.New("decoding a change: its message is missing")
+	}
+	var message proto.Message
+	if isNote {
+		c.Note = &grafeas.Note{}
+		message = c.Note
+	} else {
+		c.Occurrence = &grafeas.Occurrence{}
+		message = c.Occurrence
+	}
+	if err := proto.Unmarshal(payload, message); err != nil {
+		return c, 0, fmt.Errorf("decoding change %d: %w", c.Seq, err)
+	}
+	return c, len(payload), nil
+}

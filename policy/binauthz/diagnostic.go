@@ -1,0 +1,108 @@
+package binauthz
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says how bad a Diagnostic is. Its zero value is Error.
+type Severity int
+
+// The severities. With an Error there is no result.
+const (
+	Error Severity = iota
+	Warning
+)
+
+// String returns "error" or "warning".
+func (s Severity) String() string {
+	if s == Warning {
+		return "warning"
+	}
+	return "error"
+}
+
+// A Diagnostic is one thing to say about a text.
+type Diagnostic struct {
+	File     string
+	Line     int // from 1; 0 when it is about the whole text
+	Severity Severity
+	Message  string
+}
+
+// String returns "FILE:LINE: SEVERITY: MESSAGE", without the line if there is none.
+func (d Diagnostic) String() string {
+	if d.Line == 0 {
+		return fmt.Sprintf("%s: %s: %s", d.File, d.Severity, d.Message)
+	}
+	return fmt.Sprintf("%s:%d: %s: %s", d.File, d.Line, d.Severity, d.Message)
+}
+
+// Diagnostics is what there is to say about a text, in the order of its lines.
+type Diagnostics []Diagnostic
+
+// HasErrors reports whether any of them is an Error.
+func (ds Diagnostics) HasErrors() bool {
+	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return d.Severity == Error })
+}
+
+// Err returns the errors as one error, one a line, or nil without any. Warnings
+// are left out.
+func (ds Diagnostics) Err() error {
+	var errs []error
+	for _, d := range ds {
+		if d.Severity == Error {
+			errs = append(errs, errors.New(d.String()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// String returns all of them, one a line.
+func (ds Diagnostics) String() string {
+	var b strings.Builder
+	for _, d := range ds {
+		b.WriteString(d.String() + "\n")
+	}
+	return b.String()
+}
+
+// A reporter collects what there is to say about one file.
+type reporter struct {
+	file  string
+	diags Diagnostics
+	left  int // not collected, beyond maxDiagnostics
+	erred bool
+}
+
+func (r *reporter) errorf(line int, format string, args ...any) {
+	r.erred = true
+	r.add(line, Error, format, args)
+}
+
+func (r *reporter) warnf(line int, format string, args ...any) {
+	r.add(line, Warning, format, args)
+}
+
+func (r *reporter) add(line int, s Severity, format string, args []any) {
+	if len(r.diags) == maxDiagnostics {
+		r.left++
+		return
+	}
+	r.diags = append(r.diags, Diagnostic{File: r.file, Line: line, Severity: s, Message: fmt.Sprintf(format, args...)})
+}
+
+// diagnostics returns what was collected, in the order of lines.
+func (r *reporter) diagnostics() Diagnostics {
+	slices.SortStableFunc(r.diags, func(a, b Diagnostic) int { return a.Line - b.Line })
+	if r.left > 0 {
+		last := Diagnostic{File: r.file, Severity: Warning, Message: fmt.Sprintf("%d more problems are not shown", r.left)}
+		if r.erred {
+			last.Severity = Error
+		}
+		r.diags, r.left = append(r.diags, last), 0
+	}
+	return r.diags
+}

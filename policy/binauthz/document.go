@@ -1,0 +1,231 @@
+package binauthz
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.yaml.in/yaml/v3"
+)
+
+// Tags of the YAML core schema, which the nodes of JSON texts get too.
+const (
+	tagNull  = "!!null"
+	tagBool  = "!!bool"
+	tagInt   = "!!int"
+	tagFloat = "!!float"
+	tagStr   = "!!str"
+	tagTime  = "!!timestamp"
+)
+
+// load parses data, JSON or YAML, into a tree that is safe to walk: bounded in
+// depth, without aliases, with string keys that are unique. It reports why it
+// cannot and returns nil.
+func (r *reporter) load(data []byte, most int) *yaml.Node {
+	switch {
+	case len(data) > most:
+		r.errorf(0, "%d bytes, more than the %d allowed", len(data), most)
+		return nil
+	case !utf8.Valid(data):
+		r.errorf(0, "not UTF-8 text")
+		return nil
+	case len(bytes.TrimSpace(data)) == 0:
+		r.errorf(0, "the document is empty")
+		return nil
+	}
+	root, line, err := parseDocument(data)
+	if err != nil {
+		r.errorf(line, "%v", err)
+		return nil
+	}
+	if !r.checkTree(root, 0) {
+		return nil
+	}
+	return root
+}
+
+// parseDocument returns the only value of data, or an error and its line. A text
+// that begins like JSON is JSON, unless it is only YAML in flow style.
+func parseDocument(data []byte) (root *yaml.Node, line int, err error) {
+	if first := bytes.TrimLeft(data, " \t\r\n"); first[0] != '{' && first[0] != '[' {
+		return parseYAML(data)
+	}
+	if root, line, err = parseJSON(data); err == nil {
+		return root, 0, nil
+	}
+	root, yamlLine, yamlErr := parseYAML(data)
+	if yamlErr == nil {
+		return root, 0, nil
+	}
+	if yamlLine > line { // it got further, so that is what the writer meant
+		return nil, yamlLine, yamlErr
+	}
+	return nil, line, err
+}
+
+func parseYAML(data []byte) (*yaml.Node, int, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) || (err == nil && len(doc.Content) == 0) {
+		return nil, 0, errors.New("the document is empty")
+	} else if err != nil {
+		line, err := yamlError(err)
+		return nil, line, err
+	}
+	if err := dec.Decode(&second); err == nil {
+		return nil, second.Line, errors.New("more than one YAML document; write each into a file of its own")
+	} else if !errors.Is(err, io.EOF) {
+		line, err := yamlError(err)
+		return nil, line, err
+	}
+	return doc.Content[0], 0, nil
+}
+
+// yamlError takes the line out of the parser's message, "yaml: line N: WHY".
+func yamlError(err error) (int, error) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 0
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		number, why, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			line, text = n, why
+		}
+	}
+	return line, errors.New("not valid YAML: " + text)
+}
+
+func parseJSON(data []byte) (*yaml.Node, int, error) {
+	// Duplicate names pass here, and are reported with both lines by checkTree.
+	j := jsonReader{data: data, line: 1, dec: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
+	root, err := j.value(0)
+	if err != nil {
+		return nil, j.at(), fmt.Errorf("not valid JSON: %w", err)
+	}
+	if _, err := j.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, j.at(), errors.New("not valid JSON: text after the value")
+	}
+	return root, 0, nil
+}
+
+// A jsonReader turns JSON tokens into the nodes that YAML would give.
+type jsonReader struct {
+	data   []byte
+	dec    *jsontext.Decoder
+	line   int
+	offset int64
+}
+
+// at returns the line that the decoder has reached.
+func (j *jsonReader) at() int {
+	to := min(j.dec.InputOffset(), int64(len(j.data)))
+	if to > j.offset {
+		j.line += bytes.Count(j.data[j.offset:to], []byte("\n"))
+		j.offset = to
+	}
+	return j.line
+}
+
+func (j *jsonReader) value(depth int) (*yaml.Node, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested deeper than %d levels", maxDepth)
+	}
+	tok, err := j.dec.ReadToken()
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: j.at()}
+	switch tok.Kind() {
+	case jsontext.KindNull:
+		n.Tag = tagNull
+	case jsontext.KindTrue, jsontext.KindFalse:
+		n.Tag, n.Value = tagBool, tok.String()
+	case jsontext.KindString:
+		n.Tag, n.Value = tagStr, tok.String()
+	case jsontext.KindNumber:
+		n.Tag, n.Value = tagInt, tok.String()
+		if strings.ContainsAny(n.Value, ".eE") {
+			n.Tag = tagFloat
+		}
+	case jsontext.KindBeginObject, jsontext.KindBeginArray:
+		n.Kind = yaml.MappingNode
+		if tok.Kind() == jsontext.KindBeginArray {
+			n.Kind = yaml.SequenceNode
+		}
+		return j.children(n, depth)
+	default:
+		return nil, errors.New("unexpected end of an object or array")
+	}
+	return n, nil
+}
+
+func (j *jsonReader) children(n *yaml.Node, depth int) (*yaml.Node, error) {
+	for {
+		if k := j.dec.PeekKind(); k == jsontext.KindEndObject || k == jsontext.KindEndArray {
+			_, err := j.dec.ReadToken()
+			return n, syntaxError(err)
+		}
+		child, err := j.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		n.Content = append(n.Content, child)
+	}
+}
+
+// syntaxError says what the decoder said, without its package name.
+func syntaxError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("it ends too early")
+	}
+	if syntax := new(jsontext.SyntacticError); errors.As(err, &syntax) && syntax.Err != nil {
+		return syntax.Err
+	}
+	return err
+}
+
+// checkTree refuses what could mean something else than it seems to, and what
+// could be larger than it is.
+func (r *reporter) checkTree(n *yaml.Node, depth int) bool {
+	switch {
+	case depth > maxDepth:
+		r.errorf(n.Line, "nested deeper than %d levels", maxDepth)
+		return false
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		r.errorf(n.Line, "anchors and aliases are not accepted; write the value out")
+		return false
+	case n.Style&yaml.TaggedStyle != 0:
+		r.errorf(n.Line, "tag %.50q is not accepted", n.Tag)
+		return false
+	case n.Kind == yaml.MappingNode && !r.checkKeys(n):
+		return false
+	}
+	ok := true
+	for _, child := range n.Content {
+		ok = r.checkTree(child, depth+1) && ok
+	}
+	return ok
+}
+
+func (r *reporter) checkKeys(n *yaml.Node) bool {
+	ok := true
+	lines := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		switch {
+		case key.Kind != yaml.ScalarNode || key.ShortTag() != tagStr:
+			r.errorf(key.Line, "key %.100q is not text; put it in quotes", key.Value)
+			ok = false
+		case lines[key.Value] != 0:
+			r.errorf(key.Line, "%.100q is given twice, first at line %d", key.Value, lines[key.Value])
+			ok = false
+		default:
+			lines[key.Value] = key.Line
+		}
+	}
+	return ok
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/gatehouse-dev/gatehouse/attest"
+	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/signature"
+)
+
+const (
+	attestorDir   = "attestor"
+	attestorKey   = "key.pem"
+	attestorsJSON = "attestors.json"
+
+	// developmentAlgorithm is among the cheapest to verify, and every Binary
+	// Authorization client knows it.
+	developmentAlgorithm = signature.Algorithm("ECDSA_P256_SHA256")
+)
+
+// buildAttestor makes the attestor and its handler, and returns the file that
+// describes its keys as Binary Authorization attestors.
+func (p *parts) buildAttestor(running context.Context) (attestorsFile string, err error) {
+	config, err := loadAttestorConfig(p.cfg, p.logger)
+	if err != nil {
+		return "", err
+	}
+	options, err := config.Options()
+	if err != nil {
+		return "", fmt.Errorf("configuring the attestor: %w", err)
+	}
+	dir := filepath.Join(p.cfg.Data, attestorDir)
+	if len(options.Signers) == 0 && !options.DryRun {
+		signer, err := developmentSigner(filepath.Join(dir, attestorKey))
+		if err != nil {
+			return "", err
+		}
+		p.logger.Warn("no signing key is configured: attestations are signed with the development key of this data folder", "key", signer.KeyID())
+		options.Signers = make(map[string]signature.Signer, len(options.Checks))
+		for _, c := range options.Checks {
+			options.Signers[c.Name] = signer
+		}
+	}
+	// The attestor is a client of the metadata API like any other, so that it can
+	// move to a machine of its own.
+	conn, err := grpc.NewClient("passthrough:///"+p.metadata.addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return "", fmt.Errorf("connecting the attestor to the metadata API: %w", err)
+	}
+	p.onClose(conn.Close)
+	client := grafeas.NewGrafeasClient(conn)
+	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
+	if options.Metadata, err = config.Metadata(client); err != nil {
+		return "", fmt.Errorf("configuring the attestor: %w", err)
+	}
+	authority, err := attest.New(options)
+	if err != nil {
+		return "", fmt.Errorf("configuring the attestor: %w", err)
+	}
+	p.attestor.server.Handler = voucherapi.NewHandler(authority, voucherapi.Options{
+		RequireAuth: config.Server.RequireAuth, Username: config.Server.Username, PasswordHash: config.Server.PasswordHash,
+		Timeout: config.Server.Timeout, Logger: p.logger,
+	})
+	attestorsFile = filepath.Join(dir, attestorsJSON)
+	return attestorsFile, writeAttestors(attestorsFile, options)
+}
+
+// loadAttestorConfig reads Voucher's configuration, or makes the one of an
+// attestor that was given none: it asks what it can know without being told
+// which repositories and builders are trusted.
+func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error) {
+	if cfg.Attestor.ConfigFile == "" {
+		return &attest.Config{
+			Project:     cfg.Project,
+			FailOn:      "high",
+			Groups:      map[string][]string{attest.AllGroup: {"nobody", "snakeoil"}},
+			Server:      attest.ServerConfig{Port: attest.DefaultPort, Timeout: attest.DefaultTimeout},
+			CreateNotes: true,
+		}, nil
+	}
+	config, warnings, err := attest.LoadVoucherConfig(cfg.Attestor.ConfigFile)
+	for _, w := range warnings {
+		logger.Warn("reading the attestor's configuration", "finding", w.String())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the attestor's configuration: %w", err)
+	}
+	if config.Project == "" {
+		config.Project = cfg.Project
+	}
+	config.ApplyVoucherEnvironment(os.Getenv)
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("reading the attestor's configuration %s: %w", cfg.Attestor.ConfigFile, err)
+	}
+	return config, nil
+}
+
+// developmentSigner reads the key at path, or makes it.
+func developmentSigner(path string) (signature.Signer, error) {
+	pem, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if pem, err = signature.GeneratePKIX(developmentAlgorithm, rand.Reader); err != nil {
+			return nil, fmt.Errorf("making the development key: %w", err)
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("making the development key: %w", err)
+		}
+		if err := writeFile(path, pem, 0o600); err != nil {
+			return nil, fmt.Errorf("making the development key: %w", err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("reading the development key: %w", err)
+	}
+	signer, err := signature.ParsePKIXSigner(pem, developmentAlgorithm, "")
+	if err != nil {
+		return nil, fmt.Errorf("reading the development key %s: %w", path, err)
+	}
+	return signer, nil
+}
+
+// The REST JSON of Binary Authorization attestors, as far as it is written here.
+type (
+	attestorList struct {
+		Attestors []attestorJSON `json:"attestors"`
+	}
+	attestorJSON struct {
+		Name        string   `json:"name"`
+		Description string   `json:"description"`
+		Note        noteJSON `json:"userOwnedGrafeasNote"`
+	}
+	noteJSON struct {
+		Reference  string    `json:"noteReference"`
+		PublicKeys []keyJSON `json:"publicKeys"`
+	}
+	keyJSON struct {
+		ID   string    `json:"id"`
+		PGP  string    `json:"asciiArmoredPgpPublicKey,omitempty"`
+		PKIX *pkixJSON `json:"pkixPublicKey,omitempty"`
+	}
+	pkixJSON struct {
+		PEM       string `json:"publicKeyPem"`
+		Algorithm string `json:"signatureAlgorithm"`
+	}
+)
+
+// writeAttestors tells policy what the attestor signs with: for each check an
+// attestor of its name, with the note of its name and the key of the check.
+func writeAttestors(path string, options attest.Options) error {
+	list := attestorList{Attestors: []attestorJSON{}}
+	for _, c := range options.Checks {
+		signer, ok := options.Signers[c.Name]
+		if !ok {
+			continue
+		}
+		k := keyJSON{ID: signer.KeyID()}
+		if public := signer.PublicKey(); public.Algorithm() == signature.PGP {
+			k.PGP = public.Marshal()
+		} else {
+			k.PKIX = &pkixJSON{PEM: public.Marshal(), Algorithm: string(public.Algorithm())}
+		}
+		list.Attestors = append(list.Attestors, attestorJSON{
+			Name:        "projects/" + options.Project + "/attestors/" + c.Name,
+			Description: c.Doc.Title,
+			Note:        noteJSON{Reference: "projects/" + options.Project + "/notes/" + c.Name, PublicKeys: []keyJSON{k}},
+		})
+	}
+	slices.SortFunc(list.Attestors, func(a, b attestorJSON) int { return slices.Compare([]byte(a.Name), []byte(b.Name)) })
+	text, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the attestor's keys: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("writing the attestor's keys: %w", err)
+	}
+	if err := writeFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the attestor's keys: %w", err)
+	}
+	return nil
+}

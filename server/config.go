@@ -1,0 +1,178 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-dev/gatehouse/admission"
+)
+
+// Config is everything that a server is told. Its YAML form is the file given
+// with --config; each field's comment is its manual.
+type Config struct {
+	// Data is the folder for everything that is kept: the store, the audit log,
+	// the development CA and keys. Required. One server at a time may use it.
+	Data string `yaml:"data"`
+	// Project is the project whose policy this gate enforces and whose notes the
+	// attestor writes. Default "default".
+	Project string `yaml:"project"`
+	// Cluster is LOCATION.NAME of the cluster whose reviews are answered; cluster
+	// admission rules are chosen by it.
+	Cluster string `yaml:"cluster"`
+	// InsecureNoAuth allows listeners that do not authenticate their callers on
+	// other addresses than loopback.
+	InsecureNoAuth bool `yaml:"insecureNoAuth"`
+
+	Metadata  MetadataConfig  `yaml:"metadata"`
+	Attestor  AttestorConfig  `yaml:"attestor"`
+	Admission AdmissionConfig `yaml:"admission"`
+	Ops       OpsConfig       `yaml:"ops"`
+}
+
+// MetadataConfig is the Grafeas API.
+type MetadataConfig struct {
+	// Address to listen on. Default 127.0.0.1:8080; port 0 picks a free one.
+	Address string `yaml:"address"`
+}
+
+// AttestorConfig is Voucher's API.
+type AttestorConfig struct {
+	// Address to listen on. Default 127.0.0.1:8000.
+	Address string `yaml:"address"`
+	// ConfigFile is a configuration file of Voucher's (TOML). Without it the
+	// attestor runs all checks and signs with a development key made at first start.
+	ConfigFile string `yaml:"configFile"`
+}
+
+// AdmissionConfig is the webhook.
+type AdmissionConfig struct {
+	// Address to listen on, with TLS. Default 127.0.0.1:8443.
+	Address string `yaml:"address"`
+	// PolicyFile is a Binary Authorization policy (YAML or JSON); it is watched.
+	// Without one the gate lets everything in, says so, and records it.
+	PolicyFile string `yaml:"policyFile"`
+	// AttestorsFile is a list of Binary Authorization attestors; it is watched.
+	// Without one the attestors are those that the development attestor signs for.
+	AttestorsFile string `yaml:"attestorsFile"`
+	// Templates says what happens to a workload whose pods would be refused:
+	// "deny" (default) refuses it at once, "warn" lets it in with a warning.
+	Templates admission.TemplateMode `yaml:"templates"`
+	// CertFile and KeyFile are the serving certificate. Without them the
+	// development CA issues one.
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
+	// Hosts are further names and addresses that the development certificate is for.
+	Hosts []string `yaml:"hosts"`
+}
+
+// OpsConfig is health, metrics and profiles.
+type OpsConfig struct {
+	// Address to listen on. Default 127.0.0.1:9090.
+	Address string `yaml:"address"`
+}
+
+// DefaultConfig returns the configuration of a server that is told nothing.
+func DefaultConfig() Config {
+	return Config{
+		Project:   "default",
+		Metadata:  MetadataConfig{Address: "127.0.0.1:8080"},
+		Attestor:  AttestorConfig{Address: "127.0.0.1:8000"},
+		Admission: AdmissionConfig{Address: "127.0.0.1:8443", Templates: admission.DenyTemplates},
+		Ops:       OpsConfig{Address: "127.0.0.1:9090"},
+	}
+}
+
+// maxConfig bounds a configuration file.
+const maxConfig = 1 << 20
+
+// LoadFile overlays c with the file at path. A field that Config does not have
+// is an error that names its line.
+func (c *Config) LoadFile(path string) error {
+	data, err := readFile(path, maxConfig)
+	if err != nil {
+		return fmt.Errorf("reading configuration: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading configuration %s: %w", path, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading configuration %s: more than one YAML document", path)
+	}
+	return nil
+}
+
+// Validate returns everything that is wrong with c.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Data == "" {
+		bad("no data folder: give --data DIR")
+	}
+	if c.Project == "" || strings.ContainsAny(c.Project, "/ \t\r\n") {
+		bad("project %q: want a project id, such as \"default\"", c.Project)
+	}
+	if c.Cluster != "" && !strings.Contains(c.Cluster, ".") {
+		bad("cluster %q: want LOCATION.NAME, such as us-east1-b.prod", c.Cluster)
+	}
+	for _, l := range []struct {
+		name, addr string
+		open       bool // serves anyone who can reach it
+	}{
+		{"metadata", c.Metadata.Address, true},
+		{"attestor", c.Attestor.Address, c.Attestor.ConfigFile == ""},
+		{"admission", c.Admission.Address, false},
+		{"ops", c.Ops.Address, true},
+	} {
+		host, _, err := net.SplitHostPort(l.addr)
+		switch {
+		case err != nil:
+			bad("%s address %q: want HOST:PORT: %v", l.name, l.addr, err)
+		case l.open && !isLoopback(host) && !c.InsecureNoAuth:
+			bad("%s address %q is not on loopback and its callers are not authenticated: use 127.0.0.1, or --insecure-no-auth behind something that authenticates", l.name, l.addr)
+		}
+	}
+	switch c.Admission.Templates {
+	case admission.DenyTemplates, admission.WarnTemplates:
+	default:
+		bad("admission templates %q: want %q or %q", c.Admission.Templates, admission.DenyTemplates, admission.WarnTemplates)
+	}
+	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
+		bad("admission certFile and keyFile: give both or neither")
+	}
+	return errors.Join(errs...)
+}
+
+// isLoopback is false for an empty host, which listens everywhere.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return data, nil
+}

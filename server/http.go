@@ -1,0 +1,121 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	// idleTimeout is longer than the 90 s that an API server keeps idle
+	// connections, so that it is never the gate that hangs up under a request.
+	idleTimeout = 120 * time.Second
+
+	readHeaderTimeout = 10 * time.Second
+	maxHeaderBytes    = 64 << 10
+
+	// drainTimeout is how long running requests may take after a stop signal.
+	drainTimeout = 10 * time.Second
+)
+
+// A listener is a bound socket and the server for it.
+type listener struct {
+	name   string
+	net    net.Listener
+	server *http.Server
+	// ended is closed when it no longer serves.
+	ended chan struct{}
+}
+
+// listen binds addr, so that a port in use is known before anything is served.
+func listen(ctx context.Context, name, addr string, logger *slog.Logger) (*listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening for %s: %w", name, err)
+	}
+	return &listener{name: name, net: ln, ended: make(chan struct{}), server: &http.Server{
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(logger.With("listener", name).Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+func (l *listener) addr() string { return l.net.Addr().String() }
+
+// serve runs until stop is closed, then lets running requests end.
+func (l *listener) serve(stop <-chan struct{}) error {
+	defer close(l.ended)
+	done := make(chan error, 1)
+	go func() {
+		<-stop
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		done <- l.server.Shutdown(ctx)
+	}()
+	var err error
+	if l.server.TLSConfig != nil {
+		err = l.server.ServeTLS(l.net, "", "")
+	} else {
+		err = l.server.Serve(l.net)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving %s: %w", l.name, err)
+	}
+	if err := <-done; err != nil {
+		return fmt.Errorf("draining %s: %w", l.name, err)
+	}
+	return nil
+}
+
+// admissionTLS is HTTP/1.1 only: API servers speak nothing else to webhooks.
+func admissionTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"}}
+}
+
+// opsHandler serves health, readiness, metrics and profiles.
+func opsHandler(ready func() error, registry *prometheus.Registry, profiles bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// recovered turns a panic of one request into an error of that request.
+func recovered(next http.Handler, logger *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint // a sentinel panic value, compared as net/http does
+					panic(p)
+				}
+				logger.Error("panic while answering a request", "path", r.URL.Path, "panic", fmt.Sprint(p))
+				http.Error(w, "internal error", http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,292 @@
+// Package server puts the parts together and runs them: listeners, TLS, the
+// store, the attestor, the gate, and their order of starting and stopping.
+//
+// Starting: everything is bound, opened and read before anything is served, so
+// that a server that cannot work says so and exits. The addresses are told once
+// every part is ready. Stopping: readiness turns false, listeners drain, the
+// audit log commits, the store closes.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
+)
+
+// Addresses tell where everything listens.
+type Addresses struct {
+	Metadata  string `json:"metadata"`
+	Attestor  string `json:"attestor"`
+	Admission string `json:"admission"`
+	Ops       string `json:"ops"`
+	// CA is the path of the PEM that signed the admission certificate.
+	CA string `json:"ca"`
+}
+
+// parts is a server that has been put together and does not serve yet.
+type parts struct {
+	cfg      Config
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	closers  []func() error
+
+	service  *metadata.Service
+	index    *index.Index
+	policies *policies
+	ca       string
+
+	metadata, attestor, admission, ops *listener
+
+	ready atomic.Bool
+}
+
+// Check reports whether a server could be put together from cfg. It looks at
+// files and starts nothing.
+func Check(cfg Config, logger *slog.Logger) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	p := &policies{policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
+	content, err := p.read()
+	if err != nil {
+		return err
+	}
+	if _, _, err := p.compile(content); err != nil {
+		return err
+	}
+	if cfg.Admission.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(cfg.Admission.CertFile, cfg.Admission.KeyFile); err != nil {
+			return fmt.Errorf("reading the serving certificate: %w", err)
+		}
+	}
+	if cfg.Attestor.ConfigFile == "" {
+		return nil
+	}
+	_, err = loadAttestorConfig(cfg, logger)
+	return err
+}
+
+// Run runs a server until ctx ends. It calls started once every part is ready.
+func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addresses) error) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	p := &parts{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	defer func() { err = errors.Join(err, p.close()) }()
+
+	// The parts outlive ctx while requests drain.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := make(chan struct{})
+	group, running := errgroup.WithContext(background)
+	if err := p.build(ctx, running); err != nil {
+		return err
+	}
+	group.Go(func() error { return p.index.Run(running) })
+	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+		group.Go(func() error { return l.serve(stop) })
+	}
+	group.Go(func() error { return p.policies.Run(running) })
+
+	err = p.announce(ctx, started)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			logger.Info("stopping")
+		case <-running.Done(): // a part failed; Wait tells which
+		}
+	}
+	p.ready.Store(false)
+	close(stop)
+	// Followers end after the listeners: a request may still wait for evidence.
+	p.awaitDrained()
+	cancel()
+	return errors.Join(err, group.Wait())
+}
+
+// announce waits until everything works and tells where it listens.
+func (p *parts) announce(ctx context.Context, started func(Addresses) error) error {
+	if err := p.index.Ready(ctx); err != nil {
+		return fmt.Errorf("reading attestations: %w", err)
+	}
+	p.ready.Store(true)
+	if p.policies.current() == nil {
+		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE")
+	}
+	return started(Addresses{
+		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
+	})
+}
+
+// awaitDrained returns when the listeners have ended.
+func (p *parts) awaitDrained() {
+	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+		<-l.ended
+	}
+}
+
+func (p *parts) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+func (p *parts) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// build opens and binds everything. running is the context of what goes on after it.
+func (p *parts) build(ctx, running context.Context) error {
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	for _, step := range []func(context.Context) error{p.openStore, p.listen} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	attestors, err := p.buildAttestor(running)
+	if err != nil {
+		return err
+	}
+	p.index = index.New(p.service, p.logger)
+	if p.cfg.Admission.AttestorsFile != "" {
+		attestors = p.cfg.Admission.AttestorsFile
+	}
+	if p.policies, err = newPolicies(p.cfg, attestors, p.index, p.logger, p.registry); err != nil {
+		return err
+	}
+	if err := p.policies.load(ctx); err != nil {
+		return err
+	}
+	if err := p.buildGate(); err != nil {
+		return err
+	}
+	p.ops.server.Handler = opsHandler(p.readiness, p.registry, isLoopbackAddr(p.ops.addr()))
+	return nil
+}
+
+func (p *parts) openStore(ctx context.Context) error {
+	store, err := sqlite.Open(ctx, filepath.Join(p.cfg.Data, "metadata.db"), sqlite.Options{})
+	if err != nil {
+		return err
+	}
+	p.onClose(store.Close)
+	p.service, err = metadata.NewService(ctx, store, metadata.Options{
+		Authorizer: metadata.InsecureAllowAll(), // Validate keeps unauthenticated listeners on loopback
+		Logger:     p.logger,
+	})
+	return err
+}
+
+// listen binds all ports, and gives the metadata API its handler.
+func (p *parts) listen(ctx context.Context) error {
+	for _, l := range []struct {
+		name, addr string
+		to         **listener
+	}{
+		{"metadata", p.cfg.Metadata.Address, &p.metadata},
+		{"attestor", p.cfg.Attestor.Address, &p.attestor},
+		{"admission", p.cfg.Admission.Address, &p.admission},
+		{"ops", p.cfg.Ops.Address, &p.ops},
+	} {
+		bound, err := listen(ctx, l.name, l.addr, p.logger)
+		if err != nil {
+			return err
+		}
+		p.onClose(func() error { _ = bound.net.Close(); return nil }) // closed already if it was served
+		*l.to = bound
+	}
+	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Logger: p.logger})
+	p.onClose(func() error { closeHandler(); return nil })
+	p.metadata.server.Handler = handler
+	p.metadata.server.Protocols = new(http.Protocols)
+	p.metadata.server.Protocols.SetHTTP1(true)
+	p.metadata.server.Protocols.SetUnencryptedHTTP2(true)
+	return nil
+}
+
+func (p *parts) buildGate() error {
+	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
+	if err != nil {
+		return err
+	}
+	p.onClose(log.Close)
+	gate, err := admission.NewGate(admission.Options{
+		Rules: p.policies.current, Evidence: p.index, Recorder: log,
+		Cluster: p.cfg.Cluster, Templates: p.cfg.Admission.Templates,
+		Now: time.Now, Logger: p.logger, Registry: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/validate", gate)
+	p.admission.server.Handler = recovered(mux, p.logger)
+	p.admission.server.TLSConfig, err = p.admissionTLS()
+	return err
+}
+
+// admissionTLS finds the serving certificate, and the CA that callers need.
+func (p *parts) admissionTLS() (*tls.Config, error) {
+	a := p.cfg.Admission
+	if a.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the serving certificate: %w", err)
+		}
+		p.ca = a.CertFile
+		return admissionTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), nil
+	}
+	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, a.Hosts...)
+	if host, _, err := net.SplitHostPort(a.Address); err == nil && host != "" {
+		hosts = append(hosts, host)
+	}
+	ca, err := openDevCA(filepath.Join(p.cfg.Data, "tls"), hosts, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ca.certificate(nil); err != nil {
+		return nil, err
+	}
+	p.ca = ca.certPath
+	return admissionTLS(ca.certificate), nil
+}
+
+// maxLag is how many changes the index may be behind and still be called ready.
+const maxLag = 10_000
+
+func (p *parts) readiness() error {
+	switch {
+	case !p.ready.Load():
+		return errors.New("starting or stopping")
+	case p.index.Lag() > maxLag:
+		return fmt.Errorf("the index of attestations is %d changes behind", p.index.Lag())
+	}
+	return nil
+}
+
+func isLoopbackAddr(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLoopback(host)
+}
