@@ -203,7 +203,7 @@ func warningLines(text string) []string {
 	var list []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if line == "" {
+		if line == "" || strings.HasSuffix(line, ":") { // a title, of which kubectl would make a warning
 			continue
 		}
 		if len(list) == lines {

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// DefaultPort and DefaultTimeout are Voucher's.
-	DefaultPort    = 8000
+	// DefaultPort is Voucher's.
+	DefaultPort = 8000
+	// DefaultTimeout is Voucher's.
 	DefaultTimeout = 240 * time.Second
 
 	// AllGroup is the group that always exists.

@@ -11,9 +11,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
-// maxKeyFile bounds a file with a key, in bytes. OpenPGP keys carry the
+// maxFile bounds a configuration or key file, in bytes. OpenPGP keys carry the
 // signatures of others and can be long.
-const maxKeyFile = 1 << 20
+const maxFile = 1 << 20
 
 func (c *Config) signers() (map[string]signature.Signer, error) {
 	signers := map[string]signature.Signer{}
@@ -42,7 +42,7 @@ func (c *Config) trustedKeys() (map[string][]*signature.PublicKey, error) {
 }
 
 func (k KeyFile) signer() (signature.Signer, error) {
-	text, err := readFile(k.File, maxKeyFile)
+	text, err := readFile(k.File)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (k KeyFile) signer() (signature.Signer, error) {
 	}
 	var passphrase []byte
 	if k.PassphraseFile != "" {
-		if passphrase, err = readFile(k.PassphraseFile, maxKeyFile); err != nil {
+		if passphrase, err = readFile(k.PassphraseFile); err != nil {
 			return nil, err
 		}
 		passphrase = bytes.TrimRight(passphrase, "\r\n")
@@ -69,7 +69,7 @@ func (k KeyFile) signer() (signature.Signer, error) {
 }
 
 func (k KeyFile) publicKey() (*signature.PublicKey, error) {
-	text, err := readFile(k.File, maxKeyFile)
+	text, err := readFile(k.File)
 	if err != nil {
 		return nil, err
 	}
@@ -102,18 +102,18 @@ func inFile(file string, err error) error {
 }
 
 // readFile reads a file that is not longer than it should be.
-func readFile(name string, most int64) ([]byte, error) {
+func readFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("file %q is longer than %d bytes", name, most)
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("file %q is longer than %d bytes", name, maxFile)
 	}
 	return data, nil
 }

@@ -10,12 +10,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/check/snakeoil"
 )
 
-const (
-	// maxConfigFile bounds a configuration file, in bytes.
-	maxConfigFile = 1 << 20
-	// maxTimeout is the longest server.timeout, in seconds: a day.
-	maxTimeout = 24 * 60 * 60
-)
+// maxTimeout is the longest server.timeout, in seconds: a day.
+const maxTimeout = 24 * 60 * 60
 
 // LoadVoucherConfig reads a configuration file of Voucher in TOML. Beside
 // Voucher's keys it knows those of a table of our own:
@@ -43,7 +39,7 @@ const (
 // with lines. A key that no one knows, and one of Voucher's that Gatehouse
 // does nothing with, is a warning.
 func LoadVoucherConfig(file string) (*Config, []Warning, error) {
-	data, err := readFile(file, maxConfigFile)
+	data, err := readFile(file)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}

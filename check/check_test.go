@@ -33,8 +33,6 @@ func input(t *testing.T) *check.Input {
 	return &check.Input{Image: mustParse(t, "registry.example/app@"+digest)}
 }
 
-type runFunc = func(context.Context, *check.Input) (check.Result, error)
-
 func passes(context.Context, *check.Input) (check.Result, error) { return check.Pass(), nil }
 
 // verdicts puts outcomes into words.
@@ -182,7 +180,7 @@ func TestValidate(t *testing.T) {
 		"diy": true, "is_shopify": true, "a.b-c": true, "0": true,
 		"": false, "A": false, "a/b": false, "-a": false, "..": false, "a b": false, strings.Repeat("a", 129): false,
 	} {
-		if err := (check.Check{Name: name, Run: runFunc(passes)}).Validate(); (err == nil) != ok {
+		if err := (check.Check{Name: name, Run: passes}).Validate(); (err == nil) != ok {
 			t.Errorf("a check named %q: %v", name, err)
 		}
 	}

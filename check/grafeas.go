@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -70,7 +71,7 @@ func (g *Grafeas) Occurrences(ctx context.Context, ref image.Reference, kind gra
 		return nil, err
 	}
 	projects := g.projects
-	if p := ProjectOf(ref); g.byImage && p != "" && !contains(projects, p) {
+	if p := ProjectOf(ref); g.byImage && p != "" && !slices.Contains(projects, p) {
 		projects = append([]string{p}, projects...)
 	}
 	var all []*grafeas.Occurrence
@@ -150,13 +151,4 @@ func ProjectOf(ref image.Reference) string {
 		return ""
 	}
 	return parts[0]
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }

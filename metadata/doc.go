@@ -38,7 +38,7 @@
 //
 // Terms on resourceUrl (equality, and a whole digest as suffix), on noteName and
 // on kind are answered by an index, alone or joined by OR, when they stand in a
-// conjunction. Others look at up to 20,000 rows a call.
+// conjunction. Others look at up to 10,000 rows a call.
 //
 // # The change feed
 //

@@ -23,7 +23,7 @@ const (
 	MaxPageBytes    = 3 << 20
 	// maxScan is how many rows one call looks at for a filter that no index
 	// answers. The page is then short, or empty, and its token leads on.
-	maxScan = 20_000
+	maxScan = 10_000
 )
 
 // A Caller is who makes a call, as a transport has established it. The zero

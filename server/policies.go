@@ -27,6 +27,7 @@ const maxPolicy = 8 << 20
 // policies keeps the policy in force: compiled from files, and replaced when
 // their content changes and is valid. A broken new version keeps the last good one.
 type policies struct {
+	project       string
 	policyFile    string
 	attestorsFile string
 	index         *index.Index
@@ -46,7 +47,7 @@ type content struct {
 
 func newPolicies(cfg Config, attestorsFile string, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
 	p := &policies{
-		policyFile: cfg.Admission.PolicyFile, attestorsFile: attestorsFile, index: idx, logger: logger,
+		project: cfg.Project, policyFile: cfg.Admission.PolicyFile, attestorsFile: attestorsFile, index: idx, logger: logger,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_policy_reloads_total",
 			Help: "Times that changed policy or attestors files were read, by result: ok or error.",
@@ -125,6 +126,7 @@ func (p *policies) compile(c content) (*policy.Ruleset, index.Trust, error) {
 	if err := p.report("policy", found); err != nil {
 		return nil, nil, err
 	}
+	parsed.Name = "projects/" + p.project + "/policy" // as a server does, whatever the text says
 	rules, found := parsed.Compile(attestors)
 	if err := p.report("policy", found); err != nil {
 		return nil, nil, err

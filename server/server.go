@@ -49,6 +49,7 @@ type parts struct {
 	registry *prometheus.Registry
 	closers  []func() error
 
+	store    metadata.Store
 	service  *metadata.Service
 	index    *index.Index
 	policies *policies
@@ -59,13 +60,17 @@ type parts struct {
 	ready atomic.Bool
 }
 
+func newParts(cfg Config, logger *slog.Logger) *parts {
+	return &parts{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+}
+
 // Check reports whether a server could be put together from cfg. It looks at
 // files and starts nothing.
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	p := &policies{policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
+	p := &policies{project: cfg.Project, policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
 	content, err := p.read()
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	p := &parts{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
 
 	// The parts outlive ctx while requests drain.
@@ -191,6 +196,7 @@ func (p *parts) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.store = store
 	p.onClose(store.Close)
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: metadata.InsecureAllowAll(), // Validate keeps unauthenticated listeners on loopback

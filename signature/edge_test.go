@@ -245,3 +245,32 @@ func TestSignatureOfAnotherVersionIsByAnotherKey(t *testing.T) {
 		t.Errorf("without an issuer: %v, want ErrMalformed", err)
 	}
 }
+
+// Parts of a key may be kept elsewhere, or still be locked: they are not picked.
+func TestOnlyPartsWithTheirPrivateHalfSign(t *testing.T) {
+	t.Parallel()
+	config := entityConfig()
+	e := newEntity(t, config)
+	if err := e.AddSigningSubkey(config); err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := ParsePGPSigner(privateArmor(t, config, e), nil, WithClock(testClock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := parsed.(*pgpSigner)
+	sub := &s.entity.Subkeys[len(s.entity.Subkeys)-1]
+	sub.PrivateKey.Encrypted = true
+	key, err := s.pick(testTime)
+	if err != nil || key == nil || key.KeyId != e.PrimaryKey.KeyId {
+		t.Errorf("with the subkey locked: error %v; want the primary key", err)
+	}
+	s.entity.PrivateKey.Encrypted = true
+	if _, err := s.pick(testTime); !errors.Is(err, ErrUnsuitable) {
+		t.Errorf("with both locked: %v, want ErrUnsuitable", err)
+	}
+	sub.PrivateKey, s.entity.PrivateKey = nil, nil
+	if _, err := s.pick(testTime); !errors.Is(err, ErrUnsuitable) {
+		t.Errorf("with neither there: %v, want ErrUnsuitable", err)
+	}
+}

@@ -267,6 +267,10 @@ func TestGnuPGSubkeyWithoutItsPrimary(t *testing.T) {
 	t.Parallel()
 	g := newGPG(t)
 	fpr := g.newKey("made-for-tests", "ed25519")
+	g.run(nil, "--quick-add-key", fpr, "cv25519", "encr", "never")
+	if _, err := ParsePGPSigner(g.run(nil, "--armor", "--export-secret-subkeys", fpr), nil); !errors.Is(err, ErrUnsuitable) {
+		t.Errorf("a primary key that is only a stub: %v, want ErrUnsuitable", err)
+	}
 	g.run(nil, "--quick-add-key", fpr, "ed25519", "sign", "never")
 	s, err := ParsePGPSigner(g.run(nil, "--armor", "--export-secret-subkeys", fpr), nil)
 	if err != nil {

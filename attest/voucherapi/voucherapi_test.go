@@ -430,4 +430,3 @@ gatehouse.scan_wait = 0
 		t.Errorf("after them: %+v", got)
 	}
 }
-

@@ -75,10 +75,10 @@ func vuln(name string, effective, own severity) *grafeas.Occurrence {
 
 func run(t *testing.T, m check.Metadata, s snakeoil.Settings) (check.Result, error) {
 	t.Helper()
-	return runContext(t, t.Context(), m, s)
+	return runContext(t.Context(), t, m, s)
 }
 
-func runContext(t *testing.T, ctx context.Context, m check.Metadata, s snakeoil.Settings) (check.Result, error) {
+func runContext(ctx context.Context, t *testing.T, m check.Metadata, s snakeoil.Settings) (check.Result, error) {
 	t.Helper()
 	c, err := snakeoil.New(s)
 	if err != nil {
@@ -155,7 +155,7 @@ func TestVulnerabilitiesAreListedOnceTheWorstFirst(t *testing.T) {
 	t.Parallel()
 	m := &metadata{discoveries: done, vulns: []*grafeas.Occurrence{
 		vuln("CVE-3", grafeas.Severity_HIGH, 0), vuln("CVE-2", grafeas.Severity_HIGH, 0), vuln("CVE-9", grafeas.Severity_HIGH, 0),
-		vuln("CVE-2", grafeas.Severity_HIGH, 0), vuln("CVE-9", grafeas.Severity_CRITICAL, 0), vuln("CVE-1", grafeas.Severity_LOW, 0),
+		vuln("CVE-2", grafeas.Severity_HIGH, 0), vuln("CVE-9", grafeas.Severity_CRITICAL, 0), vuln("CVE-9", grafeas.Severity_HIGH, 0), vuln("CVE-1", grafeas.Severity_LOW, 0),
 	}}
 	got, err := run(t, m, snakeoil.Settings{FailOn: snakeoil.High})
 	const want = "vulnernable to 3 vulnerabilities: CVE-9 (critical), CVE-2 (high), CVE-3 (high)"
@@ -241,7 +241,7 @@ func TestB12_WaitingEndsWithTheTimeForIt(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			row.s.FailOn = snakeoil.High
-			got, err := runContext(t, ctx, endless(), row.s)
+			got, err := runContext(ctx, t, endless(), row.s)
 			if err != nil || got.Reason() != "discoveries have not finished processing" {
 				t.Errorf("%s: got %+v, %v", about, got, err)
 			}
@@ -252,7 +252,7 @@ func TestB12_WaitingEndsWithTheTimeForIt(t *testing.T) {
 	}
 	t.Run("of a caller that has gone is an error", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := runContext(t, ctx, endless(), snakeoil.Settings{FailOn: snakeoil.High, Wait: func(ctx context.Context, _ time.Duration) error {
+		_, err := runContext(ctx, t, endless(), snakeoil.Settings{FailOn: snakeoil.High, Wait: func(ctx context.Context, _ time.Duration) error {
 			cancel()
 			return ctx.Err()
 		}})

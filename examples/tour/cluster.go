@@ -72,7 +72,7 @@ func (t *tour) createPod(ctx context.Context, kube *controlplane.ControlPlane, p
 // rollOut deploys the vulnerable image, sees that no pod comes, and fixes it.
 func (t *tour) rollOut(ctx context.Context, kube *controlplane.ControlPlane) error {
 	t.say("\n  a Deployment of the vulnerable image:")
-	if err := t.kubectl(ctx, kube, "create", "deployment", "checkout", "--namespace", "shop", "--replicas", "2", "--image", t.images.vulnerable.ref.String()); err != nil {
+	if err := t.apply(ctx, kube, t.images.vulnerable); err != nil {
 		return err
 	}
 	events := func() (string, error) {
@@ -100,7 +100,7 @@ func (t *tour) rollOut(ctx context.Context, kube *controlplane.ControlPlane) err
 	if err := t.checkImage(ctx, t.images.fixed); err != nil {
 		return err
 	}
-	if err := t.kubectl(ctx, kube, "set", "image", "deployment/checkout", "--namespace", "shop", "*="+t.images.fixed.ref.String()); err != nil {
+	if err := t.apply(ctx, kube, t.images.fixed); err != nil {
 		return err
 	}
 	err = t.await(ctx, "the pods of the fix", func() (bool, error) {
@@ -110,7 +110,30 @@ func (t *tour) rollOut(ctx context.Context, kube *controlplane.ControlPlane) err
 	if err != nil {
 		return err
 	}
-	return t.kubectl(ctx, kube, "get", "pods", "--namespace", "shop", "--selector", "app=checkout", "--output", "wide")
+	return t.kubectl(ctx, kube, "get", "pods", "--namespace", "shop", "--selector", "app=checkout", "--output", "custom-columns=POD:.metadata.name,PHASE:.status.phase,IMAGE:.spec.containers[0].image")
+}
+
+// deployment recreates its pods on a change: there is no kubelet here to make new
+// ones ready, which a rolling update would wait for.
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: checkout, namespace: shop, labels: {app: checkout}}
+spec:
+  replicas: 2
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: checkout}}
+  template:
+    metadata: {labels: {app: checkout}}
+    spec:
+      containers:
+      - {name: main, image: %q}
+`
+
+func (t *tour) apply(ctx context.Context, kube *controlplane.ControlPlane, p picture) error {
+	t.command("kubectl apply -f checkout.yaml   # 2 replicas of %s", short(p))
+	stdout, stderr, err := kube.Kubectl(ctx, strings.NewReader(fmt.Sprintf(deployment, p.ref)), "apply", "-f", "-")
+	t.quote(stdout + stderr)
+	return err
 }
 
 func (t *tour) kubectl(ctx context.Context, kube *controlplane.ControlPlane, args ...string) error {

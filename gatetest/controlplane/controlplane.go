@@ -316,7 +316,7 @@ func (c *ControlPlane) Stop() {
 		}
 		// Clients before servers, or the clients wait for what is gone.
 		for i := len(c.processes) - 1; i >= 0; i-- {
-			c.processes[i].stop()
+			c.processes[i].stop(stopGrace)
 		}
 		for _, release := range c.releases {
 			release()

@@ -17,11 +17,11 @@ const stopGrace = 5 * time.Second
 
 // A process is a running program whose output goes to a file.
 type process struct {
-	name string
-	log  string
-	os   *os.Process
-	done chan struct{} // closed when the process has ended
-	err  error         // how it ended; valid once done is closed
+	name  string
+	log   string
+	child *os.Process
+	done  chan struct{} // closed when the process has ended
+	err   error         // how it ended; valid once done is closed
 }
 
 // startProcess starts bin as the program that name says, with its output in log.
@@ -42,7 +42,7 @@ func startProcess(bin, name, log string, args ...string) (*process, error) {
 		defer runtime.UnlockOSThread()
 		defer func() { _ = out.Close() }()
 		err := cmd.Start()
-		p.os = cmd.Process
+		p.child = cmd.Process
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
@@ -55,17 +55,17 @@ func startProcess(bin, name, log string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop asks the process to end, kills it if it does not, and returns when it
+// stop asks the process to end, kills it if it does not in time, and returns when it
 // has ended.
-func (p *process) stop() {
+func (p *process) stop(grace time.Duration) {
 	// The only error is that it has ended already.
-	_ = p.os.Signal(syscall.SIGTERM)
-	timer := time.NewTimer(stopGrace)
+	_ = p.child.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
 	case <-p.done:
 	case <-timer.C:
-		_ = p.os.Kill()
+		_ = p.child.Kill()
 		<-p.done
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,8 @@ func parent(fifo string) int {
 }
 
 // child is started with the fifo as its first argument, writes a line to it,
-// and stays, holding it open, however politely it is asked to end.
+// and stays, holding it open, however politely it is asked to end; though not
+// for ever, should the test fail to kill it.
 func child(fifo string) int {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 	out, err := os.OpenFile(fifo, os.O_WRONLY, 0)
@@ -52,7 +54,8 @@ func child(fifo string) int {
 		return 1
 	}
 	_, _ = fmt.Fprintln(out, "here")
-	select {}
+	<-time.After(time.Minute)
+	return 0
 }
 
 // newFIFO makes a pipe in the file system: who reads it sees its end when the
@@ -118,7 +121,7 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	readFIFO(t, fifo)
-	p.stop()
+	p.stop(10 * time.Millisecond)
 	select {
 	case <-p.done:
 	default:

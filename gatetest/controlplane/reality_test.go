@@ -64,8 +64,8 @@ func TestReviewBuilderAgreesWithTheAPIServer(t *testing.T) {
 				t.Fatalf("kubectl create: %v: %s; want the webhook's denial", err, stderr)
 			}
 			ignore := append(test.ignore, "request.userInfo")
-			real, built := members(t, gate.last(), ignore), members(t, test.built.Review(), ignore)
-			if diff := cmp.Diff(real, built); diff != "" {
+			sent, built := members(t, gate.last(), ignore), members(t, test.built.Review(), ignore)
+			if diff := cmp.Diff(sent, built); diff != "" {
 				t.Errorf("members (-API server +package review):\n%s", diff)
 			}
 		})

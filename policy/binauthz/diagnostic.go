@@ -24,19 +24,19 @@ func (s Severity) String() string {
 	return "error"
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // A Diagnostic is one thing to say about a text.
 type Diagnostic struct {
-	File     string
-	Line     int // from 1; 0 when it is about the whole text
-	Severity Severity
-	Message  string
+	File     string   `json:"file"`
+	Line     int      `json:"line"` // from 1, which is also what the whole text has
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
 }
 
-// String returns "FILE:LINE: SEVERITY: MESSAGE", without the line if there is none.
+// String returns "FILE:LINE: SEVERITY: MESSAGE".
 func (d Diagnostic) String() string {
-	if d.Line == 0 {
-		return fmt.Sprintf("%s: %s: %s", d.File, d.Severity, d.Message)
-	}
 	return fmt.Sprintf("%s:%d: %s: %s", d.File, d.Line, d.Severity, d.Message)
 }
 
@@ -91,14 +91,14 @@ func (r *reporter) add(line int, s Severity, format string, args []any) {
 		r.left++
 		return
 	}
-	r.diags = append(r.diags, Diagnostic{File: r.file, Line: line, Severity: s, Message: fmt.Sprintf(format, args...)})
+	r.diags = append(r.diags, Diagnostic{File: r.file, Line: max(line, 1), Severity: s, Message: fmt.Sprintf(format, args...)})
 }
 
 // diagnostics returns what was collected, in the order of lines.
 func (r *reporter) diagnostics() Diagnostics {
 	slices.SortStableFunc(r.diags, func(a, b Diagnostic) int { return a.Line - b.Line })
 	if r.left > 0 {
-		last := Diagnostic{File: r.file, Severity: Warning, Message: fmt.Sprintf("%d more problems are not shown", r.left)}
+		last := Diagnostic{File: r.file, Line: r.diags[len(r.diags)-1].Line, Severity: Warning, Message: fmt.Sprintf("%d more problems are not shown", r.left)}
 		if r.erred {
 			last.Severity = Error
 		}

@@ -153,10 +153,9 @@ func (r *reporter) lintSystemImages(p *Policy) {
 	for _, s := range p.Specific {
 		denies = denies || (s.Evaluation != policy.AlwaysAllow && !s.DryRun)
 	}
-	coversSystem, coversCurrent, legacyLine := false, p.Global == GlobalEnable, 0
+	coversCurrent, legacyLine := p.Global == GlobalEnable, 0
 	for _, e := range p.Exempt {
 		text := e.Pattern.String()
-		coversSystem = coversSystem || strings.HasPrefix(text, "gke.gcr.io/")
 		coversCurrent = coversCurrent || strings.HasPrefix(text, current)
 		if legacyLine == 0 && strings.HasPrefix(text, legacy) {
 			legacyLine = e.Line
@@ -164,8 +163,5 @@ func (r *reporter) lintSystemImages(p *Policy) {
 	}
 	if denies && legacyLine != 0 && !coversCurrent {
 		r.warnf(legacyLine, "%s* is the former name of %s*, which no pattern covers", legacy, current)
-	}
-	if denies && p.Global == GlobalUnspecified && !coversSystem {
-		r.warnf(0, "globalPolicyEvaluationMode is not set, so the images that GKE itself runs are not exempt; set it to ENABLE on GKE, or elsewhere to DISABLE")
 	}
 }

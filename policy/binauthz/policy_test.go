@@ -121,8 +121,8 @@ func TestErrorsNameTheLine(t *testing.T) {
 	t.Parallel()
 	rule := "{evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}"
 	tests := map[string]struct{ text, want string }{
-		"empty":              {"", "policy.yaml: error: the document is empty"},
-		"only a comment":     {"# nothing\n", "policy.yaml: error: the document is empty"},
+		"empty":              {"", "policy.yaml:1: error: the document is empty"},
+		"only a comment":     {"# nothing\n", "policy.yaml:1: error: the document is empty"},
 		"only null":          {"---\n", "policy must be an object, and is null"},
 		"a list":             {"- a\n", ":1: error: policy must be an object, and is a list"},
 		"an empty object":    {"{}", "defaultAdmissionRule is missing"},
@@ -289,7 +289,6 @@ func TestWarnings(t *testing.T) {
 		"all allowed":                  {"defaultAdmissionRule: " + allow, ":1: warning: the default rule is ALWAYS_ALLOW and there is no other: every image may run"},
 		"default allowed":              {"globalPolicyEvaluationMode: ENABLE\nclusterAdmissionRules: {l.c: " + deny + "}\ndefaultAdmissionRule: " + allow, ":3: warning: the default rule is ALWAYS_ALLOW: every image may run wherever no specific rule is"},
 		"dry run":                      {"globalPolicyEvaluationMode: ENABLE\ndefaultAdmissionRule: " + rule("3", "2"), "the default rule is a dry run"},
-		"no word on system images":     {"defaultAdmissionRule: " + deny, "globalPolicyEvaluationMode is not set"},
 		"system images listed":         {"admissionWhitelistPatterns: [{namePattern: gke.gcr.io/**}]\ndefaultAdmissionRule: " + deny, ""},
 		"system images disabled":       {"globalPolicyEvaluationMode: DISABLE\ndefaultAdmissionRule: " + deny, ""},
 		"former name":                  {"globalPolicyEvaluationMode: DISABLE\nadmissionWhitelistPatterns: [{namePattern: gcr.io/google_containers/*}]\ndefaultAdmissionRule: " + deny, "is the former name of gcr.io/google-containers/*"},
