@@ -143,10 +143,10 @@ func (g *Gate) review(ctx context.Context, req *request) answer {
 	if req.SubResource != "" && kindResources[req.Kind] != res {
 		return g.pass(req, "") // a Scale, a Binding, an Eviction: no images
 	}
-	if !present(req.Object) {
+	if !req.hasObject() {
 		return refuse(http.StatusBadRequest, "the review of %s %s has no object", req.Operation, res)
 	}
-	now, ok, err := readSubject(res, req.Object)
+	now, ok, err := req.subject(res)
 	if err != nil {
 		return refuse(http.StatusBadRequest, "%v", err)
 	}

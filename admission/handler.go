@@ -87,13 +87,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "reading the review: "+err.Error(), code)
 		return
 	}
-	var in review
-	if err := json.Unmarshal(body, &in); err != nil {
-		http.Error(w, "decoding the review: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	if err := in.check(); err != nil {
-		http.Error(w, "reading the review: "+err.Error(), http.StatusBadRequest)
+	in, err := readReview(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
@@ -114,13 +110,13 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (v review) check() error {
 	switch {
 	case v.APIVersion != "admission.k8s.io/v1" && v.APIVersion != "admission.k8s.io/v1beta1":
-		return errors.New(`apiVersion must be "admission.k8s.io/v1" or "admission.k8s.io/v1beta1"`)
+		return errors.New(`reading the review: apiVersion must be "admission.k8s.io/v1" or "admission.k8s.io/v1beta1"`)
 	case v.Kind != "AdmissionReview":
-		return errors.New(`kind must be "AdmissionReview"`)
+		return errors.New(`reading the review: kind must be "AdmissionReview"`)
 	case v.Request == nil:
-		return errors.New("it has no request")
+		return errors.New("reading the review: it has no request")
 	case v.Request.UID == "":
-		return errors.New("its request has no uid")
+		return errors.New("reading the review: its request has no uid")
 	}
 	return nil
 }

@@ -23,9 +23,8 @@ func ReadRequest(data []byte) (decide.Request, error) {
 		return decide.Request{}, err
 	}
 	var head struct {
-		APIVersion string   `json:"apiVersion"`
-		Kind       string   `json:"kind"`
-		Request    *request `json:"request"`
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
 		Metadata   struct {
 			Namespace string `json:"namespace"`
 		} `json:"metadata"`
@@ -34,11 +33,14 @@ func ReadRequest(data []byte) (decide.Request, error) {
 		return decide.Request{}, fmt.Errorf("decoding: %w", err)
 	}
 	if head.Kind == "AdmissionReview" {
-		in := review{APIVersion: head.APIVersion, Kind: head.Kind, Request: head.Request}
-		if err := in.check(); err != nil {
-			return decide.Request{}, fmt.Errorf("reading the review: %w", err)
+		in, err := readReview(data)
+		if err != nil {
+			return decide.Request{}, err
 		}
-		return requestOf(in.Request.resource(), in.Request.Namespace, in.Request.Object)
+		if !in.Request.hasObject() {
+			return decide.Request{}, errors.New("the review has no object")
+		}
+		return requestOf(in.Request.resource(), in.Request.Namespace, in.Request.subject)
 	}
 	res, ok := kindResources[groupKind{groupOf(head.APIVersion), head.Kind}]
 	if !ok {
@@ -48,14 +50,11 @@ func ReadRequest(data []byte) (decide.Request, error) {
 	if namespace == "" {
 		namespace = "default"
 	}
-	return requestOf(res, namespace, data)
+	return requestOf(res, namespace, func(res groupResource) (subject, bool, error) { return readSubject(res, data) })
 }
 
-func requestOf(res groupResource, namespace string, object []byte) (decide.Request, error) {
-	if !present(object) {
-		return decide.Request{}, errors.New("the review has no object")
-	}
-	s, ok, err := readSubject(res, object)
+func requestOf(res groupResource, namespace string, read func(groupResource) (subject, bool, error)) (decide.Request, error) {
+	s, ok, err := read(res)
 	if err != nil {
 		return decide.Request{}, err
 	}

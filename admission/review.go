@@ -19,6 +19,8 @@ type review struct {
 	Request    *request `json:"request"`
 }
 
+// A request is decoded in one pass as API servers write it, with what tells the
+// type of the object before the object ([request.UnmarshalJSONFrom]).
 type request struct {
 	UID         string         `json:"uid"`
 	Kind        groupKind      `json:"kind"`
@@ -31,7 +33,112 @@ type request struct {
 	Object      jsontext.Value `json:"object"`
 	OldObject   jsontext.Value `json:"oldObject"`
 	DryRun      bool           `json:"dryRun"`
+
+	// read is the object when it was decoded on the way, and Object then empty.
+	read *subject
 }
+
+// plainReview is decoded in two passes: for senders with another order, and to
+// tell an object of a wrong type, which is denied, from text that is no review.
+type plainReview struct {
+	APIVersion string        `json:"apiVersion"`
+	Kind       string        `json:"kind"`
+	Request    *plainRequest `json:"request"`
+}
+
+type plainRequest request
+
+// readReview decodes a review.
+func readReview(body []byte) (review, error) {
+	var in review
+	if err := json.Unmarshal(body, &in); err == nil {
+		return in, in.check()
+	}
+	var plain plainReview
+	if err := json.Unmarshal(body, &plain); err != nil {
+		return review{}, fmt.Errorf("decoding the review: %w", err)
+	}
+	in = review{plain.APIVersion, plain.Kind, (*request)(plain.Request)}
+	return in, in.check()
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (r *request) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if dec.PeekKind() != '{' {
+		return json.UnmarshalDecode(dec, (*plainRequest)(r))
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := r.readMember(name.String(), dec); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+func (r *request) readMember(name string, dec *jsontext.Decoder) error {
+	switch name {
+	case "uid":
+		return json.UnmarshalDecode(dec, &r.UID)
+	case "kind":
+		return json.UnmarshalDecode(dec, &r.Kind)
+	case "resource":
+		return json.UnmarshalDecode(dec, &r.Resource)
+	case "subResource":
+		return json.UnmarshalDecode(dec, &r.SubResource)
+	case "name":
+		return json.UnmarshalDecode(dec, &r.Name)
+	case "namespace":
+		return json.UnmarshalDecode(dec, &r.Namespace)
+	case "operation":
+		return json.UnmarshalDecode(dec, &r.Operation)
+	case "userInfo":
+		return json.UnmarshalDecode(dec, &r.UserInfo)
+	case "object":
+		return r.readObject(dec)
+	case "oldObject":
+		return json.UnmarshalDecode(dec, &r.OldObject)
+	case "dryRun":
+		return json.UnmarshalDecode(dec, &r.DryRun)
+	default:
+		return dec.SkipValue()
+	}
+}
+
+// readObject decodes the object if what it is has been read before it.
+func (r *request) readObject(dec *jsontext.Decoder) error {
+	res := r.Resource
+	if dec.PeekKind() != '{' || res.Resource == "" {
+		return json.UnmarshalDecode(dec, &r.Object)
+	}
+	s, ok, err := decodeSubject(res, func(v any) error { return json.UnmarshalDecode(dec, v) })
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return json.UnmarshalDecode(dec, &r.Object)
+	}
+	r.read = &s
+	return nil
+}
+
+// subject returns the object of the request; ok is false for one without images.
+func (r *request) subject(res groupResource) (s subject, ok bool, err error) {
+	if r.read != nil {
+		return *r.read, true, nil
+	}
+	return readSubject(res, r.Object)
+}
+
+// hasObject reports whether an object was sent.
+func (r *request) hasObject() bool { return r.read != nil || present(r.Object) }
 
 type groupKind struct {
 	Group string `json:"group"`
@@ -164,16 +271,20 @@ type subject struct {
 // readSubject decodes the object of a resource that has images. ok is false for
 // one that has none.
 func readSubject(res groupResource, raw jsontext.Value) (s subject, ok bool, err error) {
+	return decodeSubject(res, func(v any) error { return json.Unmarshal(raw, v) })
+}
+
+func decodeSubject(res groupResource, decode func(any) error) (s subject, ok bool, err error) {
 	switch {
 	case res == groupResource{"", "pods"}:
 		var pod podTemplate
-		if err := json.Unmarshal(raw, &pod); err != nil {
+		if err := decode(&pod); err != nil {
 			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
 		}
 		return subject{meta: pod.Metadata, template: pod}, true, nil
 	case workloads[res]:
 		var w workload
-		if err := json.Unmarshal(raw, &w); err != nil {
+		if err := decode(&w); err != nil {
 			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
 		}
 		template := w.podTemplate()

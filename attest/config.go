@@ -197,7 +197,8 @@ func (c *Config) Validate() error { return errors.Join(c.problems()...) }
 
 func (c *Config) problems() problems {
 	_, wrong := c.checks()
-	if c.Project == "" || strings.ContainsAny(c.Project, "/\" ") {
+	// Without one New fails: whoever reads the file may have another to give.
+	if strings.ContainsAny(c.Project, "/\" ") {
 		wrong.addf("binauth_project", "binauth_project: %q is not the id of a project; it holds the notes and attestations", c.Project)
 	}
 	for _, p := range c.MetadataProjects {

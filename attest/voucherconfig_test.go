@@ -151,7 +151,7 @@ func TestB5_AllThatIsWrongIsToldAtStartWithItsLine(t *testing.T) {
 		"a scanner that doesn't":           {good + `scanner = "clair"`, []string{`c.toml:3: scanner: "clair" is not a scanner`}},
 		"a signer that doesn't":            {good + `signer = "x"`, []string{`c.toml:3: signer: "x"`}},
 		"a metadata client that doesn't":   {good + `metadata_client = "x"`, []string{`c.toml:3: metadata_client: "x"`}},
-		"no project":                       {`failon = "high"`, []string{`c.toml: binauth_project: ""`}},
+		"a project that is a path":         {"binauth_project = \"projects/p\"\nfailon = \"high\"", []string{`c.toml:1: binauth_project: "projects/p"`}},
 		"a word for a number":              {good + "[server]\nport = \"8000\"", []string{"c.toml:4: server.port: want a whole number, have a string"}},
 		"a number for a word":              {good + "[server]\nusername = 1", []string{"c.toml:4: server.username: want a string, have a whole number"}},
 		"a port out of range":              {good + "[server]\nport = 70000", []string{"c.toml:4: server.port: 70000 is not between 1 and 65535"}},
@@ -176,7 +176,7 @@ func TestB5_AllThatIsWrongIsToldAtStartWithItsLine(t *testing.T) {
 		"unscored as what":                 {good + "[gatehouse]\nunscored = \"bad\"", []string{`c.toml:4: unscored: severity "bad" doesn't exist`}},
 		"a group's name":                   {good + "[required.\"a/b\"]\ndiy = true", []string{"c.toml:3: required.a/b: name"}},
 		"several things at once": {"failon = \"severe\"\nvalid_repos = [\"gcr.io/*\"]\n[server]\nrequire_auth = true",
-			[]string{"c.toml:1: failon", "c.toml:2: valid_repos", "c.toml:4: server.require_auth", "c.toml: binauth_project"}},
+			[]string{"c.toml:1: failon", "c.toml:2: valid_repos", "c.toml:4: server.require_auth"}},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()

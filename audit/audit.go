@@ -4,7 +4,7 @@
 //
 // [Log.Append] only enqueues, so that the request path never waits for a disk; a
 // writer commits what has gathered within [FlushInterval], and kill -9 may lose
-// that window. [Log.AppendSync] returns when the record is on disk; a used
+// that window. While the disk fails, records wait; when too many do, Append fails. [Log.AppendSync] returns when the record is on disk; a used
 // break-glass is recorded that way, before it is answered.
 package audit
 
@@ -32,6 +32,9 @@ import (
 const (
 	// FlushInterval bounds how long an appended record waits for its fsync.
 	FlushInterval = 100 * time.Millisecond
+
+	// retryDelay is how long a disk that failed is left alone.
+	retryDelay = time.Second
 
 	// queueSize is how many records may wait for the disk: at 1 kB each 8 MB,
 	// which is 8 s of a thousand decisions a second on a stalled disk.
@@ -82,13 +85,21 @@ type item struct {
 type Log struct {
 	dir    string
 	logger *slog.Logger
-	queue  chan item
-	wake   chan struct{} // tells the writer that somebody waits
-	done   chan struct{}
 
-	mu     sync.RWMutex // guards closed against sends on queue
+	mu     sync.Mutex
+	queue  []item
+	urgent bool // somebody in the queue waits
 	closed bool
 
+	// wake tells the writer that the queue is no longer empty, or urgent, or
+	// closed. It is signalled for the first record of a group only, so that
+	// the writer costs the others nothing.
+	wake chan struct{}
+	done chan struct{} // closed when the writer has ended
+
+	closing chan struct{} // closed by Close
+
+	// Of the writer alone.
 	file *os.File
 	size int64
 }
@@ -100,8 +111,7 @@ func Open(dir string, logger *slog.Logger) (*Log, error) {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
 	l := &Log{
-		dir: dir, logger: logger,
-		queue: make(chan item, queueSize), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		dir: dir, logger: logger, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}),
 	}
 	names, err := segments(dir)
 	if err != nil {
@@ -130,10 +140,6 @@ func (l *Log) AppendSync(ctx context.Context, r Record) error {
 		return err
 	}
 	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
@@ -146,16 +152,26 @@ func (l *Log) enqueue(r Record, done chan error) error {
 	if err != nil {
 		return fmt.Errorf("encoding audit record: %w", err)
 	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
 		return ErrClosed
-	}
-	select {
-	case l.queue <- item{line: append(line, '\n'), done: done}:
-		return nil
-	default:
+	case len(l.queue) >= queueSize:
 		return ErrFull
+	}
+	l.queue = append(l.queue, item{line: append(line, '\n'), done: done})
+	if len(l.queue) == 1 || (done != nil && !l.urgent) {
+		l.urgent = l.urgent || done != nil
+		l.signal()
+	}
+	return nil
+}
+
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -167,61 +183,80 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	close(l.queue)
+	close(l.closing)
+	l.signal()
 	l.mu.Unlock()
 	<-l.done
 	return l.file.Close()
 }
 
-// write commits groups until the queue is closed and empty.
+// write commits groups until the log is closed and the queue empty.
 func (l *Log) write() {
 	defer close(l.done)
-	for first := range l.queue {
-		group := l.gather(first)
-		err := l.commit(group)
-		if err != nil {
-			l.logger.Error("writing audit log", "records", len(group), "error", err)
+	for {
+		group, closed := l.gather()
+		if len(group) == 0 {
+			if closed {
+				return
+			}
+			continue
 		}
+		err := l.commit(group)
 		for _, it := range group {
 			if it.done != nil {
 				it.done <- err
 			}
 		}
+		if err != nil {
+			l.logger.Error("writing audit log", "records", len(group), "error", err)
+		}
+		if closed {
+			return
+		}
+		if err != nil {
+			l.retry(group)
+		}
 	}
 }
 
-// gather waits for more records until FlushInterval has passed, somebody waits
-// for the disk, or the log is closing.
-func (l *Log) gather(first item) []item {
-	group := []item{first}
-	urgent := first.done != nil
+// retry puts back what nobody waits for, to be written when the disk can: what
+// was waited for has been answered with the error.
+func (l *Log) retry(group []item) {
+	group = slices.DeleteFunc(group, func(it item) bool { return it.done != nil })
+	select {
+	case <-l.closing:
+	case <-time.After(retryDelay):
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(group, l.queue...)
+	l.signal()
+}
+
+// gather waits for records, and then for more until FlushInterval has passed,
+// somebody waits for the disk, or the log is closing.
+func (l *Log) gather() (group []item, closed bool) {
+	<-l.wake
 	timer := time.NewTimer(FlushInterval)
 	defer timer.Stop()
-	for !urgent {
-		select {
-		case it, ok := <-l.queue:
-			if !ok {
-				return group
-			}
-			group = append(group, it)
-			urgent = it.done != nil
-		case <-l.wake:
-			urgent = true
-		case <-timer.C:
-			urgent = true
-		}
-	}
 	for {
-		select {
-		case it, ok := <-l.queue:
-			if !ok {
-				return group
-			}
-			group = append(group, it)
-		default:
-			return group
+		l.mu.Lock()
+		urgent := l.urgent || l.closed
+		l.mu.Unlock()
+		if urgent {
+			break
 		}
+		select {
+		case <-l.wake:
+			continue
+		case <-timer.C:
+		}
+		break
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	group, l.queue, l.urgent = l.queue, nil, false
+	return group, l.closed
 }
 
 // commit writes a group and fsyncs it. After a failure the file is cut back to

@@ -74,6 +74,41 @@ func TestAppendSyncCommitsEarlierAppends(t *testing.T) {
 	}
 }
 
+func TestCloseCommitsWhatWasAppended(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := open(t, dir)
+	if err := l.Append(record("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(names(t, dir, audit.Filter{}), []string{"a"}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAppendIsCommittedWithoutAnotherCall(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := open(t, dir)
+	for _, n := range []string{"a", "b"} { // b after the first group, maybe
+		if err := l.Append(record(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for len(names(t, dir, audit.Filter{})) < 2 {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("not on disk after 10 s")
+		}
+	}
+}
+
 func TestConcurrentAppendsAllArriveOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

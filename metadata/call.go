@@ -35,7 +35,11 @@ func do[T any](ctx context.Context, s *Service, caller Caller, method string, ne
 		s.log.LogAttrs(ctx, levelOf(err), "metadata call failed", attrs...)
 		return none, err
 	}
-	s.log.LogAttrs(ctx, slog.LevelInfo, "metadata call", attrs...)
+	level := slog.LevelInfo
+	if reads(needs[0].permission) {
+		level = slog.LevelDebug // a gate that looks things up would fill the log
+	}
+	s.log.LogAttrs(ctx, level, "metadata call", attrs...)
 	return result, nil
 }
 
@@ -53,6 +57,15 @@ func (s *Service) authorize(ctx context.Context, caller Caller, needs ...access)
 		return Errorf(PermissionDenied, "caller %q needs %s on %q: %w", clip(caller.Name), a.permission, clip(a.resource), err)
 	}
 	return nil
+}
+
+// reads reports whether a call that needs p changes nothing.
+func reads(p Permission) bool {
+	switch p {
+	case NotesGet, NotesList, NotesListOccurrences, OccurrencesGet, OccurrencesList:
+		return true
+	}
+	return false
 }
 
 func permissionsOf(needs []access) string {

@@ -38,7 +38,7 @@ func TestNames(t *testing.T) {
 		"projects/p/notes/a/b", "projects/p/notes/n/", "projects/p/locations", "projects/p/locations//notes/n", "projects/p/locations/eu/",
 		"projects/p/locations/eu/locations/us/notes/n", "projects/./notes/n", "projects/p/notes/..", "projects/p/notes/a\nb",
 		"projects/p/notes/\xff", "projects/p/notes/" + strings.Repeat("x", 257), "providers/p/notes/n", "Projects/p/notes/n",
-		"projects/p/occurrences/", "projects/p/occurrences/a/b", "projects/p/occurences/" + id,
+		"projects/p/occurrences/", "projects/p/occurrences/a/b", "projects/p/occurrence/" + id,
 	} {
 		if got := parseAny(bad); got != "" {
 			t.Errorf("%q was accepted as %q", bad, got)

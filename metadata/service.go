@@ -79,7 +79,8 @@ func InsecureAllowAll() Authorizer {
 type Options struct {
 	// Authorizer is required.
 	Authorizer Authorizer
-	// Logger takes one record a call; nil discards them.
+	// Logger takes one record a call: writes at level Info, reads at Debug,
+	// refusals at Warn, and what is the server's fault at Error. Nil discards them.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
 	Clock func() time.Time

@@ -363,6 +363,9 @@ func TestAuthorization(t *testing.T) {
 			t.Errorf("the log lacks %q", want)
 		}
 	}
+	if strings.Contains(log.String(), "msg=\"metadata call\" method=GetNote") {
+		t.Error("a read is logged at level Info")
+	}
 }
 
 func TestAuthorizersOwnKindStands(t *testing.T) {

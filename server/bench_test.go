@@ -112,7 +112,9 @@ func cpuTime() int64 {
 // spawn starts a server in a process of its own, which ends with the benchmark.
 func spawn(b *testing.B, kind, dir string) (*running, string) {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], dir)
+	cmd := exec.CommandContext(b.Context(), os.Args[0], dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second // then it is killed
 	cmd.Env = append(os.Environ(), childVariable+"="+kind)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -123,8 +125,7 @@ func spawn(b *testing.B, kind, dir string) (*running, string) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
+		_ = cmd.Wait() // b.Context has ended
 	})
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	if err != nil {

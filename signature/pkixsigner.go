@@ -126,7 +126,13 @@ func (s *pkixSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 	if s.details.scheme == schemePSS {
 		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.details.hash}
 	}
-	sig, err := s.private.Sign(rand.Reader, message, opts)
+	random := rand.Reader
+	if _, local := s.private.(*ecdsa.PrivateKey); local {
+		// RFC 6979: signing the same again is the same signature, so that a store
+		// can tell a repeated attestation.
+		random = nil
+	}
+	sig, err := s.private.Sign(random, message, opts)
 	if err == nil {
 		sig, err = checked(s.public, payload, sig)
 	}

@@ -61,13 +61,13 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	defer func() {
 		p := recover()
-		switch {
-		case p == nil:
-		case p == http.ErrAbortHandler: // not a fault: net/http's way to hang up
-			panic(p)
-		default:
-			h.writeError(ctx, h.mux, nil, w, r, panicked(ctx, h.opts.Logger, r.Method+" "+r.URL.Path, p))
+		if p == nil {
+			return
 		}
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p) // not a fault: it is net/http's way to hang up
+		}
+		h.writeError(ctx, h.mux, nil, w, r, panicked(ctx, h.opts.Logger, r.Method+" "+r.URL.Path, p))
 	}()
 	h.mux.ServeHTTP(w, r)
 }

@@ -3,6 +3,7 @@ package metadatatest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -141,6 +142,13 @@ func writeSome(ctx context.Context, s metadata.Store, writer, count int) error {
 		}
 		if !proto.Equal(o, got) {
 			return errors.New("read something else than was written")
+		}
+		// What is refused halfway shows nowhere, whoever else is writing.
+		err = s.Apply(ctx,
+			metadata.Mutation{CreateOccurrence: vulnerability(ids.next(), i)},
+			metadata.Mutation{CreateOccurrence: attestation(ids.next(), metadata.NoteName{Parent: project, ID: "missing"}, i)})
+		if metadata.KindOf(err) != metadata.NotFound {
+			return fmt.Errorf("a batch with a missing note is not refused with NotFound: %w", err)
 		}
 		names = append(names, name)
 	}

@@ -12,17 +12,20 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
-// A refusal is an error of the rules, which leaves the transaction usable.
-type refusal struct{ err error }
+// A refusedError is an error of the rules, which leaves the transaction usable.
+type refusedError struct{ err error }
 
-func (r refusal) Error() string { return r.err.Error() }
+func (r refusedError) Error() string { return r.err.Error() }
 
-func refuse(err error) error { return refusal{err} }
+func refuse(err error) error { return refusedError{err} }
 
-func asRefusal(err error) (error, bool) {
-	var r refusal
-	ok := errors.As(err, &r)
-	return r.err, ok
+// refusalIn returns the error of the rules that err is, or nil.
+func refusalIn(err error) error {
+	var r refusedError
+	if !errors.As(err, &r) {
+		return nil
+	}
+	return r.err
 }
 
 // apply checks one mutation, then writes it and its event. It refuses before its

@@ -152,3 +152,51 @@ func TestCommitsAreFlushed(t *testing.T) {
 		}
 	}
 }
+
+// TestARefusedCallLeavesItsGroupAlone commits several calls in one transaction,
+// some of which are refused halfway.
+func TestARefusedCallLeavesItsGroupAlone(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "metadata.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	w, err := newWriter(t.Context(), s, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	newJob := func(ctx context.Context, mutations ...metadata.Mutation) *job {
+		return &job{ctx: ctx, mutations: mutations, done: make(chan struct{})}
+	}
+	group := []*job{
+		newJob(t.Context(), note("a")),
+		newJob(t.Context(), note("half"), note("a")),
+		newJob(t.Context(), note("a")),
+		newJob(canceled, note("late")),
+		newJob(t.Context(), note("b"), note("c")),
+	}
+	w.write(group)
+	for i, want := range []metadata.Kind{-1, metadata.AlreadyExists, metadata.AlreadyExists, metadata.Canceled, -1} {
+		if err := group[i].err; (err == nil) != (want < 0) || err != nil && metadata.KindOf(err) != want {
+			t.Errorf("call %d: got error %v, want kind %v", i, err, want)
+		}
+	}
+	changes, err := s.Changes(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, c := range changes {
+		told = append(told, fmt.Sprint(c.Seq, " ", strings.TrimPrefix(c.Note.GetName(), "projects/p/notes/")))
+	}
+	if got := strings.Join(told, ", "); got != "1 a, 2 b, 3 c" || s.Head() != 3 {
+		t.Errorf("the feed tells %q up to %d", got, s.Head())
+	}
+	rows, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: metadata.Parent{Project: "p"}, Limit: 10})
+	if err != nil || len(rows) != 3 {
+		t.Errorf("%d notes, %v; want 3", len(rows), err)
+	}
+}

@@ -39,7 +39,7 @@ func (s *Store) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	if stmt := s.queries.stmts[text]; stmt != nil {
 		return stmt, nil
 	}
-	stmt, err := s.db.PrepareContext(ctx, text)
+	stmt, err := s.db.PrepareContext(ctx, text) //nolint:sqlclosecheck // kept until the database is closed
 	if err != nil {
 		return nil, err
 	}
@@ -77,22 +77,15 @@ func (s *Store) Occurrence(ctx context.Context, name metadata.OccurrenceName) (*
 }
 
 func (s *Store) one(ctx context.Context, into proto.Message, text string, args ...any) (found bool, err error) {
-	if s.closed() {
-		return false, metadata.ErrClosed
-	}
-	stmt, err := s.prepared(ctx, text)
+	rows, err := s.query(ctx, true, text, args)
 	if err != nil {
-		return false, s.reading(ctx, err)
-	}
-	var payload sql.RawBytes
-	rows, err := stmt.QueryContext(ctx, args...)
-	if err != nil {
-		return false, s.reading(ctx, err)
+		return false, err
 	}
 	defer func() { _ = rows.Close() }() // its error is that of rows.Err
 	if !rows.Next() {
 		return false, s.reading(ctx, rows.Err())
 	}
+	var payload sql.RawBytes
 	if err := rows.Scan(&payload); err != nil {
 		return false, s.reading(ctx, err)
 	}
@@ -148,7 +141,7 @@ func (s *Store) query(ctx context.Context, common bool, text string, args []any)
 		rows, err := s.db.QueryContext(ctx, text, args...)
 		return rows, s.reading(ctx, err)
 	}
-	stmt, err := s.prepared(ctx, text)
+	stmt, err := s.prepared(ctx, text) //nolint:sqlclosecheck // kept until the database is closed
 	if err != nil {
 		return nil, s.reading(ctx, err)
 	}

@@ -86,6 +86,7 @@ func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
 		{&w.dropOld, "DELETE FROM event WHERE seq <= ?"},
 	} {
 		var err error
+		//nolint:sqlclosecheck // kept until the connection is closed
 		if *p.stmt, err = s.conn.PrepareContext(ctx, p.text); err != nil {
 			return nil, err
 		}
@@ -152,6 +153,9 @@ func (w *writer) transact(group []*job) error {
 	}
 	before := w.seq
 	for _, j := range group {
+		if j.err = j.ctx.Err(); j.err != nil {
+			continue
+		}
 		if err := w.runJob(j); err != nil {
 			return err
 		}
@@ -173,9 +177,6 @@ func (w *writer) transact(group []*job) error {
 // runJob applies a job's mutations. A refusal by the rules goes to the job and
 // leaves the transaction as it was; any other error is returned.
 func (w *writer) runJob(j *job) error {
-	if j.err = j.ctx.Err(); j.err != nil {
-		return nil
-	}
 	// A single mutation is refused before it has written anything.
 	several := len(j.mutations) > 1
 	if several {
@@ -189,8 +190,8 @@ func (w *writer) runJob(j *job) error {
 		if err == nil {
 			continue
 		}
-		refused, ok := asRefusal(err)
-		if !ok {
+		refused := refusalIn(err)
+		if refused == nil {
 			return err
 		}
 		if j.err = refused; several {
