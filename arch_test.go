@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"attest":               {"image", "image/resolve", "signature", "check", "check/*"},
 	"attest/attesttest":    {"image", "attest", "signature", "check"},
 	"attest/voucherapi":    {"image", "attest", "check"},
-	"attest/voucherclient": {"image", "attest"},
+	"attest/voucherclient": {"image", "check", "attest"},
 
 	"audit":     {"decide"},
 	"admission": {"image", "policy", "evidence", "decide", "audit"},

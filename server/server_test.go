@@ -348,7 +348,12 @@ func TestTheGateNeedsNeitherStoreNorRegistry(t *testing.T) {
 	}
 	followed := make(chan error, 1)
 	go func() { followed <- p.index.Run(background) }()
-	t.Cleanup(func() { cancel(); <-followed })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-followed; err != nil {
+			t.Error(err)
+		}
+	})
 	if err := p.index.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +405,8 @@ func TestAdmissionSpeaksHTTP1OverTLSOnly(t *testing.T) {
 	if resp.ProtoMajor != 1 || resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("%s, %s", resp.Proto, resp.Status)
 	}
-	if _, err := http.Get("https://" + r.Admission + "/validate"); err == nil {
+	if resp, err := http.Get("https://" + r.Admission + "/validate"); err == nil {
+		_ = resp.Body.Close()
 		t.Error("a client that does not know the CA was served")
 	}
 }

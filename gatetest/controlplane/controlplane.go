@@ -188,7 +188,7 @@ func (c *ControlPlane) await(ctx context.Context, path string) error {
 		return err == nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for %s: %w (the last answer: %v)", path, err, last)
+		return fmt.Errorf("waiting for %s: %w (the last answer: %w)", path, err, last)
 	}
 	return nil
 }

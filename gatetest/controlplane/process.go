@@ -30,7 +30,7 @@ func startProcess(bin, name, log string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	cmd := exec.Command(bin, append([]string{name}, args...)...)
+	cmd := exec.Command(bin, append([]string{name}, args...)...) //nolint:noctx // stop ends it, SIGTERM first
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = childAttributes()
 	p := &process{name: name, log: log, done: make(chan struct{})}

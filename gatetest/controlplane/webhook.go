@@ -180,7 +180,7 @@ func (c *ControlPlane) awaitProbe(ctx context.Context, name string, active bool)
 		return refused == active && (refused || status == http.StatusCreated)
 	})
 	if err != nil {
-		return fmt.Errorf("waiting until the API server has taken it up: %w (the last answer: %v)", err, last)
+		return fmt.Errorf("waiting until the API server has taken it up: %w (the last answer: %w)", err, last)
 	}
 	return nil
 }

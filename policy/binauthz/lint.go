@@ -109,7 +109,7 @@ func (r *reporter) lintReach(e ExemptPattern) {
 	}
 	_, parseErr := image.Parse(completed)
 	switch {
-	case parseErr != nil && !(stars > 0 && strings.Contains(last, "@")):
+	case parseErr != nil && (stars == 0 || !strings.Contains(last, "@")):
 		r.warnf(e.Line, "pattern %q matches no image that a node can pull: %v", text, parseErr)
 	case stars == 2 && !strings.Contains(prefix, "/"):
 		r.warnf(e.Line, "pattern %q also covers registries whose host begins with %q; put a \"/\" before the wildcard", text, prefix)
