@@ -35,10 +35,7 @@ const (
 // buildAttestor makes the attestor and its handler, and returns the file that
 // describes its keys as Binary Authorization attestors.
 func (p *parts) buildAttestor(running context.Context) (attestorsFile string, err error) {
-	config, err := loadAttestorConfig(p.cfg, p.logger)
-	if err != nil {
-		return "", err
-	}
+	config := p.attestorConfig
 	options, err := config.Options()
 	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
@@ -106,7 +103,10 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("reading the attestor's configuration %s: %w", cfg.Attestor.ConfigFile, err)
 	}
-	return config, nil
+	if cfg.Attestor.Address == "" {
+		return config, nil
+	}
+	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, config.Server.RequireAuth)
 }
 
 // developmentSigner reads the key at path, or makes it.

@@ -44,7 +44,8 @@ type MetadataConfig struct {
 
 // AttestorConfig is Voucher's API.
 type AttestorConfig struct {
-	// Address to listen on. Default 127.0.0.1:8000.
+	// Address to listen on. Default 127.0.0.1, at the port that ConfigFile names
+	// ([server] port) or 8000.
 	Address string `yaml:"address"`
 	// ConfigFile is a configuration file of Voucher's (TOML). Without it the
 	// attestor runs all checks and signs with a development key made at first start.
@@ -83,7 +84,6 @@ func DefaultConfig() Config {
 	return Config{
 		Project:   "default",
 		Metadata:  MetadataConfig{Address: "127.0.0.1:8080"},
-		Attestor:  AttestorConfig{Address: "127.0.0.1:8000"},
 		Admission: AdmissionConfig{Address: "127.0.0.1:8443", Templates: admission.DenyTemplates},
 		Ops:       OpsConfig{Address: "127.0.0.1:9090"},
 	}
@@ -123,22 +123,14 @@ func (c *Config) Validate() error {
 	if c.Cluster != "" && !strings.Contains(c.Cluster, ".") {
 		bad("cluster %q: want LOCATION.NAME, such as us-east1-b.prod", c.Cluster)
 	}
-	for _, l := range []struct {
-		name, addr string
-		open       bool // serves anyone who can reach it
-	}{
-		{"metadata", c.Metadata.Address, true},
-		{"attestor", c.Attestor.Address, c.Attestor.ConfigFile == ""},
-		{"admission", c.Admission.Address, false},
-		{"ops", c.Ops.Address, true},
-	} {
-		host, _, err := net.SplitHostPort(l.addr)
-		switch {
-		case err != nil:
-			bad("%s address %q: want HOST:PORT: %v", l.name, l.addr, err)
-		case l.open && !isLoopback(host) && !c.InsecureNoAuth:
-			bad("%s address %q is not on loopback and its callers are not authenticated: use 127.0.0.1, or --insecure-no-auth behind something that authenticates", l.name, l.addr)
-		}
+	errs = append(errs,
+		c.validateAddress("metadata", c.Metadata.Address, false),
+		c.validateAddress("admission", c.Admission.Address, true),
+		c.validateAddress("ops", c.Ops.Address, false),
+	)
+	if c.Attestor.Address != "" {
+		// Whether it authenticates is known when its own configuration is read.
+		errs = append(errs, c.validateAddress("attestor", c.Attestor.Address, c.Attestor.ConfigFile != ""))
 	}
 	switch c.Admission.Templates {
 	case admission.DenyTemplates, admission.WarnTemplates:
@@ -149,6 +141,18 @@ func (c *Config) Validate() error {
 		bad("admission certFile and keyFile: give both or neither")
 	}
 	return errors.Join(errs...)
+}
+
+// validateAddress keeps listeners that serve whoever reaches them on loopback.
+func (c *Config) validateAddress(name, addr string, guarded bool) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s address %q: want HOST:PORT: %w", name, addr, err)
+	}
+	if !guarded && !isLoopback(host) && !c.InsecureNoAuth {
+		return fmt.Errorf("%s address %q is not on loopback and its callers are not authenticated: use 127.0.0.1, or --insecure-no-auth behind something that authenticates", name, addr)
+	}
+	return nil
 }
 
 // isLoopback is false for an empty host, which listens everywhere.

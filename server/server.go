@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -48,6 +50,8 @@ type parts struct {
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	closers  []func() error
+
+	attestorConfig *attest.Config
 
 	store    metadata.Store
 	service  *metadata.Service
@@ -83,10 +87,11 @@ func Check(cfg Config, logger *slog.Logger) error {
 			return fmt.Errorf("reading the serving certificate: %w", err)
 		}
 	}
-	if cfg.Attestor.ConfigFile == "" {
-		return nil
+	config, err := loadAttestorConfig(cfg, logger)
+	if err != nil {
+		return err
 	}
-	_, err = loadAttestorConfig(cfg, logger)
+	_, err = config.Options() // reads the keys
 	return err
 }
 
@@ -161,6 +166,14 @@ func (p *parts) close() error {
 
 // build opens and binds everything. running is the context of what goes on after it.
 func (p *parts) build(ctx, running context.Context) error {
+	config, err := loadAttestorConfig(p.cfg, p.logger)
+	if err != nil {
+		return err
+	}
+	p.attestorConfig = config
+	if p.cfg.Attestor.Address == "" {
+		p.cfg.Attestor.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Server.Port))
+	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
