@@ -99,7 +99,11 @@ func uri(d image.Digest) string { return "https://reg.test/app@" + d.String() }
 // occurrence signs the payload for signed and files it under filed.
 func occurrence(t *testing.T, s signature.Signer, note string, filed, signed image.Digest) *grafeas.Occurrence {
 	t.Helper()
-	payload := signature.NewPayload("reg.test/app", signed, signature.TypeBinauthz)
+	return occurrenceOf(t, s, note, filed, signature.NewPayload("reg.test/app", signed, signature.TypeBinauthz))
+}
+
+func occurrenceOf(t *testing.T, s signature.Signer, note string, filed image.Digest, payload []byte) *grafeas.Occurrence {
+	t.Helper()
 	sig, err := s.Sign(t.Context(), payload)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +166,8 @@ func TestADeletedAttestationStopsCounting(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	x := f.start(f.trust())
-	first, second := f.attest(digest(1)), f.create(occurrence(t, f.signer, note, digest(1), digest(1)))
+	first := f.attest(digest(1))
+	second := f.create(occurrenceOf(t, f.signer, note, digest(1), signature.NewPayload("reg.test/app", digest(1), signature.TypeAtomic)))
 	for _, o := range []*grafeas.Occurrence{first, second} {
 		if err := f.DeleteOccurrence(t.Context(), caller, o.GetName()); err != nil {
 			t.Fatal(err)
@@ -196,14 +201,7 @@ func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
 			return o
 		}, "does not verify"},
 		"of something else": {func(f fixture) *grafeas.Occurrence {
-			o := occurrence(t, f.signer, note, digest(1), digest(1))
-			o.GetAttestation().SerializedPayload = []byte("hello")
-			sig, err := f.signer.Sign(t.Context(), []byte("hello"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			o.GetAttestation().GetSignatures()[0].Signature = sig
-			return o
+			return occurrenceOf(t, f.signer, note, digest(1), []byte("hello"))
 		}, "unexpected message was signed"},
 	} {
 		t.Run(name, func(t *testing.T) {
