@@ -20,10 +20,11 @@ help:
 
 build:
 	@mkdir -p bin
-	go build -trimpath -o bin/gatehouse ./cmd/gatehouse
+	@echo 'building bin/gatehouse; the first time that is minutes, and each package is named as it is done'
+	@go build -v -trimpath -o bin/gatehouse ./cmd/gatehouse
 
 run: build
-	go run ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
+	@go run -v ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
 
 # The tests talk to real gpg and openssl, and the race detector needs a C compiler.
 NEEDED := gpg:gnupg openssl:openssl gcc:gcc gcc:libc6-dev
