@@ -73,8 +73,10 @@ type Index struct {
 
 	trust atomic.Pointer[Trust]
 
-	// setting serialises SetTrust.
+	// setting serialises SetTrust. unread are the notes whose attestations have
+	// not all been verified with the keys that are trusted now.
 	setting sync.Mutex
+	unread  map[string]bool
 
 	mu     sync.RWMutex
 	images map[image.Digest]evidence.Image
@@ -95,6 +97,7 @@ func New(source Source, logger *slog.Logger) *Index {
 		source: source, logger: logger,
 		memo:   signature.NewMemo(verdicts),
 		images: make(map[image.Digest]evidence.Image),
+		unread: make(map[string]bool),
 	}
 	x.trust.Store(&Trust{})
 	x.start = source.Head()
@@ -103,19 +106,19 @@ func New(source Source, logger *slog.Logger) *Index {
 }
 
 // SetTrust replaces the trusted keys and returns when all attestations that are
-// stored under their notes have been verified with them. Evidence stays
-// available throughout.
+// stored under their notes have been verified with them. Until the next call,
+// facts by the keys of before stay too, so that a policy that is about to be
+// replaced decides as before. When it fails, it must be called again.
 func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	x.setting.Lock()
 	defer x.setting.Unlock()
 	old := *x.trust.Load()
-	var changed []string
 	for note, keys := range trust {
 		if !sameKeys(old[note], keys) {
-			changed = append(changed, note)
+			x.unread[note] = true
 		}
 	}
-	slices.Sort(changed)
+	both := union(old, trust)
 
 	x.mu.Lock()
 	x.gone = make(map[string]struct{})
@@ -126,20 +129,36 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 		x.mu.Unlock()
 	}()
 
-	x.trust.Store(&trust)
-	for _, note := range changed {
-		if err := x.scan(ctx, note, trust); err != nil {
-			// Old facts stay; the next SetTrust must scan these notes again.
-			undone := maps.Clone(trust)
-			for _, n := range changed {
-				undone[n] = nil
+	x.trust.Store(&both)
+	for _, note := range slices.Sorted(maps.Keys(x.unread)) {
+		if trust[note] != nil {
+			if err := x.scan(ctx, note, both); err != nil {
+				return fmt.Errorf("reading attestations of note %q: %w", note, err)
 			}
-			x.trust.Store(&undone)
-			return fmt.Errorf("reading attestations of note %q: %w", note, err)
 		}
+		delete(x.unread, note)
 	}
-	x.forget(trust)
+	x.trust.Store(&trust)
+	x.forget(both)
 	return nil
+}
+
+// union returns the keys of both, by note.
+func union(a, b Trust) Trust {
+	both := maps.Clone(b)
+	if both == nil {
+		both = Trust{}
+	}
+	for note, keys := range a {
+		merged := slices.Clone(both[note])
+		for _, k := range keys {
+			if !slices.ContainsFunc(merged, func(m *signature.PublicKey) bool { return sameKeys([]*signature.PublicKey{m}, []*signature.PublicKey{k}) }) {
+				merged = append(merged, k)
+			}
+		}
+		both[note] = merged
+	}
+	return both
 }
 
 // scan verifies and files every attestation stored under note.

@@ -255,9 +255,63 @@ func TestTrustInANewKeyCountsForWhatIsStored(t *testing.T) {
 	if err := x.SetTrust(t.Context(), index.Trust{}); err != nil {
 		t.Fatal(err)
 	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 1 {
+		t.Errorf("the policy that is about to be replaced lost its evidence: %+v", img)
+	}
+	if err := x.SetTrust(t.Context(), index.Trust{}); err != nil {
+		t.Fatal(err)
+	}
 	if x.Len() != 0 {
 		t.Errorf("%d digests are left with nobody trusted", x.Len())
 	}
+}
+
+// TestAKeyThatIsReplacedServesUntilThePolicyIs swaps one key for another, with
+// the store failing the first time.
+func TestAKeyThatIsReplacedServesUntilThePolicyIs(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	second := newSigner(t)
+	source := &unreadable{Service: f.Service}
+	x := startIndex(t, source, f.trust())
+	f.attest(digest(1))
+	f.create(occurrence(t, second, note, digest(2), digest(2)))
+	has := func(d image.Digest, s signature.Signer) bool {
+		img := collect(t, x, d)
+		return len(img.Attestations) == 1 && img.Attestations[0].Fingerprint == s.PublicKey().Fingerprint()
+	}
+	replaced := index.Trust{note: {second.PublicKey()}}
+	source.fail = true
+	if err := x.SetTrust(t.Context(), replaced); err == nil {
+		t.Fatal("no error from a store that fails")
+	}
+	f.create(occurrence(t, f.signer, note, digest(3), digest(3)))
+	if !has(digest(1), f.signer) || !has(digest(3), f.signer) {
+		t.Error("the key of before lost its evidence when the change failed")
+	}
+	source.fail = false
+	if err := x.SetTrust(t.Context(), replaced); err != nil {
+		t.Fatal(err)
+	}
+	if !has(digest(2), second) {
+		t.Error("what is stored was not verified with the new key")
+	}
+	if !has(digest(1), f.signer) {
+		t.Error("the policy of before, still in force, lost its evidence")
+	}
+}
+
+// unreadable is a source whose snapshots fail on demand.
+type unreadable struct {
+	*metadata.Service
+	fail bool
+}
+
+func (u *unreadable) NoteOccurrences(ctx context.Context, note string, fn func(*grafeas.Occurrence) error) (uint64, error) {
+	if u.fail {
+		return 0, errors.New("disk on fire")
+	}
+	return u.Service.NoteOccurrences(ctx, note, fn)
 }
 
 // gated is a source whose feed stands still until it is opened.
