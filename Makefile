@@ -65,7 +65,7 @@ FUZZTIME ?= 10s
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \
 		for target in $$(go test -list='^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "== $$pkg $$target"; go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$pkg; \
+			echo "== $$pkg $$target"; go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=50x $$pkg; \
 		done; \
 	done
 

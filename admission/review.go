@@ -58,8 +58,12 @@ func readReview(body []byte) (review, error) {
 	if err := json.Unmarshal(body, &plain); err != nil {
 		return review{}, fmt.Errorf("decoding the review: %w", err)
 	}
-	in = review{plain.APIVersion, plain.Kind, (*request)(plain.Request)}
+	in = plain.review()
 	return in, in.check()
+}
+
+func (p plainReview) review() review {
+	return review{p.APIVersion, p.Kind, (*request)(p.Request)}
 }
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.

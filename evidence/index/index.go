@@ -152,7 +152,9 @@ func union(a, b Trust) Trust {
 	for note, keys := range a {
 		merged := slices.Clone(both[note])
 		for _, k := range keys {
-			if !slices.ContainsFunc(merged, func(m *signature.PublicKey) bool { return sameKeys([]*signature.PublicKey{m}, []*signature.PublicKey{k}) }) {
+			if !slices.ContainsFunc(merged, func(m *signature.PublicKey) bool {
+				return sameKeys([]*signature.PublicKey{m}, []*signature.PublicKey{k})
+			}) {
 				merged = append(merged, k)
 			}
 		}
