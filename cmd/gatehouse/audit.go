@@ -87,16 +87,16 @@ func printRecord(w io.Writer, r audit.Record) error {
 		override = " " + r.Event
 	}
 	_, err := fmt.Fprintf(w, "%s  %-5s%s  %s %s %s/%s by %s\n", r.Time.UTC().Format(time.RFC3339), verdict, override,
-		r.Operation, r.Resource, r.Namespace, r.Name, r.User)
+		printable(r.Operation), printable(r.Resource), printable(r.Namespace), printable(r.Name), printable(r.User))
 	if err != nil || r.Decision == nil {
 		return err
 	}
 	for _, img := range r.Decision.Images {
-		if _, err := fmt.Fprintf(w, "    %-13s %s\n", img.Verdict, img.Image); err != nil {
+		if _, err := fmt.Fprintf(w, "    %-13s %s\n", img.Verdict, printable(img.Image)); err != nil {
 			return err
 		}
 		for _, reason := range img.Reasons {
-			if _, err := fmt.Fprintf(w, "        %s\n", reason.Message); err != nil {
+			if _, err := fmt.Fprintf(w, "        %s\n", printable(reason.Message)); err != nil {
 				return err
 			}
 		}

@@ -150,7 +150,7 @@ func (q *question) print(w io.Writer, a attest.Response, yes bool) error {
 	if yes {
 		verdict = q.yes
 	}
-	if _, err := fmt.Fprintf(w, "%s %s\n", a.Image, verdict); err != nil {
+	if _, err := fmt.Fprintf(w, "%s %s\n", printable(a.Image), verdict); err != nil {
 		return err
 	}
 	if len(a.Results) == 0 {
@@ -168,7 +168,7 @@ func (q *question) print(w io.Writer, a attest.Response, yes bool) error {
 		case r.Success:
 			text = strings.TrimSuffix("passed, but is not attested: "+r.Error, ": ")
 		}
-		if _, err := fmt.Fprintf(w, "  %s %-12s %s\n", mark, r.Name, text); err != nil {
+		if _, err := fmt.Fprintf(w, "  %s %-12s %s\n", mark, printable(r.Name), printable(text)); err != nil {
 			return err
 		}
 	}

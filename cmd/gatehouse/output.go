@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -36,6 +37,17 @@ func outputFlag(c *cobra.Command) *format {
 	c.Flags().VarP(&f, "output", "o", "output format")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
 	return &f
+}
+
+// printable makes text that others chose, such as the name of an image or a user,
+// safe for a terminal: control characters could rewrite what it shows.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
 }
 
 func printJSON(w io.Writer, v any) error {
