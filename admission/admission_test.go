@@ -106,7 +106,7 @@ func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options))
 	t.Helper()
 	f := fixture{recorder: &recorder{}, registry: prometheus.NewRegistry()}
 	o := admission.Options{
-		Rules: func() *policy.Ruleset { return rules }, Evidence: facts{}, Recorder: f.recorder, Cluster: "us-east1-b.prod",
+		Rules: func() *policy.Ruleset { return rules }, Evidence: facts{}, Recorder: f.recorder, Place: admission.Place{Cluster: "us-east1-b.prod"},
 		Now:      func() time.Time { return time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) },
 		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registry: f.registry,

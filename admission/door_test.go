@@ -156,8 +156,8 @@ func TestReadRequest(t *testing.T) {
 			decide.Request{Namespace: "ns", ServiceAccount: "sa", BreakGlass: "label image-policy.k8s.io/break-glass", Images: []decide.ImageUse{{Container: "c", Type: decide.Container, Text: "x:1"}}},
 		},
 		"a deployment with separators": {
-			"---\napiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {initContainers: [{name: i, image: y}]}}}\n---\n",
-			decide.Request{Namespace: "default", Images: []decide.ImageUse{{Container: "i", Type: decide.InitContainer, Text: "y"}}},
+			"---\napiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {initContainers: [{name: i, image: y}], containers: [{name: c, image: z}]}}}\n---\n",
+			decide.Request{Namespace: "default", Images: []decide.ImageUse{{Container: "i", Type: decide.InitContainer, Text: "y"}, {Container: "c", Type: decide.Container, Text: "z"}}},
 		},
 		"a review": {
 			string(review),
@@ -165,7 +165,7 @@ func TestReadRequest(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := admission.ReadRequest([]byte(tc.in))
+			got, err := admission.ReadRequest([]byte(tc.in), admission.Place{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,10 +180,12 @@ func TestReadRequest(t *testing.T) {
 		"two objects":    "kind: Pod\napiVersion: v1\n---\nkind: Pod\napiVersion: v1\n",
 		"no images":      "apiVersion: v1\nkind: Service\n",
 		"a list":         "- a\n",
+		"no containers":  "apiVersion: v1\nkind: Pod\nspec: {Containers: [{name: c, image: x}]}\n",
+		"a misspelt key": "apiVersion: apps/v1\nkind: Deployment\nspec: {tempalte: {spec: {containers: [{image: x}]}}}\n",
 		"duplicate key":  "apiVersion: v1\nkind: Pod\nkind: Pod\n",
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			if r, err := admission.ReadRequest([]byte(in)); err == nil {
+			if r, err := admission.ReadRequest([]byte(in), admission.Place{}); err == nil {
 				t.Errorf("got %+v", r)
 			}
 		})
@@ -194,6 +196,6 @@ func FuzzReadRequest(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: Pod\nspec: {containers: [{image: x}]}\n"))
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","kind":{"kind":"Pod"},"object":{"spec":{"containers":[{"image":"x"}]}}}}`))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		_, _ = admission.ReadRequest(data) // must not panic or hang
+		_, _ = admission.ReadRequest(data, admission.Place{}) // must not panic or hang
 	})
 }

@@ -66,8 +66,8 @@ type Options struct {
 	Rules    func() *policy.Ruleset
 	Evidence Evidence
 	Recorder Recorder
-	// Cluster is LOCATION.NAME of the cluster whose reviews are answered.
-	Cluster   string
+	// Place is the cluster whose reviews are answered.
+	Place
 	Templates TemplateMode
 	Now       func() time.Time
 	Logger    *slog.Logger
@@ -113,9 +113,10 @@ func NewGate(o Options) (*Gate, error) {
 	return g, nil
 }
 
-// events of requests that are let in without a judgement.
+// events, as they are recorded.
 const (
 	eventJudged    = "admission"
+	eventRefused   = "refused"
 	eventUnchanged = "unchanged"
 	eventDeleting  = "deleting"
 )
@@ -136,50 +137,22 @@ func refuse(code int, format string, args ...any) answer {
 
 // review judges one request.
 func (g *Gate) review(ctx context.Context, req *request) answer {
-	if req.Operation == "DELETE" || req.Operation == "CONNECT" {
-		return g.pass(req, "")
+	q, err := req.question()
+	switch {
+	case err != nil:
+		return g.misunderstood(req, err)
+	case q.pass:
+		return g.pass(req, q.event)
 	}
-	res := req.resource()
-	if req.SubResource != "" && kindResources[req.Kind] != res {
-		return g.pass(req, "") // a Scale, a Binding, an Eviction: no images
-	}
-	if !req.hasObject() {
-		return refuse(http.StatusBadRequest, "the review of %s %s has no object", req.Operation, res)
-	}
-	now, ok, err := req.subject(res)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	if !ok {
-		return g.pass(req, "")
-	}
-	images := now.images()
-	if req.Operation == "UPDATE" && present(req.OldObject) {
-		old, _, err := readSubject(res, req.OldObject)
-		if err != nil {
-			return refuse(http.StatusBadRequest, "old object: %v", err)
-		}
-		if old.meta.DeletionTimestamp != nil {
-			return g.pass(req, eventDeleting)
-		}
-		before := old.images()
-		if sameImages(before, images) {
-			return g.pass(req, eventUnchanged)
-		}
-		if req.SubResource == "ephemeralcontainers" {
-			// The rest of the pod runs already and does not change here.
-			images = slices.DeleteFunc(images, func(u decide.ImageUse) bool { return slices.Contains(before, u) })
-		}
-	}
-	return g.judge(ctx, req, res, now, images)
+	return g.judge(ctx, req, req.resource(), q.subject, q.images)
 }
 
 func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s subject, images []decide.ImageUse) answer {
-	in := s.request(g.Cluster, req.Namespace, images)
+	in := s.request(Place{g.Cluster, g.TrustDomain}, req.Namespace, images)
 	d := decide.Decide(in, g.Rules(), g.Evidence.Collect(ctx, Digests(images)), g.Now())
 	g.nameDigests(&d)
 
-	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s)}
+	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
 		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
 		if s.isTemplate && g.Templates == WarnTemplates {
@@ -190,25 +163,40 @@ func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s sub
 	return g.record(ctx, req, res, &d, a)
 }
 
-// record writes the decision down and counts it. An override that cannot be
+// record writes the decision down and counts it. A break-glass that cannot be
 // recorded does not happen.
 func (g *Gate) record(ctx context.Context, req *request, res groupResource, d *decide.Decision, a answer) answer {
-	g.decisions.WithLabelValues(res.String(), d.Verdict.String(), string(d.Override), dryRunLabel(req)).Inc()
+	override := d.Override
+	defer func() {
+		g.decisions.WithLabelValues(res.String(), d.Verdict.String(), string(override), dryRunLabel(req)).Inc()
+	}()
 	if req.DryRun {
 		return a
 	}
 	r := g.newRecord(req, eventJudged)
 	r.Decision = d
-	if d.Override == decide.BreakGlass {
-		if err := g.Recorder.AppendSync(ctx, r); err != nil {
-			g.Logger.Error("break-glass refused because it could not be recorded", "namespace", req.Namespace, "name", req.Name, "error", err)
-			return refuse(http.StatusInternalServerError, "break-glass must be recorded before it counts, and that failed: %v", err)
-		}
-		g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username, "marker", d.BreakGlass, "record", r.ID)
+	if override != decide.BreakGlass {
+		g.append(r)
 		return a
 	}
-	g.append(r)
+	if err := g.Recorder.AppendSync(ctx, r); err != nil {
+		override = decide.NoOverride
+		g.Logger.Error("break-glass refused because it could not be recorded", "namespace", req.Namespace, "name", req.Name, "error", err)
+		return refuse(http.StatusInternalServerError, "break-glass must be recorded before it counts, and that failed: %v", err)
+	}
+	g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username, "marker", d.BreakGlass, "record", r.ID)
 	return a
+}
+
+// misunderstood refuses a request that cannot be read as what it says it is.
+func (g *Gate) misunderstood(req *request, err error) answer {
+	g.decisions.WithLabelValues("", decide.DENY.String(), "", dryRunLabel(req)).Inc()
+	if !req.DryRun {
+		r := g.newRecord(req, eventRefused)
+		r.Error = err.Error()
+		g.append(r)
+	}
+	return refuse(http.StatusBadRequest, "%v", err)
 }
 
 // pass lets in a request that brings no image in. event is "" when there is
@@ -255,13 +243,37 @@ func (g *Gate) nameDigests(d *decide.Decision) {
 	}
 }
 
+// A Place is where pods would run, as far as a request does not say.
+type Place struct {
+	Cluster     string // LOCATION.NAME
+	TrustDomain string // of the mesh, which Istio identities begin with
+}
+
+// Check returns an error if rules are chosen by something that is not known of
+// the place: they would silently never match.
+func (p Place) Check(rules *policy.Ruleset) error {
+	cluster, istio := rules.Needs()
+	switch {
+	case cluster && p.Cluster == "":
+		return errors.New("the policy has clusterAdmissionRules, and which cluster this is was not said: give --cluster LOCATION.NAME")
+	case istio && p.TrustDomain == "":
+		return errors.New("the policy has istioServiceIdentityAdmissionRules, and the trust domain of the mesh was not said: give --istio-trust-domain DOMAIN")
+	}
+	return nil
+}
+
 // request asks for a decision on some images of s.
-func (s subject) request(cluster, namespace string, images []decide.ImageUse) decide.Request {
-	r := decide.Request{
-		Cluster:        cluster,
-		Namespace:      namespace,
-		ServiceAccount: s.template.Spec.ServiceAccountName,
-		Images:         images,
+func (s subject) request(place Place, namespace string, images []decide.ImageUse) decide.Request {
+	account := s.template.Spec.ServiceAccountName
+	if account == "" {
+		account = s.template.Spec.ServiceAccount
+	}
+	r := decide.Request{Cluster: place.Cluster, Namespace: namespace, ServiceAccount: account, Images: images}
+	if place.TrustDomain != "" {
+		if account == "" {
+			account = "default"
+		}
+		r.IstioIdentity = place.TrustDomain + "/ns/" + namespace + "/sa/" + account
 	}
 	r.BreakGlass, r.Justification = breakGlass(s.template.Metadata)
 	return r
@@ -297,11 +309,11 @@ func sameImages(a, b []decide.ImageUse) bool {
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byPlace), slices.SortedFunc(slices.Values(b), byPlace))
 }
 
-// Digests returns each digest that the images name, once.
+// Digests returns the digests that the images name.
 func Digests(images []decide.ImageUse) []image.Digest {
 	list := make([]image.Digest, 0, len(images))
 	for _, u := range images {
-		if ref, err := image.Parse(u.Text); err == nil && !ref.Digest().IsZero() && !slices.Contains(list, ref.Digest()) {
+		if ref, err := image.Parse(u.Text); err == nil && !ref.Digest().IsZero() {
 			list = append(list, ref.Digest())
 		}
 	}

@@ -9,9 +9,9 @@
 package admission
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -78,7 +78,10 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "POST an AdmissionReview here", http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := readBody(w, r)
+	wait := timeout(r)
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	body, err := readBody(w, r, wait)
 	if err != nil {
 		code := http.StatusBadRequest
 		if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
@@ -92,19 +95,20 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
-	defer cancel()
 	g.write(w, in, g.review(ctx, in.Request))
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limited := http.MaxBytesReader(w, r.Body, maxReview)
-	if r.ContentLength > 0 && r.ContentLength <= maxReview {
-		body := make([]byte, r.ContentLength)
-		_, err := io.ReadFull(limited, body)
-		return body, err
+// readBody reads a review. Memory grows with what arrives, not with what was
+// promised, and whoever stops sending is hung up on.
+func readBody(w http.ResponseWriter, r *http.Request, wait time.Duration) ([]byte, error) {
+	const usual = 64 << 10
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(wait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
 	}
-	return io.ReadAll(limited)
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), usual)) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxReview))
+	return body.Bytes(), err
 }
 
 func (v review) check() error {
@@ -172,11 +176,15 @@ func annotations(d decide.Decision) map[string]string {
 }
 
 // warnings are shown by kubectl, to the person who can act on them.
-func warnings(d decide.Decision, s subject) []string {
+func warnings(d decide.Decision, s subject, dryRun bool) []string {
 	var list []string
 	switch d.Override {
 	case decide.BreakGlass:
-		list = warningLines("break-glass: let in against policy, and recorded")
+		if dryRun {
+			list = warningLines("break-glass would let this in against policy, and be recorded")
+		} else {
+			list = warningLines("break-glass: let in against policy, and recorded")
+		}
 	case decide.DryRun:
 		list = warningLines("dry run: policy would refuse this: " + decide.Message(d))
 	case decide.FailOpen:

@@ -16,8 +16,9 @@ import (
 // ReadRequest makes a decision's request from a file: an AdmissionReview, or a
 // Kubernetes object as people write it, in YAML or JSON. An object is judged in
 // its own metadata.namespace ("default" if it has none), since a file has no
-// other; a review is judged in the namespace of its request.
-func ReadRequest(data []byte) (decide.Request, error) {
+// other; a review is judged as it would be at the door. When that is not at all,
+// because it changes no image, the request has no images.
+func ReadRequest(data []byte, place Place) (decide.Request, error) {
 	data, err := toJSON(data)
 	if err != nil {
 		return decide.Request{}, err
@@ -37,31 +38,28 @@ func ReadRequest(data []byte) (decide.Request, error) {
 		if err != nil {
 			return decide.Request{}, err
 		}
-		if !in.Request.hasObject() {
-			return decide.Request{}, errors.New("the review has no object")
-		}
-		return requestOf(in.Request.resource(), in.Request.Namespace, in.Request.subject)
+		return in.Request.ask(place)
 	}
-	res, ok := kindResources[groupKind{groupOf(head.APIVersion), head.Kind}]
-	if !ok {
+	kind := groupKind{groupOf(head.APIVersion), head.Kind}
+	if _, ok := kindResources[kind]; !ok {
 		return decide.Request{}, fmt.Errorf("%s %q has no images that Gatehouse knows of: want a Pod, a workload that makes pods, or an AdmissionReview", head.APIVersion, head.Kind)
 	}
 	namespace := head.Metadata.Namespace
 	if namespace == "" {
 		namespace = "default"
 	}
-	return requestOf(res, namespace, func(res groupResource) (subject, bool, error) { return readSubject(res, data) })
+	return (&request{Kind: kind, Namespace: namespace, Operation: "CREATE", Object: data}).ask(place)
 }
 
-func requestOf(res groupResource, namespace string, read func(groupResource) (subject, bool, error)) (decide.Request, error) {
-	s, ok, err := read(res)
-	if err != nil {
+func (r *request) ask(place Place) (decide.Request, error) {
+	q, err := r.question()
+	switch {
+	case err != nil:
 		return decide.Request{}, err
+	case q.pass:
+		return decide.Request{Cluster: place.Cluster, Namespace: r.Namespace}, nil
 	}
-	if !ok {
-		return decide.Request{}, fmt.Errorf("%s have no images that Gatehouse knows of", res)
-	}
-	return s.request("", namespace, s.images()), nil
+	return q.subject.request(place, r.Namespace, q.images), nil
 }
 
 // groupOf returns the group of an apiVersion: "apps" of "apps/v1", "" of "v1".

@@ -2,11 +2,18 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/gatehouse-dev/gatehouse/decide"
 )
+
+// maxImages bounds the images of one object. No person writes as many, and each
+// costs a look-up, a reason and a part of the record.
+const maxImages = 500
 
 // The types below hold what the gate reads of an AdmissionReview and of the
 // objects in it, and nothing else. They are decoded case-sensitively and with
@@ -181,6 +188,7 @@ type podTemplate struct {
 
 type podSpec struct {
 	ServiceAccountName  string      `json:"serviceAccountName"`
+	ServiceAccount      string      `json:"serviceAccount"` // its old name
 	InitContainers      []container `json:"initContainers"`
 	Containers          []container `json:"containers"`
 	EphemeralContainers []container `json:"ephemeralContainers"`
@@ -216,14 +224,19 @@ type workload struct {
 	} `json:"spec"`
 }
 
-func (w workload) podTemplate() *podTemplate {
-	switch {
-	case w.Spec.JobTemplate != nil:
+// podTemplate returns the template that the controller of a resource uses, and
+// never another that the object may hold besides.
+func (w workload) podTemplate(res groupResource) *podTemplate {
+	switch res.Resource {
+	case "cronjobs":
+		if w.Spec.JobTemplate == nil {
+			return nil
+		}
 		return w.Spec.JobTemplate.Spec.Template
-	case w.Spec.Template != nil:
-		return w.Spec.Template
-	default:
+	case "podtemplates":
 		return w.Template
+	default:
+		return w.Spec.Template
 	}
 }
 
@@ -254,7 +267,92 @@ var kindResources = map[groupKind]groupResource{
 	{"batch", "CronJob"}:          {"batch", "cronjobs"},
 	{"", "ReplicationController"}: {"", "replicationcontrollers"},
 	{"", "PodTemplate"}:           {"", "podtemplates"},
+	{"extensions", "Deployment"}:  {"extensions", "deployments"},
+	{"extensions", "ReplicaSet"}:  {"extensions", "replicasets"},
+	{"extensions", "DaemonSet"}:   {"extensions", "daemonsets"},
 }
+
+// imageless are the subresources whose objects are of another kind and bring no
+// image: they change a number, a node, or talk to what runs.
+var imageless = map[string]bool{
+	"attach": true, "binding": true, "eviction": true, "exec": true, "log": true,
+	"portforward": true, "proxy": true, "scale": true, "status": true,
+}
+
+// A question is what a request asks the gate to judge.
+type question struct {
+	subject subject
+	images  []decide.ImageUse
+	// pass is set when there is nothing to judge, and event then says why, for
+	// the record; it is "" when that is worth none.
+	pass  bool
+	event string
+}
+
+// question reads what is to be judged. The error says what cannot be understood,
+// which must not be let in.
+func (r *request) question() (question, error) {
+	if r.Operation == "DELETE" || r.Operation == "CONNECT" {
+		return question{pass: true}, nil
+	}
+	res := r.resource()
+	if res.Resource == "" {
+		return question{}, fmt.Errorf("the review says neither a resource nor a kind that is known (%q)", clip(r.Kind.Kind))
+	}
+	if r.SubResource != "" && kindResources[r.Kind] != res {
+		if !imageless[r.SubResource] {
+			return question{}, fmt.Errorf("subresource %q of %s with an object of kind %q is not understood", clip(r.SubResource), res, clip(r.Kind.Kind))
+		}
+		return question{pass: true}, nil
+	}
+	if !r.hasObject() {
+		return question{}, fmt.Errorf("the review of %s %s has no object", clip(r.Operation), res)
+	}
+	now, ok, err := r.subject(res)
+	if err != nil {
+		return question{}, err
+	}
+	if !ok {
+		return question{pass: true}, nil
+	}
+	q := question{subject: now, images: now.images()}
+	if len(now.template.Spec.Containers) == 0 {
+		return question{}, fmt.Errorf("the %s has no containers: Kubernetes would not take it either", res)
+	}
+	if len(q.images) > maxImages {
+		return question{}, fmt.Errorf("%d images in one object, more than the %d that are judged at once", len(q.images), maxImages)
+	}
+	if r.Operation != "UPDATE" || !present(r.OldObject) {
+		return q, nil
+	}
+	return q, q.compare(r, res)
+}
+
+// compare looks at what an update changes.
+func (q *question) compare(r *request, res groupResource) error {
+	old, _, err := readSubject(res, r.OldObject)
+	if err != nil {
+		return fmt.Errorf("old object: %w", err)
+	}
+	before := old.images()
+	switch {
+	case old.meta.DeletionTimestamp != nil:
+		q.pass, q.event = true, eventDeleting
+	case sameImages(before, q.images):
+		q.pass, q.event = true, eventUnchanged
+	case r.SubResource == "ephemeralcontainers":
+		// The rest of the pod runs already and does not change here.
+		ran := make(map[decide.ImageUse]bool, len(before))
+		for _, u := range before {
+			ran[u] = true
+		}
+		q.images = slices.DeleteFunc(q.images, func(u decide.ImageUse) bool { return ran[u] })
+	}
+	return nil
+}
+
+// clip shortens what came from outside for a message.
+func clip(s string) string { return s[:min(len(s), 100)] }
 
 // resource returns what is reviewed, in the version the webhook asked for.
 func (r *request) resource() groupResource {
@@ -291,7 +389,7 @@ func decodeSubject(res groupResource, decode func(any) error) (s subject, ok boo
 		if err := decode(&w); err != nil {
 			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
 		}
-		template := w.podTemplate()
+		template := w.podTemplate(res)
 		if template == nil {
 			template = &podTemplate{}
 		}

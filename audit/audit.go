@@ -41,9 +41,11 @@ const (
 	// segmentSize is where a new file is begun, so that old ones can be moved away.
 	segmentSize = 64 << 20
 
-	// maxLine bounds one record on reading: a decision on the most images a
-	// review may hold, with their reasons.
-	maxLine = 4 << 20
+	// maxRecord bounds a line. What is larger is shortened to its first images,
+	// and then to none: a record of a request must be there, whatever was in it.
+	maxRecord    = 1 << 20
+	keptOfRecord = 20      // images
+	keptOfField  = 4 << 10 // bytes
 
 	suffix = ".jsonl"
 )
@@ -58,9 +60,11 @@ var ErrClosed = errors.New("audit log is closed")
 type Record struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
-	// Event is "admission" for a judged request, "unchanged", "deleting" or
-	// "unknown-kind" for one that was let in without a judgement.
+	// Event is "admission" for a judged request, "unchanged" or "deleting" for one
+	// that was let in without a judgement, and "refused" for one that could not
+	// be understood, of which Error says why.
 	Event     string           `json:"event"`
+	Error     string           `json:"error,omitempty"`
 	Cluster   string           `json:"cluster,omitempty"`
 	UID       string           `json:"uid,omitempty"`
 	Operation string           `json:"operation,omitempty"`
@@ -69,6 +73,8 @@ type Record struct {
 	Name      string           `json:"name,omitempty"`
 	User      string           `json:"user,omitempty"`
 	Decision  *decide.Decision `json:"decision,omitempty"`
+	// Truncated is set when the record was too large to be kept whole.
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 // NewID returns a new record id; ids sort by time.
@@ -146,7 +152,7 @@ func (l *Log) AppendSync(ctx context.Context, r Record) error {
 }
 
 func (l *Log) enqueue(r Record, done chan error) error {
-	line, err := json.Marshal(r)
+	line, err := encode(r)
 	if err != nil {
 		return fmt.Errorf("encoding audit record: %w", err)
 	}
@@ -164,6 +170,31 @@ func (l *Log) enqueue(r Record, done chan error) error {
 		l.signal()
 	}
 	return nil
+}
+
+// encode makes a line of at most maxRecord bytes.
+func encode(r Record) ([]byte, error) {
+	line, err := json.Marshal(r)
+	if err != nil || len(line) <= maxRecord {
+		return line, err
+	}
+	r.Truncated = true
+	if r.Decision != nil {
+		d := *r.Decision
+		d.Images = d.Images[:min(len(d.Images), keptOfRecord)]
+		r.Decision = &d
+	}
+	if line, err = json.Marshal(r); err != nil || len(line) <= maxRecord {
+		return line, err
+	}
+	// What is large still was made so by the requester.
+	for _, field := range []*string{&r.UID, &r.Operation, &r.Resource, &r.Namespace, &r.Name, &r.User, &r.Error} {
+		*field = strings.ToValidUTF8((*field)[:min(len(*field), keptOfField)], "")
+	}
+	if r.Decision != nil {
+		r.Decision.Images = nil
+	}
+	return json.Marshal(r)
 }
 
 func (l *Log) signal() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -218,6 +219,55 @@ func TestQuerySelects(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestALargeRecordIsShortenedAndHidesNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := open(t, dir)
+	large := record("large")
+	large.Decision = &decide.Decision{Verdict: decide.DENY}
+	for range 100_000 {
+		large.Decision.Images = append(large.Decision.Images, decide.ImageDecision{Image: "reg.test/some/image", Verdict: decide.DENY})
+	}
+	huge := record("huge")
+	huge.Name = strings.Repeat("x", 3<<20)
+	for _, r := range []audit.Record{large, huge, record("after")} {
+		if err := l.AppendSync(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []audit.Record
+	if err := audit.Query(dir, audit.Filter{}, func(r audit.Record) error { got = append(got, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || !got[0].Truncated || len(got[0].Decision.Images) == 0 || got[0].Decision.Verdict != decide.DENY ||
+		!got[1].Truncated || len(got[1].Name) > 1<<20 || got[2].Name != "after" {
+		t.Errorf("%d records, the first truncated %v", len(got), got[0].Truncated)
+	}
+	if len(large.Decision.Images) != 100_000 {
+		t.Error("the caller's record was changed")
+	}
+}
+
+func TestADamagedLineHidesNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := open(t, dir)
+	if err := l.AppendSync(t.Context(), record("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "0-damaged.jsonl"), []byte("{\n"+strings.Repeat("x", 5<<20)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err := audit.Query(dir, audit.Filter{}, func(r audit.Record) error { got = append(got, r.Name); return nil })
+	if err == nil || !strings.Contains(err.Error(), "0-damaged.jsonl line 1") || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("error %v", err)
+	}
+	if diff := cmp.Diff(got, []string{"a"}); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -2,10 +2,10 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,7 +50,8 @@ func (f Filter) match(r Record) bool {
 }
 
 // Query calls fn with each record in dir that the filter selects, oldest first,
-// until fn returns an error, which it returns. It may run while a Log is
+// until fn returns an error, which it returns. Lines that cannot be read are
+// reported in the end, with their place. It may run while a Log is
 // appending; a line being written is left for the next time.
 func Query(dir string, filter Filter, fn func(Record) error) error {
 	names, err := segments(dir)
@@ -60,48 +61,47 @@ func Query(dir string, filter Filter, fn func(Record) error) error {
 	if err != nil {
 		return fmt.Errorf("reading audit log: %w", err)
 	}
+	var damaged []error
 	for _, name := range names {
-		if err := querySegment(filepath.Join(dir, name), filter, fn); err != nil {
+		unread, err := querySegment(filepath.Join(dir, name), filter, fn)
+		if err != nil {
 			return err
 		}
+		damaged = append(damaged, unread...)
 	}
-	return nil
+	return errors.Join(damaged...)
 }
 
-func querySegment(path string, filter Filter, fn func(Record) error) error {
+// querySegment reads one file. A line that cannot be read hides no other: it is
+// among the damage that is returned.
+func querySegment(path string, filter Filter, fn func(Record) error) (damage []error, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("reading audit log: %w", err)
+		return nil, fmt.Errorf("reading audit log: %w", err)
 	}
 	defer func() { _ = f.Close() }() // read only
-	scan := bufio.NewScanner(f)
-	scan.Buffer(make([]byte, 64<<10), maxLine)
-	scan.Split(fullLines)
-	for n := 1; scan.Scan(); n++ {
+	lines := bufio.NewReaderSize(f, 64<<10)
+	for n := 1; ; n++ {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return damage, nil // what has no newline yet is being written
+		}
+		if err != nil {
+			return damage, fmt.Errorf("reading audit log %s: %w", path, err)
+		}
 		var r Record
-		if err := json.Unmarshal(scan.Bytes(), &r); err != nil {
-			return fmt.Errorf("reading audit log %s line %d: %w", path, n, err)
+		if err := json.Unmarshal(line, &r); err != nil {
+			const most = 10
+			if len(damage) < most {
+				damage = append(damage, fmt.Errorf("reading audit log %s line %d: %w", path, n, err))
+			}
+			continue
 		}
 		if !filter.match(r) {
 			continue
 		}
 		if err := fn(r); err != nil {
-			return err
+			return damage, err
 		}
 	}
-	if err := scan.Err(); err != nil {
-		return fmt.Errorf("reading audit log %s: %w", path, err)
-	}
-	return nil
-}
-
-// fullLines is bufio.ScanLines without a last line that has no newline yet.
-func fullLines(data []byte, atEOF bool) (int, []byte, error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF {
-		return len(data), nil, nil
-	}
-	return 0, nil, nil
 }

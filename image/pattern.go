@@ -45,7 +45,7 @@ func (p Pattern) Match(ref string) bool {
 	case textEqual:
 		return ref == p.prefix
 	case textPrefix:
-		return strings.HasPrefix(ref, p.prefix)
+		return strings.HasPrefix(ref, p.prefix) && !p.extendsHost(ref)
 	case textDirPrefix:
 		return hasDirPrefix(ref, p.prefix)
 	case nameEqual, namePrefix, nameDirPrefix:
@@ -67,6 +67,17 @@ func (p Pattern) matchParts(r Reference) bool {
 	}
 	tag := string(r.tag)
 	return p.anyTag || tag == p.tag || (p.tagPrefix && strings.HasPrefix(tag, p.tag))
+}
+
+// extendsHost reports whether the wildcard of a pattern without "/", such as
+// "nginx**", would cover a part of the registry host in ref, such as
+// "nginx.example/x": a wildcard never stands in a host.
+func (p Pattern) extendsHost(ref string) bool {
+	if strings.Contains(p.prefix, "/") {
+		return false
+	}
+	first, _, more := strings.Cut(ref, "/")
+	return more && isHost(first)
 }
 
 func hasDirPrefix(s, prefix string) bool {

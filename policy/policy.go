@@ -145,6 +145,16 @@ func (r *Ruleset) Select(pod Scope) (rule Rule, ok bool) {
 	return Rule{}, false
 }
 
+// Needs reports which facts about a pod's place the rules are chosen by: a gate
+// that does not know them must not be given these rules.
+func (r *Ruleset) Needs() (cluster, istioIdentity bool) {
+	for i := range r.Rules {
+		cluster = cluster || r.Rules[i].Scope.Cluster != ""
+		istioIdentity = istioIdentity || r.Rules[i].Scope.IstioIdentity != ""
+	}
+	return cluster, istioIdentity
+}
+
 // Exempts returns the exemption that covers the image as written, if any.
 func (r *Ruleset) Exempts(text string) (Exemption, bool) {
 	for i := range r.Exempt {

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
 // Config is everything that a server is told. Its YAML form is the file given
@@ -26,6 +27,9 @@ type Config struct {
 	// Cluster is LOCATION.NAME of the cluster whose reviews are answered; cluster
 	// admission rules are chosen by it.
 	Cluster string `yaml:"cluster"`
+	// IstioTrustDomain is the trust domain of the cluster's mesh, which Istio
+	// identities begin with; rules for Istio identities need it.
+	IstioTrustDomain string `yaml:"istioTrustDomain"`
 	// InsecureNoAuth allows listeners that do not authenticate their callers on
 	// other addresses than loopback.
 	InsecureNoAuth bool `yaml:"insecureNoAuth"`
@@ -120,8 +124,15 @@ func (c *Config) Validate() error {
 	if c.Project == "" || strings.ContainsAny(c.Project, "/ \t\r\n") {
 		bad("project %q: want a project id, such as \"default\"", c.Project)
 	}
-	if c.Cluster != "" && !strings.Contains(c.Cluster, ".") {
-		bad("cluster %q: want LOCATION.NAME, such as us-east1-b.prod", c.Cluster)
+	if c.Cluster != "" {
+		if err := binauthz.CheckCluster(c.Cluster); err != nil {
+			bad("cluster %q: %w", c.Cluster, err)
+		}
+	}
+	if c.IstioTrustDomain != "" {
+		if err := binauthz.CheckTrustDomain(c.IstioTrustDomain); err != nil {
+			bad("istioTrustDomain %q: %w", c.IstioTrustDomain, err)
+		}
 	}
 	errs = append(errs,
 		c.validateAddress("metadata", c.Metadata.Address, false),
@@ -141,6 +152,10 @@ func (c *Config) Validate() error {
 		bad("admission certFile and keyFile: give both or neither")
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) place() admission.Place {
+	return admission.Place{Cluster: c.Cluster, TrustDomain: c.IstioTrustDomain}
 }
 
 // validateAddress keeps listeners that serve whoever reaches them on loopback.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
@@ -28,6 +29,7 @@ const maxPolicy = 8 << 20
 // their content changes and is valid. A broken new version keeps the last good one.
 type policies struct {
 	project       string
+	place         admission.Place
 	policyFile    string
 	attestorsFile string
 	index         *index.Index
@@ -36,8 +38,10 @@ type policies struct {
 	stale         prometheus.Gauge
 
 	rules atomic.Pointer[policy.Ruleset]
-	// tried is the content that was last looked at, good or bad.
-	tried content
+	// tried is the content that was last looked at, and triedErr what was wrong
+	// with it.
+	tried    content
+	triedErr error
 }
 
 type content struct {
@@ -45,9 +49,13 @@ type content struct {
 	policySum, attestorsSum [sha256.Size]byte
 }
 
+func (c content) same(other content) bool {
+	return c.policySum == other.policySum && c.attestorsSum == other.attestorsSum
+}
+
 func newPolicies(cfg Config, attestorsFile string, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
 	p := &policies{
-		project: cfg.Project, policyFile: cfg.Admission.PolicyFile, attestorsFile: attestorsFile, index: idx, logger: logger,
+		project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: attestorsFile, index: idx, logger: logger,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_policy_reloads_total",
 			Help: "Times that changed policy or attestors files were read, by result: ok or error.",
@@ -69,11 +77,11 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.policySum == p.tried.policySum && now.attestorsSum == p.tried.attestorsSum {
-		return nil
+	if now.same(p.tried) {
+		return p.triedErr
 	}
-	p.tried = now
 	rules, trust, err := p.compile(now)
+	p.tried, p.triedErr = now, err
 	if err != nil {
 		return err
 	}
@@ -131,7 +139,7 @@ func (p *policies) compile(c content) (*policy.Ruleset, index.Trust, error) {
 	if err := p.report("policy", found); err != nil {
 		return nil, nil, err
 	}
-	return rules, trust, nil
+	return rules, trust, p.place.Check(rules)
 }
 
 // report logs warnings and returns errors.
@@ -174,10 +182,11 @@ func (p *policies) Run(ctx context.Context) error {
 			p.reloads.WithLabelValues("error").Inc()
 			p.stale.Set(1)
 			p.logger.Error("the changed policy is not used, the last good one stays in force", "error", err)
-		case err == nil && (before.policySum != p.tried.policySum || before.attestorsSum != p.tried.attestorsSum):
+		case err == nil && (last != "" || !before.same(p.tried)):
 			last = ""
 			p.reloads.WithLabelValues("ok").Inc()
 			p.stale.Set(0)
+			p.logger.Info("the policy on disk is in force")
 		}
 	}
 }

@@ -74,7 +74,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	p := &policies{project: cfg.Project, policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
+	p := &policies{project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
 	content, err := p.read()
 	if err != nil {
 		return err
@@ -253,7 +253,7 @@ func (p *parts) buildGate() error {
 	p.onClose(log.Close)
 	gate, err := admission.NewGate(admission.Options{
 		Rules: p.policies.current, Evidence: p.index, Recorder: log,
-		Cluster: p.cfg.Cluster, Templates: p.cfg.Admission.Templates,
+		Place: p.cfg.place(), Templates: p.cfg.Admission.Templates,
 		Now: time.Now, Logger: p.logger, Registry: p.registry,
 	})
 	if err != nil {

@@ -77,29 +77,33 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 }
 
 func printRecord(w io.Writer, r audit.Record) error {
-	verdict, override := "-", ""
-	if r.Decision != nil {
-		verdict = r.Decision.Verdict.String()
-		if r.Decision.Override != "" {
-			override = " overridden by " + string(r.Decision.Override)
+	var b strings.Builder
+	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
+	verdict, override := "-", " "+r.Event
+	if d := r.Decision; d != nil {
+		verdict, override = d.Verdict.String(), ""
+		if d.Override != "" {
+			override = " overridden by " + string(d.Override)
 		}
-	} else {
-		override = " " + r.Event
 	}
-	_, err := fmt.Fprintf(w, "%s  %-5s%s  %s %s %s/%s by %s\n", r.Time.UTC().Format(time.RFC3339), verdict, override,
-		printable(r.Operation), printable(r.Resource), printable(r.Namespace), printable(r.Name), printable(r.User))
-	if err != nil || r.Decision == nil {
-		return err
+	line("%s  %-5s%s  %s %s %s/%s by %s", r.Time.UTC().Format(time.RFC3339), verdict, override, r.Operation, r.Resource, r.Namespace, r.Name, r.User)
+	if r.Error != "" {
+		line("    %s", r.Error)
 	}
-	for _, img := range r.Decision.Images {
-		if _, err := fmt.Fprintf(w, "    %-13s %s\n", img.Verdict, printable(img.Image)); err != nil {
-			return err
+	if d := r.Decision; d != nil {
+		if d.BreakGlass != "" {
+			line("    break-glass by %s, justified as %q", d.BreakGlass, d.Justification)
 		}
-		for _, reason := range img.Reasons {
-			if _, err := fmt.Fprintf(w, "        %s\n", printable(reason.Message)); err != nil {
-				return err
+		for _, img := range d.Images {
+			line("    %-13s %s", img.Verdict, img.Image)
+			for _, reason := range img.Reasons {
+				line("        %s", reason.Message)
 			}
 		}
 	}
-	return nil
+	if r.Truncated {
+		line("    (shortened: the record was too large)")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

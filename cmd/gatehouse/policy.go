@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
@@ -115,7 +116,7 @@ Exit status: 2 if there is an error (with --strict also for a warning), else 0.`
 }
 
 func policyDecideCommand() *cobra.Command {
-	var policyFile, attestorsFile, occurrencesFile, cluster string
+	var in offlineInput
 	c := &cobra.Command{
 		Use:   "decide --policy FILE [--attestors FILE] [--occurrences FILE] OBJECT.yaml|REVIEW.json",
 		Short: "Decide offline whether an object may run, and say why",
@@ -132,20 +133,20 @@ Exit status: 0 allow, 1 deny, 2 error.`,
 		Args:    cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&policyFile, "policy", "", "Binary Authorization policy file (required)")
-	f.StringVar(&attestorsFile, "attestors", "", "attestors file")
-	f.StringVar(&occurrencesFile, "occurrences", "", "occurrences file")
-	f.StringVar(&cluster, "cluster", "", "cluster to decide for, LOCATION.NAME")
+	f.StringVar(&in.policy, "policy", "", "Binary Authorization policy file (required)")
+	f.StringVar(&in.attestors, "attestors", "", "attestors file")
+	f.StringVar(&in.occurrences, "occurrences", "", "occurrences file")
+	f.StringVar(&in.place.Cluster, "cluster", "", "cluster to decide for, LOCATION.NAME")
+	f.StringVar(&in.place.TrustDomain, "istio-trust-domain", "", "trust domain of the cluster's mesh, for rules that name Istio identities")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if policyFile == "" {
+		if in.policy == "" {
 			return errors.New("which policy? give --policy FILE")
 		}
-		request, err := readRequest(c, args[0])
+		request, err := readRequest(c, args[0], in.place)
 		if err != nil {
 			return err
 		}
-		request.Cluster = cluster
-		decision, err := decideOffline(c, request, policyFile, attestorsFile, occurrencesFile)
+		decision, err := in.decide(c, request)
 		if err != nil {
 			return err
 		}
@@ -160,59 +161,36 @@ Exit status: 0 allow, 1 deny, 2 error.`,
 	return c
 }
 
-func readRequest(c *cobra.Command, file string) (decide.Request, error) {
+func readRequest(c *cobra.Command, file string, place admission.Place) (decide.Request, error) {
 	data, err := readInput(c, file)
 	if err != nil {
 		return decide.Request{}, err
 	}
-	r, err := admission.ReadRequest(data)
+	r, err := admission.ReadRequest(data, place)
 	if err != nil {
 		return decide.Request{}, fmt.Errorf("reading %s: %w", file, err)
 	}
 	return r, nil
 }
 
-func decideOffline(c *cobra.Command, request decide.Request, policyFile, attestorsFile, occurrencesFile string) (decide.Decision, error) {
-	fail := func(err error) (decide.Decision, error) { return decide.Decision{}, err }
-	report := func(found binauthz.Diagnostics) error {
-		if err := printDiagnostics(c.ErrOrStderr(), found); err != nil {
-			return err
-		}
-		if found.HasErrors() {
-			return errFound
-		}
-		return nil
-	}
-	data, err := readInput(c, policyFile)
+// offlineInput is what an offline decision rests on: files, and where it is for.
+type offlineInput struct {
+	policy, attestors, occurrences string
+	place                          admission.Place
+}
+
+func (in offlineInput) decide(c *cobra.Command, request decide.Request) (decide.Decision, error) {
+	attestors, err := in.readAttestors(c)
 	if err != nil {
-		return fail(err)
+		return decide.Decision{}, err
 	}
-	p, found := binauthz.ParsePolicy(policyFile, data)
-	if found.HasErrors() {
-		return fail(report(found))
+	rules, err := in.readPolicy(c, attestors)
+	if err != nil {
+		return decide.Decision{}, err
 	}
-	var attestors []binauthz.Attestor
-	if attestorsFile != "" {
-		if data, err = readInput(c, attestorsFile); err != nil {
-			return fail(err)
-		}
-		attestors, found = binauthz.ParseAttestors(attestorsFile, data)
-		if err := report(found); err != nil {
-			return fail(err)
-		}
-	}
-	var occurrences []*grafeas.Occurrence
-	if occurrencesFile != "" {
-		if data, err = readInput(c, occurrencesFile); err != nil {
-			return fail(err)
-		}
-		if occurrences, err = parseOccurrences(data); err != nil {
-			return fail(fmt.Errorf("reading %s: %w", occurrencesFile, err))
-		}
-	}
-	rules, found := p.Compile(attestors)
-	if err := report(found); err != nil {
-		return fail(err)
+	occurrences, err := in.readOccurrences(c)
+	if err != nil {
+		return decide.Decision{}, err
 	}
 	trust := index.Trust{}
 	for _, a := range attestors {
@@ -220,6 +198,75 @@ func decideOffline(c *cobra.Command, request decide.Request, policyFile, attesto
 	}
 	evidence := index.FromOccurrences(occurrences, trust, admission.Digests(request.Images))
 	return decide.Decide(request, rules, evidence, time.Now().UTC()), nil
+}
+
+func (in offlineInput) readPolicy(c *cobra.Command, attestors []binauthz.Attestor) (*policy.Ruleset, error) {
+	data, err := readInput(c, in.policy)
+	if err != nil {
+		return nil, err
+	}
+	p, found := binauthz.ParsePolicy(in.policy, data)
+	if found.HasErrors() {
+		return nil, report(c, found)
+	}
+	rules, found := p.Compile(attestors)
+	if err := report(c, found); err != nil {
+		return nil, err
+	}
+	return rules, in.checkPlace(c, rules)
+}
+
+// checkPlace refuses rules that depend on what was not said. Cluster rules are
+// the exception: leaving out --cluster asks what holds in any other cluster.
+func (in offlineInput) checkPlace(c *cobra.Command, rules *policy.Ruleset) error {
+	if cluster, _ := rules.Needs(); cluster && in.place.Cluster == "" {
+		_, err := fmt.Fprintln(c.ErrOrStderr(), "gatehouse: warning: the policy has clusterAdmissionRules; without --cluster LOCATION.NAME none of them applies")
+		return err
+	}
+	if in.place.Cluster != "" {
+		if err := binauthz.CheckCluster(in.place.Cluster); err != nil {
+			return fmt.Errorf("--cluster %q: %w", in.place.Cluster, err)
+		}
+	}
+	return in.place.Check(rules)
+}
+
+func (in offlineInput) readAttestors(c *cobra.Command) ([]binauthz.Attestor, error) {
+	if in.attestors == "" {
+		return nil, nil
+	}
+	data, err := readInput(c, in.attestors)
+	if err != nil {
+		return nil, err
+	}
+	attestors, found := binauthz.ParseAttestors(in.attestors, data)
+	return attestors, report(c, found)
+}
+
+func (in offlineInput) readOccurrences(c *cobra.Command) ([]*grafeas.Occurrence, error) {
+	if in.occurrences == "" {
+		return nil, nil
+	}
+	data, err := readInput(c, in.occurrences)
+	if err != nil {
+		return nil, err
+	}
+	occurrences, err := parseOccurrences(data)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", in.occurrences, err)
+	}
+	return occurrences, nil
+}
+
+// report prints findings, and ends the command if there is an error among them.
+func report(c *cobra.Command, found binauthz.Diagnostics) error {
+	if err := printDiagnostics(c.ErrOrStderr(), found); err != nil {
+		return err
+	}
+	if found.HasErrors() {
+		return errFound
+	}
+	return nil
 }
 
 // parseOccurrences reads a list of occurrences: a JSON or YAML array, an object
@@ -249,6 +296,9 @@ func parseOccurrences(data []byte) ([]*grafeas.Occurrence, error) {
 		o := new(grafeas.Occurrence)
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, o); err != nil {
 			return nil, fmt.Errorf("occurrence %d: %w", i, err)
+		}
+		if o.GetResourceUri() == "" || o.GetNoteName() == "" {
+			return nil, fmt.Errorf("occurrence %d: it has no resourceUri or no noteName: is this a list of Grafeas v1 occurrences?", i)
 		}
 		occurrences = append(occurrences, o)
 	}

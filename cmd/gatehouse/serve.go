@@ -72,6 +72,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "folder for everything that is kept (required)")
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
+	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")
 	f.StringVar(&cfg.Admission.PolicyFile, "policy", cfg.Admission.PolicyFile, "Binary Authorization policy file, watched for changes")
 	f.StringVar(&cfg.Admission.AttestorsFile, "attestors", cfg.Admission.AttestorsFile, "attestors file, watched for changes (default: those of the development attestor)")
 	f.StringVar((*string)(&cfg.Admission.Templates), "templates", string(cfg.Admission.Templates), "what a workload gets whose pods would be refused: "+string(admission.DenyTemplates)+" or "+string(admission.WarnTemplates))

@@ -75,6 +75,12 @@ func verify(o *grafeas.Occurrence, d image.Digest, keys []*signature.PublicKey, 
 	return accepted, rejected
 }
 
+// saysAttestation allows for occurrences written by hand, without the kind that a
+// server fills in.
+func saysAttestation(kind grafeas.NoteKind) bool {
+	return kind == grafeas.NoteKind_ATTESTATION || kind == grafeas.NoteKind_NOTE_KIND_UNSPECIFIED
+}
+
 // FromOccurrences returns the evidence about each digest that follows from a list
 // of occurrences alone, for decisions without a server. Digests of which the list
 // says nothing are Known to have none.
@@ -86,7 +92,7 @@ func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, digests []i
 	}
 	for _, o := range occurrences {
 		ref, err := image.ParseResourceURI(o.GetResourceUri())
-		if err != nil || trust[o.GetNoteName()] == nil || o.GetAttestation() == nil {
+		if err != nil || trust[o.GetNoteName()] == nil || o.GetAttestation() == nil || !saysAttestation(o.GetKind()) {
 			continue
 		}
 		img, asked := set[ref.Digest()]

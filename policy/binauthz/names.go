@@ -41,11 +41,25 @@ func isSegment(s string) bool {
 	})
 }
 
+// CheckCluster checks the name of a cluster, LOCATION.CLUSTER.
+func CheckCluster(name string) error {
+	_, err := clusterScope(name)
+	return err
+}
+
+// CheckTrustDomain checks the trust domain of a mesh, such as p.svc.id.goog.
+func CheckTrustDomain(domain string) error {
+	if !isSubdomain(domain) {
+		return errors.New("want a domain name, such as cluster.local")
+	}
+	return nil
+}
+
 // clusterScope parses a key of clusterAdmissionRules, LOCATION.CLUSTER.
 func clusterScope(key string) (policy.Scope, error) {
 	location, cluster, ok := strings.Cut(key, ".")
 	if !ok || !isLabel(location) || !isLabel(cluster) {
-		return policy.Scope{}, errors.New("want LOCATION.CLUSTER, such as us-east1-b.prod")
+		return policy.Scope{}, errors.New("want LOCATION.NAME, such as us-east1-b.prod")
 	}
 	return policy.Scope{Cluster: key}, nil
 }
