@@ -58,6 +58,7 @@ func TestBinauthzPatternMatchesBytes(t *testing.T) {
 		{"asia.gcr.io/google-containers/addon-resizer:*", []string{"asia.gcr.io/google-containers/addon-resizer:1.8"}, []string{"asia.gcr.io/google-containers/addon-resizer"}},
 		{"loc-ref", []string{"loc-ref"}, []string{"docker.io/library/loc-ref", "loc-ref:1"}},
 		{"nginx*", []string{"nginx:1.27", "nginx"}, []string{"nginx.example.com/evil", "docker.io/library/nginx"}},
+		{"nginx**", []string{"nginx:1.27", "nginx", "nginx-x/y:1"}, []string{"nginx.example.com/evil", "nginx.example/evil@" + digestA, "nginx:5000/evil"}},
 		{"nginx:1.*", []string{"nginx:1.27"}, []string{"nginx:11"}},
 		{"localhost:5000/**", []string{"localhost:5000/a/b"}, []string{"localhost:50000/a"}},
 		{"[::1]:5000/app*", []string{"[::1]:5000/app:1"}, []string{"[::1]:5001/app:1"}},

@@ -68,10 +68,11 @@ func (p *parts) buildAttestor(running context.Context) (attestorsFile string, er
 	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
 	}
-	p.attestor.server.Handler = voucherapi.NewHandler(authority, voucherapi.Options{
+	api := voucherapi.NewHandler(authority, voucherapi.Options{
 		RequireAuth: config.Server.RequireAuth, Username: config.Server.Username, PasswordHash: config.Server.PasswordHash,
 		Timeout: config.Server.Timeout, Logger: p.logger,
 	})
+	p.attestor.server.Handler = p.guard(p.attestor, api, config.Server.RequireAuth)
 	attestorsFile = filepath.Join(dir, attestorsJSON)
 	return attestorsFile, writeAttestors(attestorsFile, options)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,10 @@ const (
 	idleTimeout = 120 * time.Second
 
 	readHeaderTimeout = 10 * time.Second
-	maxHeaderBytes    = 64 << 10
+	// readTimeout is how long a request may take to arrive where answers are
+	// quick; an API server waits for 30 s at most.
+	readTimeout    = 30 * time.Second
+	maxHeaderBytes = 64 << 10
 
 	// drainTimeout is how long running requests may take after a stop signal.
 	drainTimeout = 10 * time.Second
@@ -30,6 +34,7 @@ const (
 // A listener is a bound socket and the server for it.
 type listener struct {
 	name   string
+	logger *slog.Logger
 	net    net.Listener
 	server *http.Server
 	// ended is closed when it no longer serves.
@@ -42,7 +47,7 @@ func listen(ctx context.Context, name, addr string, logger *slog.Logger) (*liste
 	if err != nil {
 		return nil, fmt.Errorf("listening for %s: %w", name, err)
 	}
-	return &listener{name: name, net: ln, ended: make(chan struct{}), server: &http.Server{
+	return &listener{name: name, logger: logger, net: ln, ended: make(chan struct{}), server: &http.Server{
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -71,7 +76,11 @@ func (l *listener) serve(stop <-chan struct{}) error {
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving %s: %w", l.name, err)
 	}
-	if err := <-done; err != nil {
+	if err := <-done; errors.Is(err, context.DeadlineExceeded) {
+		// Whoever has not finished by now is hung up on.
+		l.logger.Warn("requests were still running at the end", "listener", l.name, "waited", drainTimeout)
+		return l.server.Close()
+	} else if err != nil {
 		return fmt.Errorf("draining %s: %w", l.name, err)
 	}
 	return nil
@@ -102,6 +111,30 @@ func opsHandler(ready func() error, registry *prometheus.Registry, profiles bool
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return mux
+}
+
+// sameSite refuses what web pages of others send. Whoever works on this machine
+// has a browser that reaches loopback too, and a page can make it post, or reach
+// it under a name of its own that resolves to loopback. A listener on loopback
+// that asks nobody who they are therefore answers to its own names only.
+func sameSite(next http.Handler, loopbackOnly bool) http.Handler {
+	guarded := http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if loopbackOnly && !isLoopbackHost(r.Host) {
+			http.Error(w, fmt.Sprintf("this listener is for this machine: ask it as 127.0.0.1 or localhost, not as %.100q", r.Host), http.StatusMisdirectedRequest)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+// isLoopbackHost reads a Host header: a name or an address, with or without a port.
+func isLoopbackHost(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	return isLoopback(host)
 }
 
 // recovered turns a panic of one request into an error of that request.

@@ -200,8 +200,13 @@ func (p *parts) build(ctx, running context.Context) error {
 	if err := p.buildGate(); err != nil {
 		return err
 	}
-	p.ops.server.Handler = opsHandler(p.readiness, p.registry, isLoopbackAddr(p.ops.addr()))
+	p.ops.server.Handler = p.guard(p.ops, opsHandler(p.readiness, p.registry, isLoopbackAddr(p.ops.addr())), false)
 	return nil
+}
+
+// guard keeps web pages of others from a listener.
+func (p *parts) guard(l *listener, h http.Handler, authenticated bool) http.Handler {
+	return sameSite(h, isLoopbackAddr(l.addr()) && !authenticated && !p.cfg.InsecureNoAuth)
 }
 
 func (p *parts) openStore(ctx context.Context) error {
@@ -238,7 +243,7 @@ func (p *parts) listen(ctx context.Context) error {
 	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Logger: p.logger})
 	p.onClose(func() error { closeHandler(); return nil })
-	p.metadata.server.Handler = handler
+	p.metadata.server.Handler = p.guard(p.metadata, handler, false)
 	p.metadata.server.Protocols = new(http.Protocols)
 	p.metadata.server.Protocols.SetHTTP1(true)
 	p.metadata.server.Protocols.SetUnencryptedHTTP2(true)
@@ -262,6 +267,7 @@ func (p *parts) buildGate() error {
 	mux := http.NewServeMux()
 	mux.Handle("/validate", gate)
 	p.admission.server.Handler = recovered(mux, p.logger)
+	p.admission.server.ReadTimeout = readTimeout
 	p.admission.server.TLSConfig, err = p.admissionTLS()
 	return err
 }

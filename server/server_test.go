@@ -305,6 +305,9 @@ func TestPolicyFilesAreWatched(t *testing.T) {
 		t.Error("a missing policy replaced the last good one")
 	}
 	write(t, policyFile, enforced)
+	write(t, policyFile, openPolicy) // as before it was removed: nothing to compile, and no alarm
+	eventually("it is not stale when it is back", metric("\ngatehouse_policy_stale 0\n"))
+	write(t, policyFile, enforced)
 	eventually("the mended policy is in force", func() bool { return !allowed() })
 	eventually("it is not stale", metric("\ngatehouse_policy_stale 0\n"))
 }
@@ -443,4 +446,81 @@ func poolOf(c *x509.Certificate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(c)
 	return pool
+}
+
+func TestPagesOfOthersAreKeptOut(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	for name, tc := range map[string]struct {
+		url    string
+		header http.Header
+		host   string
+		want   int
+	}{
+		"a tool":                       {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=a", nil, "", http.StatusOK},
+		"a tool by name":               {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=b", nil, "localhost", http.StatusOK},
+		"a page of another origin":     {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=c", http.Header{"Origin": {"http://evil.example"}}, "", http.StatusForbidden},
+		"a cross-site fetch":           {"http://" + r.Attestor + "/nobody", http.Header{"Sec-Fetch-Site": {"cross-site"}}, "", http.StatusForbidden},
+		"a name that resolves to here": {"http://" + r.Attestor + "/nobody", nil, "evil.example", http.StatusMisdirectedRequest},
+		"metrics under such a name":    {"http://" + r.Ops + "/metrics", nil, "evil.example:9090", http.StatusMisdirectedRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tc.url, strings.NewReader(`{"discovery":{"analysisKind":"VULNERABILITY"}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "text/plain")
+			for k, v := range tc.header {
+				req.Header[k] = v
+			}
+			if tc.host != "" {
+				req.Host = tc.host
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tc.want {
+				t.Errorf("%s, want %d", resp.Status, tc.want)
+			}
+		})
+	}
+}
+
+// TestWhoStopsSendingIsHungUpOn: neither the gate nor its shutdown waits for one
+// that promised more than it sends.
+func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	conn, err := tls.Dial("tcp", r.Admission, r.gate.Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /validate?timeout=1s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777216\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("%v: %q", err, answer)
+	}
+}
+
+func TestRulesForAPlaceThatIsNotKnownAreRefusedAtStart(t *testing.T) {
+	t.Parallel()
+	text := "clusterAdmissionRules: {us-east1-b.prod: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}}\n" + openPolicy
+	cfg := testConfig(t, func(c *Config) { c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), text) })
+	err := Run(t.Context(), cfg, discard(), func(Addresses) error { return errors.New("it started") })
+	if err == nil || !strings.Contains(err.Error(), "--cluster") {
+		t.Errorf("got %v", err)
+	}
+	cfg.Cluster = "us-east1-b.prod"
+	r := start(t, cfg)
+	if allowed, _ := r.ask(review.Pod("shop", "web").Image("main", "nginx").Review()); allowed {
+		t.Error("the cluster's rule was not applied")
+	}
 }

@@ -28,10 +28,11 @@ type question struct {
 	output                 *format
 	ask                    func(*voucherclient.Client, context.Context, image.Reference, string) (attest.Response, error)
 	yes, no                string
+	silent                 string // what a result without a reason means
 }
 
 func checkCommand() *cobra.Command {
-	q := &question{ask: (*voucherclient.Client).Check, yes: "passed and is attested", no: "did not pass"}
+	q := &question{ask: (*voucherclient.Client).Check, yes: "passed and is attested", no: "is not vouched for", silent: "did not pass"}
 	c := &cobra.Command{
 		Use:   "check IMAGE",
 		Short: "Have an attestor check an image, and attest what passes",
@@ -48,7 +49,7 @@ Exit status: 0 every check passed and is attested, 1 not so, 2 could not tell.`,
 }
 
 func verifyCommand() *cobra.Command {
-	q := &question{ask: (*voucherclient.Client).Verify, yes: "is attested", no: "is not attested"}
+	q := &question{ask: (*voucherclient.Client).Verify, yes: "is attested", no: "is not attested", silent: "no attestation"}
 	c := &cobra.Command{
 		Use:   "verify IMAGE",
 		Short: "Ask an attestor whether an image has its attestations",
@@ -167,6 +168,8 @@ func (q *question) print(w io.Writer, a attest.Response, yes bool) error {
 			}
 		case r.Success:
 			text = strings.TrimSuffix("passed, but is not attested: "+r.Error, ": ")
+		case text == "":
+			text = q.silent // Voucher's protocol gives no reason
 		}
 		if _, err := fmt.Fprintf(w, "  %s %-12s %s\n", mark, printable(r.Name), printable(text)); err != nil {
 			return err

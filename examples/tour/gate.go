@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os/exec"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 )
@@ -93,27 +92,13 @@ func (t *tour) decided(p pod, allowed bool) {
 // showAudit prints what was recorded of the overrides.
 func (t *tour) showAudit(ctx context.Context) error {
 	for _, override := range []string{"BREAK_GLASS", "DRY_RUN"} {
-		args := []string{"audit", "--data", t.dataDir(), "--override", override, "--output", "json"}
-		t.command("gatehouse audit --data %s --override %s", t.dataDir(), override)
+		args := []string{"audit", "--data", t.dataDir(), "--override", override}
+		t.command("gatehouse %s", strings.Join(args, " "))
 		out, err := t.audit(ctx, args)
 		if err != nil {
 			return err
 		}
-		for line := range bytes.Lines(out) {
-			var r struct {
-				Time, Namespace, Name, User string
-				Decision                    struct{ Verdict, Justification, BreakGlass string }
-			}
-			if err := json.Unmarshal(line, &r); err != nil {
-				return err
-			}
-			d := r.Decision
-			text := fmt.Sprintf("%s  %s/%s by %s: policy says %s", r.Time, r.Namespace, r.Name, r.User, d.Verdict)
-			if d.BreakGlass != "" {
-				text += fmt.Sprintf(", overridden by %s (%s)", d.BreakGlass, d.Justification)
-			}
-			t.quote(text)
-		}
+		t.quote(string(out))
 	}
 	return nil
 }

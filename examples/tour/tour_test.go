@@ -52,8 +52,8 @@ var everyone = []string{
 }
 
 var record = []string{
-	"shop/greeter-now by ", "policy says DENY, overridden by label image-policy.k8s.io/break-glass (INC-42: checkout is down)",
-	"trial/tool by ", "policy says DENY",
+	"DENY  overridden by BREAK_GLASS", "shop/greeter-now by ", `break-glass by label image-policy.k8s.io/break-glass, justified as "INC-42: checkout is down"`,
+	"DENY  overridden by DRY_RUN", "trial/tool by ",
 	"Try next",
 }
 

@@ -112,7 +112,7 @@ func (r *reporter) lintReach(e ExemptPattern) {
 	case parseErr != nil && (stars == 0 || !strings.Contains(last, "@")):
 		r.warnf(e.Line, "pattern %q matches no image that a node can pull: %v", text, parseErr)
 	case stars == 2 && !strings.Contains(prefix, "/"):
-		r.warnf(e.Line, "pattern %q also covers registries whose host begins with %q; put a \"/\" before the wildcard", text, prefix)
+		r.warnf(e.Line, "pattern %q also covers everyone on Docker Hub whose name begins with %q; put a \"/\" before the wildcard", text, prefix)
 	case stars == 2 && isShared(prefix):
 		r.warnf(e.Line, "pattern %q exempts everyone's images: anyone may push to %s", text, strings.TrimSuffix(prefix, "/"))
 	case stars == 2 && last != "" && inName && ownerDepth(prefix):

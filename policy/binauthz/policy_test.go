@@ -270,7 +270,7 @@ func TestWarnings(t *testing.T) {
 		"specific allow":               {strict + "clusterAdmissionRules:\n  l.dev: " + allow + "\n", ""},
 		"neighbours":                   {patterns("gcr.io/my-project**"), ":6: warning: pattern \"gcr.io/my-project**\" also covers neighbours, such as gcr.io/my-project-other/x; write gcr.io/my-project/**"},
 		"neighbours on Docker Hub":     {patterns("docker.io/team**"), "also covers neighbours"},
-		"other hosts":                  {patterns("nginx**"), "also covers registries whose host begins with \"nginx\""},
+		"other hosts":                  {patterns("nginx**"), "also covers everyone on Docker Hub whose name begins with \"nginx\""},
 		"everyone":                     {patterns("docker.io/**"), "anyone may push to docker.io"},
 		"everyone on AR":               {patterns("us-docker.pkg.dev/**"), "anyone may push"},
 		"everyone on GCR":              {patterns("gcr.io/**"), "anyone may push"},
