@@ -100,6 +100,10 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	// Whoever reads the addresses may work in another folder.
+	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
+		return fmt.Errorf("finding the data folder: %w", err)
+	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
 
@@ -280,7 +284,9 @@ func (p *parts) admissionTLS() (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the serving certificate: %w", err)
 		}
-		p.ca = a.CertFile
+		if p.ca, err = filepath.Abs(a.CertFile); err != nil {
+			return nil, err
+		}
 		return admissionTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), nil
 	}
 	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, a.Hosts...)
