@@ -23,6 +23,10 @@ const (
 	maxPlatforms = 64
 	// maxNesting bounds indexes within indexes. Real ones do not nest.
 	maxNesting = 2
+
+	// recordAnnotation has the value recordType on the entries of an index that
+	// are build records, as BuildKit writes them.
+	recordAnnotation, recordType = "vnd.docker.reference.type", "attestation-manifest"
 )
 
 // A Platform is what an image runs on. The zero Platform is unknown.
@@ -60,11 +64,41 @@ func (p Platform) String() string {
 	return p.OS + "/" + p.Architecture + "/" + p.Variant
 }
 
-// covers reports whether an image for q is what someone who asks for p wants.
-// Without a variant p means every variant.
+// covers reports whether someone who runs p may be given an image for q.
+// Without a variant p means every variant. What q leaves out a runtime fills in
+// for itself, and other spellings it takes for the same: whoever wrote the index
+// must not be able to hide an image from checks by them.
 func (p Platform) covers(q Platform) bool {
-	return p.OS == q.OS && p.Architecture == q.Architecture && (p.Variant == "" || p.Variant == q.Variant)
+	p, q = p.canonical(), q.canonical()
+	same := func(want, got string) bool { return got == "" || want == got }
+	return same(p.OS, q.OS) && same(p.Architecture, q.Architecture) && (p.Variant == "" || same(p.Variant, q.Variant))
 }
+
+// canonical returns the platform in the spelling of Go, as container runtimes
+// compare it.
+func (p Platform) canonical() Platform {
+	p.OS, p.Architecture, p.Variant = strings.ToLower(p.OS), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
+	if p.OS == "macos" {
+		p.OS = "darwin"
+	}
+	switch p.Architecture {
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "i386":
+		p.Architecture = "386"
+	case "aarch64":
+		p.Architecture = "arm64"
+	case "armhf":
+		p.Architecture, p.Variant = "arm", "v7"
+	case "armel":
+		p.Architecture, p.Variant = "arm", "v6"
+	}
+	return p
+}
+
+// isNone reports whether the platform is the one that build tools file their
+// records under, "unknown/unknown". No runtime runs it.
+func (p Platform) isNone() bool { return p.OS == "unknown" && p.Architecture == "unknown" }
 
 // A Config is the configuration of an image on one platform.
 type Config struct {
@@ -105,7 +139,7 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 		return nil, fmt.Errorf("reading %q: %w", ref, err)
 	}
 	w := &walk{ref: ref, repo: repo, puller: puller, wanted: wanted, found: make([]bool, len(wanted))}
-	if err := w.visit(ctx, ref.Digest(), nil, 0); err != nil {
+	if err := w.visit(withBudget(ctx), ref.Digest(), entry{}, 0); err != nil {
 		return nil, err
 	}
 	if missing := w.missing(); len(missing) > 0 {
@@ -129,8 +163,15 @@ type walk struct {
 	configs []Config
 }
 
-// visit reads one manifest; known is the platform that an index gave it.
-func (w *walk) visit(ctx context.Context, d image.Digest, known *Platform, depth int) error {
+// entry is what an index says of a manifest. What type it says it has is not
+// believed: runtimes choose by platform.
+type entry struct {
+	platform *Platform // nil when the index gives none
+	record   bool      // marked as a build record
+}
+
+// visit reads one manifest, which an index said e of.
+func (w *walk) visit(ctx context.Context, d image.Digest, e entry, depth int) error {
 	if w.visits++; w.visits > maxPlatforms {
 		return fmt.Errorf("reading %q: the index has more than %d entries", w.ref, maxPlatforms)
 	}
@@ -143,17 +184,25 @@ func (w *walk) visit(ctx context.Context, d image.Digest, known *Platform, depth
 	}
 	desc.MediaType, err = mediaType(desc)
 	if err != nil {
-		return fmt.Errorf("reading %q: %w", w.ref, err)
+		return fmt.Errorf("reading %q: %s%w", w.ref, w.at(d), err)
 	}
 	switch desc.MediaType {
 	case types.OCIImageIndex, types.DockerManifestList:
 		return w.index(ctx, desc, depth)
 	case types.OCIManifestSchema1, types.DockerManifestSchema2:
-		return w.image(desc, d, known)
+		return w.image(desc, d, e, depth)
 	case types.DockerManifestSchema1, types.DockerManifestSchema1Signed:
 		return fmt.Errorf("reading %q: %w that can be read: it has the obsolete schema 1; push it again with a current tool", w.ref, ErrNotAnImage)
 	}
-	return fmt.Errorf("reading %q: %w: media type %q", w.ref, ErrNotAnImage, clip(string(desc.MediaType)))
+	return fmt.Errorf("reading %q: %s%w: media type %q", w.ref, w.at(d), ErrNotAnImage, clip(string(desc.MediaType)))
+}
+
+// at names a manifest that is not the one asked for, to begin an error with.
+func (w *walk) at(d image.Digest) string {
+	if d == w.ref.Digest() {
+		return ""
+	}
+	return fmt.Sprintf("entry %s of the index: ", d)
 }
 
 // mediaType returns what the manifest is. The registry says so in a header,
@@ -177,7 +226,11 @@ func mediaType(desc *remote.Descriptor) (types.MediaType, error) {
 	if m.Manifests != nil && (m.Config != nil || m.Layers != nil) {
 		return "", fmt.Errorf("%w: the manifest can be read as an image and as an index", ErrNotAnImage)
 	}
-	return types.MediaType(header), nil
+	t := types.MediaType(header)
+	if t.IsIndex() && m.Manifests == nil || t.IsImage() && m.Config == nil {
+		return "", fmt.Errorf("%w: the registry calls it %q, and that is not what it looks like", ErrNotAnImage, clip(header))
+	}
+	return t, nil
 }
 
 func (w *walk) index(ctx context.Context, desc *remote.Descriptor, depth int) error {
@@ -189,77 +242,94 @@ func (w *walk) index(ctx context.Context, desc *remote.Descriptor, depth int) er
 		return fmt.Errorf("reading %q: parsing the index: %s", w.ref, brief(err))
 	}
 	for _, m := range index.Manifests {
-		p := platformOf(m.Platform)
-		if !w.want(m.MediaType, p) {
+		e := entry{platform: platformOf(m.Platform), record: m.Annotations[recordAnnotation] == recordType}
+		if !w.want(e.platform) {
 			continue
 		}
 		d, err := image.ParseDigest(m.Digest.String())
 		if err != nil {
 			return fmt.Errorf("reading %q: parsing the index: %w", w.ref, err)
 		}
-		if err := w.visit(ctx, d, p, depth+1); err != nil {
+		if err := w.visit(ctx, d, e, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// want decides whether an entry of an index is read. Entries that are no
-// images are passed over, and so are those for the platform "unknown/unknown":
-// build tools file signed build records under it, and no runtime runs it.
-func (w *walk) want(t types.MediaType, p *Platform) bool {
-	if !t.IsImage() && !t.IsIndex() {
-		return false
-	}
+// want decides whether an entry of an index is read. Those for another platform
+// are passed over, and build records. One without platform is read: a runtime
+// looks into its configuration, and so it may be what is run.
+func (w *walk) want(p *Platform) bool {
 	if p == nil {
-		return len(w.wanted) == 0 || t.IsIndex()
+		return true
 	}
-	if p.OS == "unknown" && p.Architecture == "unknown" {
+	if p.isNone() {
 		return false
 	}
 	w.seen = append(w.seen, *p)
-	if len(w.wanted) == 0 {
-		return true
-	}
-	wanted := false
-	for i, q := range w.wanted {
-		if q.covers(*p) {
-			w.found[i], wanted = true, true
-		}
-	}
-	return wanted
+	return w.choose(*p)
 }
 
-func (w *walk) image(desc *remote.Descriptor, d image.Digest, known *Platform) error {
-	manifest, err := v1.ParseManifest(bytes.NewReader(desc.Manifest))
-	if err != nil {
-		return fmt.Errorf("reading %q: parsing the manifest: %s", w.ref, brief(err))
+// choose reports whether the platform is one of those wanted, and notes that it
+// was found.
+func (w *walk) choose(p Platform) bool {
+	chosen := len(w.wanted) == 0
+	for i, q := range w.wanted {
+		if q.covers(p) {
+			w.found[i], chosen = true, true
+		}
 	}
-	if n := manifest.Config.Size; n < 0 || n > MaxResponse {
-		return fmt.Errorf("reading %q: %w: a configuration of %d bytes, more than %d", w.ref, ErrTooLarge, n, MaxResponse)
-	}
-	img, err := desc.Image()
+	return chosen
+}
+
+func (w *walk) image(desc *remote.Descriptor, d image.Digest, e entry, depth int) error {
+	c, err := w.config(desc)
 	if err != nil {
-		return explain("reading", w.ref, err)
-	}
-	raw, err := img.RawConfigFile()
-	if err != nil {
-		return explain("reading the configuration of", w.ref, err)
-	}
-	c, err := parseConfig(raw)
-	if err != nil {
-		return fmt.Errorf("reading the configuration of %q: %w", w.ref, err)
+		return err
 	}
 	c.Manifest = d
-	if known != nil {
-		c.Platform = *known
-	} else {
+	switch {
+	case e.platform != nil:
+		c.Platform = *e.platform
+	case depth == 0:
 		for i := range w.found {
 			w.found[i] = true
+		}
+	case e.record && c.Platform.isNone():
+		return nil
+	default:
+		w.seen = append(w.seen, c.Platform)
+		if !w.choose(c.Platform) {
+			return nil
 		}
 	}
 	w.configs = append(w.configs, c)
 	return nil
+}
+
+// config reads the configuration that a manifest names.
+func (w *walk) config(desc *remote.Descriptor) (Config, error) {
+	manifest, err := v1.ParseManifest(bytes.NewReader(desc.Manifest))
+	if err != nil {
+		return Config{}, fmt.Errorf("reading %q: parsing the manifest: %s", w.ref, brief(err))
+	}
+	if n := manifest.Config.Size; n < 0 || n > MaxResponse {
+		return Config{}, fmt.Errorf("reading %q: %w: a configuration of %d bytes, more than %d", w.ref, ErrTooLarge, n, MaxResponse)
+	}
+	img, err := desc.Image()
+	if err != nil {
+		return Config{}, explain("reading", w.ref, err)
+	}
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		return Config{}, explain("reading the configuration of", w.ref, err)
+	}
+	c, err := parseConfig(raw)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the configuration of %q: %w", w.ref, err)
+	}
+	return c, nil
 }
 
 func (w *walk) missing() []string {

@@ -20,6 +20,7 @@ var (
 	ErrMismatch     = errors.New("content does not have the digest it was asked for by")
 	ErrNoPlatform   = errors.New("no image for the platform")
 	ErrNotAnImage   = errors.New("not a container image")
+	ErrEndless      = errors.New("the registry redirects without end")
 	ErrInsecure     = errors.New("plain HTTP is used on loopback addresses only; serve the registry over HTTPS")
 )
 
@@ -28,7 +29,7 @@ var (
 func refused(err error) bool {
 	var te *transport.Error
 	if !errors.As(err, &te) {
-		return errors.Is(err, ErrInsecure)
+		return errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless)
 	}
 	return te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden
 }
@@ -48,6 +49,8 @@ func explain(doing string, ref image.Reference, err error) error {
 		return fmt.Errorf("%s %q: registry %s did not answer in time: %w", doing, ref, ref.Registry(), context.DeadlineExceeded)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s %q: %w", doing, ref, context.Canceled)
+	case errors.Is(err, ErrEndless):
+		return fail(ErrEndless, fmt.Sprintf("; this is a fault of registry %s", ref.Registry()))
 	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrInsecure):
 		return fmt.Errorf("%s %q: %w", doing, ref, err)
 	case errors.As(err, &te):

@@ -91,6 +91,7 @@ func (r *Resolver) Digest(ctx context.Context, ref image.Reference) (image.Diges
 	if tag == "" {
 		tag = "latest"
 	}
+	ctx = withBudget(ctx)
 	named, err := name.NewTag(ref.Repository()+":"+tag, name.StrictValidation)
 	if err != nil {
 		return image.Digest{}, fmt.Errorf("resolving %q: %w", ref, err)
@@ -136,7 +137,7 @@ func (r *Resolver) puller() (*remote.Puller, error) {
 // retryable limits retries to what may pass: an answer that was refused for its
 // content, or a caller that has gone, is final.
 func retryable(err error) bool {
-	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInsecure) ||
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}

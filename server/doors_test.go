@@ -1,0 +1,144 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+)
+
+func TestAdmissionSpeaksHTTP1OverTLSOnly(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	r.gate.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	resp, err := r.gate.Get("https://" + r.Admission + "/validate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 1 || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("%s, %s", resp.Proto, resp.Status)
+	}
+	if resp, err := http.Get("https://" + r.Admission + "/validate"); err == nil {
+		_ = resp.Body.Close()
+		t.Error("a client that does not know the CA was served")
+	}
+}
+
+func TestTheDevelopmentCertificateIsRenewed(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ca, err := openDevCA(t.TempDir(), []string{"localhost", "127.0.0.1"}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() string {
+		t.Helper()
+		c, err := ca.certificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: poolOf(ca.cert), CurrentTime: now, DNSName: "localhost"}); err != nil {
+			t.Fatalf("at %s: %v", now, err)
+		}
+		return c.Leaf.SerialNumber.String()
+	}
+	first := serial()
+	if serial() != first {
+		t.Error("issued anew for nothing")
+	}
+	now = now.Add(leafLife - renewBefore + time.Hour)
+	if serial() == first {
+		t.Error("not renewed before its end")
+	}
+}
+
+func poolOf(c *x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(c)
+	return pool
+}
+
+func TestPagesOfOthersAreKeptOut(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	for name, tc := range map[string]struct {
+		url    string
+		header http.Header
+		host   string
+		want   int
+	}{
+		"a tool":                       {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=a", nil, "", http.StatusOK},
+		"a tool by name":               {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=b", nil, "localhost", http.StatusOK},
+		"a page of another origin":     {"http://" + r.Metadata + "/v1/projects/p/notes?noteId=c", http.Header{"Origin": {"http://evil.example"}}, "", http.StatusForbidden},
+		"a cross-site fetch":           {"http://" + r.Attestor + "/nobody", http.Header{"Sec-Fetch-Site": {"cross-site"}}, "", http.StatusForbidden},
+		"a name that resolves to here": {"http://" + r.Attestor + "/nobody", nil, "evil.example", http.StatusMisdirectedRequest},
+		"metrics under such a name":    {"http://" + r.Ops + "/metrics", nil, "evil.example:9090", http.StatusMisdirectedRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tc.url, strings.NewReader(`{"discovery":{"analysisKind":"VULNERABILITY"}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "text/plain")
+			for k, v := range tc.header {
+				req.Header[k] = v
+			}
+			if tc.host != "" {
+				req.Host = tc.host
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != tc.want {
+				t.Errorf("%s, want %d", resp.Status, tc.want)
+			}
+		})
+	}
+}
+
+// TestWhoStopsSendingIsHungUpOn: neither the gate nor its shutdown waits for one
+// that promised more than it sends.
+func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	conn, err := tls.Dial("tcp", r.Admission, r.gate.Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /validate?timeout=1s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777216\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("%v: %q", err, answer)
+	}
+}
+
+func TestRulesForAPlaceThatIsNotKnownAreRefusedAtStart(t *testing.T) {
+	t.Parallel()
+	text := "clusterAdmissionRules: {us-east1-b.prod: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}}\n" + openPolicy
+	cfg := testConfig(t, func(c *Config) { c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), text) })
+	err := Run(t.Context(), cfg, discard(), func(Addresses) error { return errors.New("it started") })
+	if err == nil || !strings.Contains(err.Error(), "--cluster") {
+		t.Errorf("got %v", err)
+	}
+	cfg.Cluster = "us-east1-b.prod"
+	r := start(t, cfg)
+	if allowed, _ := r.ask(review.Pod("shop", "web").Image("main", "nginx").Review()); allowed {
+		t.Error("the cluster's rule was not applied")
+	}
+}
