@@ -181,7 +181,7 @@ func TestReadRequest(t *testing.T) {
 		"no images":      "apiVersion: v1\nkind: Service\n",
 		"a list":         "- a\n",
 		"no containers":  "apiVersion: v1\nkind: Pod\nspec: {Containers: [{name: c, image: x}]}\n",
-		"a misspelt key": "apiVersion: apps/v1\nkind: Deployment\nspec: {tempalte: {spec: {containers: [{image: x}]}}}\n",
+		"a misspelt key": "apiVersion: apps/v1\nkind: Deployment\nspec: {templates: {spec: {containers: [{image: x}]}}}\n",
 		"duplicate key":  "apiVersion: v1\nkind: Pod\nkind: Pod\n",
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {

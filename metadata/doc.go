@@ -10,6 +10,8 @@
 //
 // What is promised:
 //   - A call that returns without an error is durable, if the store is.
+//   - A batch is created whole or not at all. It is refused beforehand if its
+//     answer would pass [MaxBatchBytes], which clients could not receive.
 //   - A filter, a page token or a name that is not understood is refused, never
 //     ignored. A filter that needs a long scan yields short pages instead.
 //   - Occurrences are listed newest first, notes in the order of their ids.
@@ -24,7 +26,7 @@
 // The language is that of https://google.aip.dev/160: terms joined by AND, OR
 // (which binds tighter than AND) and NOT or "-", and parentheses. The terms are
 //
-//	resourceUrl = "https://host/repo@sha256:…"   with or without "https://"
+//	resourceUrl = "https://host/repo@sha256:…"
 //	kind = "ATTESTATION"                         or without the quotes
 //	noteName = "projects/p/notes/n"
 //	noteProjectId = "p"
@@ -35,6 +37,10 @@
 // with "!=" too, and with the field names in snake case as well; resourceUrl may
 // also be spelt resourceUri or resource.uri. Notes have no resourceUrl. Whatever
 // else a filter says is refused with INVALID_ARGUMENT, the term and its position.
+//
+// An image reference has two spellings, with and without "https://", and a term
+// matches it if it matches either, however the reference was stored. A URI with
+// another scheme (deb://, http://) has only its own.
 //
 // Terms on resourceUrl (equality, and a whole digest as suffix), on noteName and
 // on kind are answered by an index, alone or joined by OR, when they stand in a

@@ -110,13 +110,15 @@ func (n notNode) match(row *facts) bool { return !n.sub.match(row) }
 
 func (n termNode) match(row *facts) bool {
 	have := row[n.field]
+	other := have
+	if n.field == fieldResource && n.op != opEqual {
+		other = otherSpelling(have) // equality compares canonical forms
+	}
 	switch n.op {
 	case opPrefix:
-		// A resource answers to two spellings, so part of "https://" fits all.
-		return strings.HasPrefix(have, n.value) ||
-			n.field == fieldResource && strings.HasPrefix(resourceScheme, n.value)
+		return strings.HasPrefix(have, n.value) || strings.HasPrefix(other, n.value)
 	case opSuffix:
-		return strings.HasSuffix(have, n.value)
+		return strings.HasSuffix(have, n.value) || strings.HasSuffix(other, n.value)
 	}
 	return have == n.value
 }
@@ -342,12 +344,8 @@ func (c *compiler) term(e *expr.Expr, op termOp) (node, error) {
 		return nil, c.refuse(args[1], "the value of %s is not text; put it in double quotes", path)
 	}
 	switch {
-	case f == fieldResource:
-		canonical := canonicalURI(value)
-		if op == opSuffix && canonical != value {
-			op = opEqual // the whole URI
-		}
-		value = canonical
+	case f == fieldResource && op == opEqual:
+		value = canonicalURI(value)
 	case f == fieldKind && op == opEqual:
 		kind, ok := parseKind(value)
 		if !ok {

@@ -180,3 +180,52 @@ func FuzzFilter(f *testing.F) {
 		}
 	})
 }
+
+// TestFiltersCompareSpellings derives each answer from the spellings of a URI.
+func TestFiltersCompareSpellings(t *testing.T) {
+	t.Parallel()
+	spellings := map[string][]string{
+		"gcr.io/p/i@" + testDigest:         {"gcr.io/p/i@" + testDigest, "https://gcr.io/p/i@" + testDigest},
+		"https://gcr.io/p/i@" + testDigest: {"gcr.io/p/i@" + testDigest, "https://gcr.io/p/i@" + testDigest},
+		"localhost:5000/i":                 {"localhost:5000/i", "https://localhost:5000/i"},
+		"hub/a?b=c://d":                    {"hub/a?b=c://d", "https://hub/a?b=c://d"},
+		"deb://lib:1":                      {"deb://lib:1"},
+		"pip://h@1":                        {"pip://h@1"},
+		"http://gcr.io/p/i":                {"http://gcr.io/p/i"},
+		"https://deb://lib:1":              {"https://deb://lib:1"},
+	}
+	anySpelling := func(all []string, ok func(a, b string) bool, value string) bool {
+		for _, s := range all {
+			if ok(s, value) {
+				return true
+			}
+		}
+		return false
+	}
+	values := []string{"", "h", "http", "http:", "https", "https:", "https://", "https://g", "https://deb", "http://", "deb://", "x"}
+	for uri := range spellings {
+		for i := range len(uri) + 1 {
+			values = append(values, uri[:i], uri[i:])
+		}
+	}
+	for uri, all := range spellings {
+		row := occurrenceFacts(&grafeas.Occurrence{ResourceUri: uri})
+		for _, value := range values {
+			for text, want := range map[string]bool{
+				`has_prefix(resourceUrl, "` + value + `")`: anySpelling(all, strings.HasPrefix, value),
+				`has_suffix(resourceUrl, "` + value + `")`: anySpelling(all, strings.HasSuffix, value),
+				`resourceUrl = "` + value + `"`:            anySpelling(all, func(a, b string) bool { return a == b }, value),
+			} {
+				for text, want := range map[string]bool{text: want, "NOT " + text: !want} {
+					f, err := parseOccurrenceFilter(text)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := f.match(row); got != want {
+						t.Errorf("%s on %q: got %t, want %t", text, uri, got, want)
+					}
+				}
+			}
+		}
+	}
+}

@@ -47,8 +47,39 @@ func KeysOf(o *grafeas.Occurrence) Keys {
 const resourceScheme = "https://"
 
 // canonicalURI is the form in which resource URIs are compared: some writers put
-// "https://" before an image reference, and some do not.
-func canonicalURI(uri string) string { return strings.TrimPrefix(uri, resourceScheme) }
+// "https://" before an image reference, and some do not. What has a scheme even
+// without it is no image reference, and stays as it is.
+func canonicalURI(uri string) string {
+	if bare, found := strings.CutPrefix(uri, resourceScheme); found && !hasScheme(bare) {
+		return bare
+	}
+	return uri
+}
+
+// otherSpelling returns the second form in which a canonical URI may be written,
+// or the URI itself if it has but one.
+func otherSpelling(canonical string) string {
+	if hasScheme(canonical) {
+		return canonical
+	}
+	return resourceScheme + canonical
+}
+
+// hasScheme reports whether a URI begins with NAME://, as RFC 3986 spells names.
+func hasScheme(uri string) bool {
+	name, _, found := strings.Cut(uri, "://")
+	if !found || name == "" {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if other := '0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'; !letter && (i == 0 || !other) {
+			return false
+		}
+	}
+	return true
+}
 
 // digestIn returns the last "sha256:" with 64 lower-case hexadecimal digits in
 // the text, or "".

@@ -38,6 +38,7 @@ func TestNames(t *testing.T) {
 		"projects/p/notes/a/b", "projects/p/notes/n/", "projects/p/locations", "projects/p/locations//notes/n", "projects/p/locations/eu/",
 		"projects/p/locations/eu/locations/us/notes/n", "projects/./notes/n", "projects/p/notes/..", "projects/p/notes/a\nb",
 		"projects/p/notes/\xff", "projects/p/notes/" + strings.Repeat("x", 257), "providers/p/notes/n", "Projects/p/notes/n",
+		"projects/p/notes/a\u202eb", "projects/p/notes/a\u200bb", "projects/p\u2028/notes/n", "projects/p/notes/*", "projects/a*",
 		"projects/p/occurrences/", "projects/p/occurrences/a/b", "projects/p/occurrence/" + id,
 	} {
 		if got := parseAny(bad); got != "" {
@@ -137,7 +138,7 @@ func TestTokensWorkForTheirListOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{"0", "-1", "AAAA", token[1:], token + "A", token[:len(token)-1], strings.ToUpper(token),
-		stranger.encode(l, "position"), strings.Repeat("A", 10000), token + "="} {
+		stranger.encode(l, "position"), strings.Repeat("A", 10000), token + "=", token + "\n", token[:3] + "\r\n" + token[3:]} {
 		if _, err := c.decode(l, bad); KindOf(err) != InvalidArgument {
 			t.Errorf("token %q: got error %v", clip(bad), err)
 		}

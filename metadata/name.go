@@ -110,13 +110,16 @@ func cutParent(s string) (p Parent, rest string, ok bool) {
 	return p, rest, true
 }
 
-// validSegment reports whether s can be one segment of a name: any printable
-// text without a slash. "." and ".." would not survive a URL path.
+// validSegment reports whether s can be one segment of a name: any text without
+// a slash and what cannot be seen, such as marks that reverse how a name is read.
+// "." and ".." would not survive a URL path, and "*" could not be filtered by.
 func validSegment(s string) bool {
 	if s == "" || len(s) > maxSegment || s == "." || s == ".." || !utf8.ValidString(s) {
 		return false
 	}
-	return !strings.ContainsFunc(s, func(r rune) bool { return r == '/' || unicode.IsControl(r) })
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r == '/' || r == '*' || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	})
 }
 
 // clip shortens text from outside before it goes into an error.

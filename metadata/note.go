@@ -59,6 +59,9 @@ func (s *Service) BatchCreateNotes(ctx context.Context, caller Caller, parent st
 		if err := invalid.err("one or more notes are invalid, no notes were created"); err != nil {
 			return nil, err
 		}
+		if err := checkBatchSize(&grafeas.BatchCreateNotesResponse{Notes: created}); err != nil {
+			return nil, err
+		}
 		return created, s.store.Apply(ctx, mutations...)
 	})
 }
@@ -148,7 +151,7 @@ func newNoteName(parent, id string) (NoteName, error) {
 	case strings.Contains(id, "/"):
 		return NoteName{}, Errorf(InvalidArgument, "a noteId must not contain /")
 	case !validSegment(id):
-		return NoteName{}, Errorf(InvalidArgument, "noteId %q must be printable, and of at most %d bytes", clip(id), maxSegment)
+		return NoteName{}, Errorf(InvalidArgument, "noteId %q must be printable, without *, and of at most %d bytes", clip(id), maxSegment)
 	}
 	return NoteName{Parent: p, ID: id}, nil
 }

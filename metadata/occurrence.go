@@ -87,6 +87,9 @@ func (s *Service) createBatch(ctx context.Context, p Parent, from []*grafeas.Occ
 	if err := invalid.err("one or more occurrences are invalid, no occurrences were created"); err != nil {
 		return nil, err
 	}
+	if err := checkBatchSize(&grafeas.BatchCreateOccurrencesResponse{Occurrences: created}); err != nil {
+		return nil, err
+	}
 	return created, s.store.Apply(ctx, mutations...)
 }
 

@@ -34,6 +34,15 @@ func checkSize(what string, m proto.Message) error {
 	return nil
 }
 
+// checkBatchSize refuses a batch that would be committed and whose answer a gRPC
+// client could then not receive.
+func checkBatchSize(answer proto.Message) error {
+	if n := proto.Size(answer); n > MaxBatchBytes {
+		return Errorf(InvalidArgument, "the answer to this batch would have %d bytes, a maximum of %d is allowed; nothing was created, send smaller batches", n, MaxBatchBytes)
+	}
+	return nil
+}
+
 // fillPage reads rows until it has size of them that match, or there are no
 // more, or the page is large, or maxScan rows were looked at. It returns the
 // position of the last row looked at, unless there are no more.

@@ -21,6 +21,10 @@ const (
 	// so that either fits the 4 MiB that gRPC clients accept by default.
 	MaxMessageBytes = 3 << 20
 	MaxPageBytes    = 3 << 20
+	// MaxBatchBytes bounds a batch as it is answered, with the names and times
+	// that the service adds: 4 MiB, the most that a gRPC client receives unless
+	// told otherwise. A batch of MaxBatch has room for 4 KiB each.
+	MaxBatchBytes = 4 << 20
 	// maxScan is how many rows one call looks at for a filter that no index
 	// answers. The page is then short, or empty, and its token leads on.
 	maxScan = 10_000

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -466,4 +467,28 @@ func TestPagesFitWhatClientsAccept(t *testing.T) {
 			t.Errorf("%d occurrences in all, want 5", got)
 		}
 	}
+}
+
+func TestBatchesFitWhatClientsAccept(t *testing.T) {
+	t.Parallel()
+	svc := newService(t, metadata.Options{})
+	ctx := t.Context()
+	must[*grafeas.Note](t)(svc.CreateNote(ctx, alice, "projects/provider", "attester", attestationNote()))
+	// Two of half the limit each fit as they are sent, and not with their names.
+	half := strings.Repeat("x", metadata.MaxBatchBytes/2-130)
+	batch := []*grafeas.Occurrence{attestation("r", "1"+half), attestation("r", "2"+half)}
+	if n := proto.Size(&grafeas.BatchCreateOccurrencesRequest{Parent: "projects/p", Occurrences: batch}); n > metadata.MaxBatchBytes {
+		t.Fatalf("the batch has %d bytes already", n)
+	}
+	_, err := svc.BatchCreateOccurrences(ctx, alice, "projects/p", batch)
+	wantKind(t, err, metadata.InvalidArgument, "send smaller batches")
+	if got := listAll(t, svc, "", 10); len(got) != 0 {
+		t.Errorf("%d occurrences were created all the same", len(got))
+	}
+	big := attestationNote()
+	big.LongDescription = strings.Repeat("x", metadata.MaxBatchBytes/2)
+	_, err = svc.BatchCreateNotes(ctx, alice, "projects/p", map[string]*grafeas.Note{"a": big, "b": big})
+	wantKind(t, err, metadata.InvalidArgument, "send smaller batches")
+	_, err = svc.GetNote(ctx, alice, "projects/p/notes/a")
+	wantKind(t, err, metadata.NotFound, "")
 }

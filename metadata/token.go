@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"strings"
 )
 
 const (
@@ -39,7 +40,8 @@ func (c *tokenCodec) encode(l listing, position string) string {
 
 func (c *tokenCodec) decode(l listing, token string) (position string, err error) {
 	bad := Errorf(InvalidArgument, "page token is not one that this list gave out for the same parent and filter; begin again without it")
-	if len(token) > maxToken {
+	// Go's base64 skips line ends, which would give a token many spellings.
+	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return "", bad
 	}
 	raw, err := tokenEncoding.DecodeString(token)

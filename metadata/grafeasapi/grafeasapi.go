@@ -18,8 +18,14 @@
 //
 // REST is what Grafeas's own server speaks, and what Google's clients expect of
 // theirs: fields in lowerCamelCase or snake_case, enums by name or number, times
-// in RFC 3339. Unknown query parameters are ignored, unknown fields of a body
-// refused. "$alt=json;enum-encoding=int" in the query makes enums numbers in the
+// in RFC 3339. Unknown query parameters are ignored, but one that differs from a
+// known one in case alone, such as "Filter", is refused; so are unknown fields of
+// a body. Bodies are not compressed (415), and have to arrive within
+// Options.Timeout (408) and in Options.MaxRequestBytes (413, since 429 would have
+// clients try again). A method that a path does not take is answered with 501, as
+// Grafeas's own server does. A batch is refused if its answer would pass
+// [metadata.MaxBatchBytes], the 4 MiB that a gRPC client receives: send smaller
+// ones. "$alt=json;enum-encoding=int" in the query makes enums numbers in the
 // answer. An error has both shapes that clients look for:
 //
 //	{"code": 5, "message": "…", "error": {"code": 404, "message": "…", "status": "NOT_FOUND"}}
@@ -40,6 +46,7 @@ import (
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // clients may compress; the size limit holds for what comes out
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -67,7 +74,8 @@ type Options struct {
 	Identify func(*http.Request) (metadata.Caller, error)
 	// MaxRequestBytes bounds one request's body or message.
 	MaxRequestBytes int
-	// Timeout bounds the time that one call may take.
+	// Timeout bounds the time that one call may take. For REST that includes
+	// the arrival of the body, for which it replaces the server's ReadTimeout.
 	Timeout time.Duration
 	// Logger takes panics and what goes wrong in writing answers; nil discards them.
 	Logger *slog.Logger

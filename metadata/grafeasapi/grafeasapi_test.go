@@ -165,10 +165,12 @@ func TestGRPC(t *testing.T) {
 	// Larger than gRPC's default, then too large.
 	batch := &grafeas.BatchCreateOccurrencesRequest{Parent: "projects/p"}
 	for range 3 {
+		_, err = s.rpc.CreateOccurrence(ctx, &grafeas.CreateOccurrenceRequest{Parent: "projects/p", Occurrence: occurrence(2 << 20)})
+		check(t, err, codes.OK)
 		batch.Occurrences = append(batch.Occurrences, occurrence(2<<20))
 	}
-	_, err = s.rpc.BatchCreateOccurrences(ctx, batch, grpc.MaxCallRecvMsgSize(16<<20))
-	check(t, err, codes.OK)
+	_, err = s.rpc.BatchCreateOccurrences(ctx, batch)
+	check(t, err, codes.InvalidArgument) // the answer could not be received
 	batch.Occurrences = append(batch.Occurrences, occurrence(2<<20))
 	_, err = s.rpc.BatchCreateOccurrences(ctx, batch)
 	check(t, err, codes.ResourceExhausted)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -50,9 +49,7 @@ func newREST(api *server, opts Options) *rest {
 func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.opts.Timeout)
 	defer cancel()
-	body := &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, int64(h.opts.MaxRequestBytes))}
-	r = r.Clone(context.WithValue(ctx, bodyKey{}, body))
-	r.Body = body
+	r = r.Clone(ctx)
 	r.Header.Del("Accept")
 	query, enumNumbers := takeSystemParameters(r.URL.RawQuery)
 	if r.URL.RawQuery = query; enumNumbers {
@@ -69,6 +66,10 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		h.writeError(ctx, h.mux, nil, w, r, panicked(ctx, h.opts.Logger, r.Method+" "+r.URL.Path, p))
 	}()
+	if err := h.takeBody(w, r); err != nil {
+		h.writeError(ctx, h.mux, nil, w, r, err)
+		return
+	}
 	h.mux.ServeHTTP(w, r)
 }
 
@@ -97,21 +98,6 @@ func takeSystemParameters(query string) (rest string, enumNumbers bool) {
 	return strings.Join(kept, "&"), enumNumbers
 }
 
-// A limitedBody remembers that it was too large, which the gateway forgets.
-type limitedBody struct {
-	io.ReadCloser
-	tooLarge bool
-}
-
-type bodyKey struct{}
-
-func (b *limitedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	var limit *http.MaxBytesError
-	b.tooLarge = b.tooLarge || errors.As(err, &limit)
-	return n, err
-}
-
 // errorBody has the shape of Grafeas's own server (code and message), and within
 // it the one of Google's.
 type errorBody struct {
@@ -136,10 +122,6 @@ func (h *rest) writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Ma
 		kind = metadata.KindOfCode(st.Code())
 	}
 	message := st.Message()
-	if body, _ := r.Context().Value(bodyKey{}).(*limitedBody); body != nil && body.tooLarge {
-		kind, httpStatus = metadata.ResourceExhausted, http.StatusRequestEntityTooLarge
-		message = "the request's body is too large; split it, or raise the server's limit"
-	}
 	raw, err := json.Marshal(errorBody{
 		Code:    kind.Code(),
 		Message: message,
@@ -161,7 +143,10 @@ func (h *rest) writeRoutingError(ctx context.Context, mux *runtime.ServeMux, m r
 	code, text := codes.NotFound, "there is nothing at this path; the API begins at /v1/projects/PROJECT/"
 	switch httpStatus {
 	case http.StatusMethodNotAllowed:
-		code, text = codes.Unimplemented, "this path does not take method "+r.Method
+		allow := strings.Join(methodsOf(r.URL.Path), ", ")
+		w.Header().Set("Allow", allow)
+		httpStatus = http.StatusNotImplemented // not 405: so does Grafeas's own server
+		code, text = codes.Unimplemented, "Method Not Allowed: this path takes "+allow+" and not "+r.Method
 	case http.StatusBadRequest:
 		code, text = codes.InvalidArgument, "the request's path is malformed"
 	}
