@@ -12,7 +12,8 @@
 // statement is the payload that Binary Authorization, Kritis and Voucher know; it
 // says nothing but repository and digest, and what it means is told by the note
 // that it is filed under, projects/PROJECT/notes/CHECK, and the key, which is the
-// one filed under the name of the check. [Authority.Verify] asks whether an
+// one filed under the name of the check. An image that has been attested is not
+// attested again by the same key. [Authority.Verify] asks whether an
 // image has such statements: it believes a signature that verifies with a key it
 // knows and is about this image, and nothing else.
 //
@@ -92,6 +93,8 @@ type Authority struct {
 	checks map[string]check.Check
 	trust  map[string][]*signature.PublicKey
 	runner check.Runner
+	// attesting lets one request at a time attest a check of an image.
+	attesting keyedLock
 }
 
 // New returns an Authority.
@@ -163,7 +166,7 @@ type Details struct {
 	CheckName string
 	// Body is the payload that was signed.
 	Body string
-	// Signature is the signature as a string: the armoured text of an OpenPGP
+	// Signature is empty when the image was attested before. Otherwise it is the signature as a string: the armoured text of an OpenPGP
 	// signature. JSON cannot carry the bytes of any other; read SignatureBase64.
 	Signature string
 	KeyID     string

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc/codes"
@@ -14,8 +15,10 @@ import (
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
-// attest signs the statement that the image passed the check and files it. The
-// details are set, as far as they are known, with an error too: Voucher's are.
+// attest signs the statement that the image passed the check and files it,
+// unless there is one of ours already: many kinds of signature differ each time,
+// and every check of an image would leave another. The details are set, as far
+// as they are known, with an error too: Voucher's are.
 func (a *Authority) attest(ctx context.Context, ref image.Reference, name string) (*Details, error) {
 	if len(a.Signers) == 0 {
 		return &Details{}, ErrNoKeys
@@ -23,6 +26,14 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 	signer, ok := a.Signers[name]
 	if !ok {
 		return &Details{}, ErrNoKey
+	}
+	unlock, err := a.attesting.lock(ctx, ref.ResourceURI()+" "+name)
+	if err != nil {
+		return nil, fmt.Errorf("attesting that %q passed %q: waiting for another request that does so: %w", ref, name, err)
+	}
+	defer unlock()
+	if details := a.existing(ctx, ref, name, signer); details != nil {
+		return details, nil
 	}
 	payload := signature.NewPayload(ref.Name(), ref.Digest(), signature.TypeBinauthz)
 	sig, err := sign(ctx, signer, payload)
@@ -42,6 +53,27 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 		return details, fmt.Errorf("filing the attestation that %q passed %q: %w", ref, name, err)
 	}
 	return details, nil
+}
+
+// existing returns the details of the attestation that the signer has made
+// before, without its signature, or nil. When the store does not tell, another
+// attestation does no harm.
+func (a *Authority) existing(ctx context.Context, ref image.Reference, name string, signer signature.Signer) *Details {
+	if deadline, ok := ctx.Deadline(); ok {
+		// What is left is for signing and filing.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	v, err := a.find(ctx, ref, name, []*signature.PublicKey{signer.PublicKey()})
+	if err != nil {
+		a.Logger.DebugContext(ctx, "looking for an earlier attestation", "check", name, "image", ref.String(), "error", err)
+		return nil
+	}
+	if v.keyID == "" {
+		return nil
+	}
+	return &Details{CheckName: name, Body: string(v.signed), KeyID: signer.KeyID()}
 }
 
 // sign signs, and makes sure that what a remote signer may have answered is a

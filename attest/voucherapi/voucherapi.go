@@ -10,8 +10,8 @@
 // [attest.Response] in JSON, whether or not the image passed; its field success
 // tells. A group without checks passes nothing: its answer has success false and
 // no results. All else is answered in plain text: 401 for a wrong user name or
-// password, 404 for a name that is not active, 413 and 422 for a request that is
-// no good, 500 for a fault of ours, and 503 when too much is going on.
+// password, 404 for a name that is not active, 408 for a request that was too slow
+// in coming, 413 and 422 for one that is no good, 500 for a fault of ours, and 503 when too much is going on.
 //
 // Beside the fields of Voucher's details there is SignatureBase64, since a
 // signature that is not text does not survive as a JSON string, and in the answer
@@ -24,7 +24,6 @@ package voucherapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -42,6 +41,8 @@ const (
 	MaxBody = 1 << 20
 	// DefaultTimeout is Voucher's.
 	DefaultTimeout = attest.DefaultTimeout
+	// DefaultBodyTimeout is how long the body of a request may take to arrive.
+	DefaultBodyTimeout = 30 * time.Second
 	// DefaultMaxRequests is how many requests are worked on at once. Each may
 	// wait for minutes, and does little meanwhile.
 	DefaultMaxRequests = 256
@@ -55,6 +56,9 @@ type Options struct {
 	Username, PasswordHash string
 	// Timeout bounds a request; 0 means [DefaultTimeout].
 	Timeout time.Duration
+	// BodyTimeout bounds the time in which the body of a request must arrive; 0
+	// means [DefaultBodyTimeout]. It is never longer than Timeout.
+	BodyTimeout time.Duration
 	// MaxRequests bounds the requests that are worked on at once; 0 means
 	// [DefaultMaxRequests].
 	MaxRequests int
@@ -64,17 +68,21 @@ type Options struct {
 
 // handler serves the routes.
 type handler struct {
-	authority *attest.Authority
-	login     *login
-	timeout   time.Duration
-	turns     chan struct{}
-	logger    *slog.Logger
+	authority   *attest.Authority
+	login       *login
+	timeout     time.Duration
+	bodyTimeout time.Duration
+	turns       chan struct{}
+	logger      *slog.Logger
 }
 
 // NewHandler returns the HTTP face of an authority.
 func NewHandler(authority *attest.Authority, opts Options) http.Handler {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
+	}
+	if opts.BodyTimeout <= 0 {
+		opts.BodyTimeout = DefaultBodyTimeout
 	}
 	if opts.MaxRequests <= 0 {
 		opts.MaxRequests = DefaultMaxRequests
@@ -83,10 +91,11 @@ func NewHandler(authority *attest.Authority, opts Options) http.Handler {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &handler{
-		authority: authority,
-		timeout:   opts.Timeout,
-		turns:     make(chan struct{}, opts.MaxRequests),
-		logger:    opts.Logger,
+		authority:   authority,
+		timeout:     opts.Timeout,
+		bodyTimeout: min(opts.BodyTimeout, opts.Timeout),
+		turns:       make(chan struct{}, opts.MaxRequests),
+		logger:      opts.Logger,
 	}
 	if opts.RequireAuth {
 		h.login = newLogin(opts.Username, opts.PasswordHash)
@@ -146,28 +155,29 @@ func (h *handler) asked(name string, answer func(context.Context, image.Referenc
 		ctx, cancel := context.WithTimeout(r.Context(), h.timeout)
 		defer cancel()
 		start := time.Now()
-		if !h.login.allows(ctx, r) {
-			// The header is Voucher's omission: without it browsers and some
-			// clients do not send the password they have.
-			w.Header().Set("WWW-Authenticate", `Basic realm="gatehouse", charset="UTF-8"`)
-			h.refuse(w, r, http.StatusUnauthorized, "username or password is incorrect")
+		if !h.admit(ctx, w, r) {
 			return
 		}
 		if _, err := h.authority.Active(name); err != nil {
 			h.refuse(w, r, http.StatusNotFound, err.Error())
 			return
 		}
+		// A body that stalls must not hold a turn, and so it is read first.
+		body, status, err := h.readBody(w, r)
+		if err != nil {
+			h.refuse(w, r, status, err.Error())
+			return
+		}
+		ref, err := parseImage(body)
+		if err != nil {
+			h.refuse(w, r, http.StatusUnprocessableEntity, err.Error())
+			return
+		}
 		select {
 		case h.turns <- struct{}{}:
 			defer func() { <-h.turns }()
 		default:
-			w.Header().Set("Retry-After", "5")
-			h.refuse(w, r, http.StatusServiceUnavailable, "too many requests are being worked on; try again later")
-			return
-		}
-		ref, status, err := readImage(w, r)
-		if err != nil {
-			h.refuse(w, r, status, err.Error())
+			h.busy(w, r, "too many requests are being worked on; try again later")
 			return
 		}
 		response, err := answer(ctx, ref, name)
@@ -179,6 +189,26 @@ func (h *handler) asked(name string, answer func(context.Context, image.Referenc
 		h.logger.InfoContext(ctx, "request answered", "path", r.URL.Path, "image", ref.String(), "success", response.Success, "elapsed", time.Since(start))
 		h.send(w, r, response)
 	}
+}
+
+// admit has the caller log in, and answers those that cannot.
+func (h *handler) admit(ctx context.Context, w http.ResponseWriter, r *http.Request) bool {
+	allowed, err := h.login.allows(ctx, r)
+	switch {
+	case err != nil:
+		h.busy(w, r, err.Error())
+	case !allowed:
+		// The header is Voucher's omission: without it browsers and some
+		// clients do not send the password they have.
+		w.Header().Set("WWW-Authenticate", `Basic realm="gatehouse", charset="UTF-8"`)
+		h.refuse(w, r, http.StatusUnauthorized, "username or password is incorrect")
+	}
+	return err == nil && allowed
+}
+
+func (h *handler) busy(w http.ResponseWriter, r *http.Request, text string) {
+	w.Header().Set("Retry-After", "5")
+	h.refuse(w, r, http.StatusServiceUnavailable, text)
 }
 
 func (h *handler) send(w http.ResponseWriter, r *http.Request, response attest.Response) {
@@ -208,30 +238,4 @@ func (h *handler) recover(w http.ResponseWriter, r *http.Request) {
 	}
 	h.logger.ErrorContext(r.Context(), "request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 	http.Error(w, "internal error; the log of the server says more", http.StatusInternalServerError)
-}
-
-// readImage reads the reference that a request is about. Its errors have the
-// words of Voucher's.
-func readImage(w http.ResponseWriter, r *http.Request) (image.Reference, int, error) {
-	var request struct {
-		ImageURL string `json:"image_url"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxBody)).Decode(&request); err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			return image.Reference{}, http.StatusRequestEntityTooLarge, errors.New("request is too long")
-		}
-		return image.Reference{}, http.StatusUnprocessableEntity, err
-	}
-	if request.ImageURL == "" {
-		return image.Reference{}, http.StatusUnprocessableEntity, errors.New("can't use URL in ImageData: repository name must have at least one component")
-	}
-	ref, err := image.Parse(request.ImageURL)
-	if err != nil {
-		return image.Reference{}, http.StatusUnprocessableEntity, errors.New("can't use URL in ImageData: invalid reference format")
-	}
-	if ref.Digest().IsZero() {
-		return image.Reference{}, http.StatusUnprocessableEntity, errors.New("reference " + ref.String() + " has no digest")
-	}
-	return ref, http.StatusOK, nil
 }

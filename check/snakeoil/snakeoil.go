@@ -101,7 +101,7 @@ func (s Settings) run(ctx context.Context, in *check.Input) (check.Result, error
 	case state.pending:
 		return check.Fail("discoveries have not finished processing"), nil
 	default:
-		return check.Fail("discoveries have failed: %s; scan the image again", strings.Join(state.failures, "; ")), nil
+		return check.Fail("discoveries have failed: %s; %s", strings.Join(state.failures, "; "), state.wayOut()), nil
 	}
 	found, err := in.Metadata.Occurrences(ctx, in.Image, grafeas.NoteKind_VULNERABILITY)
 	if err != nil {
@@ -142,6 +142,16 @@ func (s Settings) await(ctx context.Context, in *check.Input) (scans, error) {
 type scans struct {
 	succeeded, pending bool
 	failures           []string
+	again              bool // one of those that failed may succeed another time
+}
+
+// wayOut says what to do about scans that have failed. A scanner that does not
+// support an image will not do so the next time.
+func (s scans) wayOut() string {
+	if s.again {
+		return "scan the image again"
+	}
+	return "scan it with a scanner that supports it, or take the check snakeoil out for this image"
 }
 
 // judge looks at the newest discovery of each note: an older one speaks of a
@@ -161,6 +171,7 @@ func judge(found []*grafeas.Occurrence) scans {
 			s.succeeded = true
 		case grafeas.DiscoveryOccurrence_FINISHED_FAILED:
 			s.failures = append(s.failures, because("the scan failed", d))
+			s.again = true
 		case grafeas.DiscoveryOccurrence_FINISHED_UNSUPPORTED:
 			s.failures = append(s.failures, because("the scanner does not support this image", d))
 		default:

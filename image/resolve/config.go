@@ -192,7 +192,7 @@ func (w *walk) visit(ctx context.Context, d image.Digest, e entry, depth int) er
 	case types.OCIManifestSchema1, types.DockerManifestSchema2:
 		return w.image(desc, d, e, depth)
 	case types.DockerManifestSchema1, types.DockerManifestSchema1Signed:
-		return fmt.Errorf("reading %q: %w that can be read: it has the obsolete schema 1; push it again with a current tool", w.ref, ErrNotAnImage)
+		return fmt.Errorf("reading %q: %s%w that can be read: it has the obsolete schema 1; push it again with a current tool", w.ref, w.at(d), ErrNotAnImage)
 	}
 	return fmt.Errorf("reading %q: %s%w: media type %q", w.ref, w.at(d), ErrNotAnImage, clip(string(desc.MediaType)))
 }
