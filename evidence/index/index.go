@@ -122,6 +122,7 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 
 	x.mu.Lock()
 	x.gone = make(map[string]struct{})
+	x.trust.Store(&both)
 	x.mu.Unlock()
 	defer func() {
 		x.mu.Lock()
@@ -129,17 +130,15 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 		x.mu.Unlock()
 	}()
 
-	x.trust.Store(&both)
 	for _, note := range slices.Sorted(maps.Keys(x.unread)) {
 		if trust[note] != nil {
-			if err := x.scan(ctx, note, both); err != nil {
+			if err := x.scan(ctx, note); err != nil {
 				return fmt.Errorf("reading attestations of note %q: %w", note, err)
 			}
 		}
 		delete(x.unread, note)
 	}
-	x.trust.Store(&trust)
-	x.forget(both)
+	x.forget(both, trust)
 	return nil
 }
 
@@ -164,13 +163,13 @@ func union(a, b Trust) Trust {
 }
 
 // scan verifies and files every attestation stored under note.
-func (x *Index) scan(ctx context.Context, note string, trust Trust) error {
+func (x *Index) scan(ctx context.Context, note string) error {
 	work := make(chan *grafeas.Occurrence, 64)
 	group, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
 			for o := range work {
-				x.put(o, trust)
+				x.put(o)
 			}
 			return nil
 		})
@@ -190,11 +189,12 @@ func (x *Index) scan(ctx context.Context, note string, trust Trust) error {
 	return group.Wait()
 }
 
-// forget drops facts under notes that nobody trusts any more; no decision can
-// rest on them.
-func (x *Index) forget(trust Trust) {
+// forget puts the new trust in place and drops facts under notes that neither it
+// nor the one before names; no decision can rest on them.
+func (x *Index) forget(trust, next Trust) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.trust.Store(&next)
 	for d, img := range x.images {
 		kept := img
 		kept.Attestations = slices.DeleteFunc(slices.Clone(img.Attestations), func(a evidence.Attestation) bool { return trust[a.Note] == nil })
@@ -283,12 +283,11 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.setting.Lock()
 	defer x.setting.Unlock()
 	head := x.source.Head()
-	trust := *x.trust.Load()
 	x.mu.Lock()
 	clear(x.images)
 	x.mu.Unlock()
-	for note := range trust {
-		if err := x.scan(ctx, note, trust); err != nil {
+	for note := range *x.trust.Load() {
+		if err := x.scan(ctx, note); err != nil {
 			return 0, err
 		}
 	}
@@ -310,32 +309,48 @@ func (x *Index) apply(c metadata.Change) {
 		x.remove(o)
 		return
 	}
-	if trust := *x.trust.Load(); trust[o.GetNoteName()] != nil {
-		x.put(o, trust)
-	}
+	x.put(o)
 }
 
-// put verifies an attestation and files what came of it, in place of what was
-// filed for the same occurrence before.
-func (x *Index) put(o *grafeas.Occurrence, trust Trust) {
+// put verifies an attestation with the keys that are trusted now, and files what
+// came of it in place of what was filed for the same occurrence before. What was
+// verified with the keys of before a change must not replace what a scan has
+// found with those of after it, and so is verified again.
+func (x *Index) put(o *grafeas.Occurrence) {
 	ref, err := image.ParseResourceURI(o.GetResourceUri())
 	if err != nil {
 		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
 		return
 	}
-	accepted, rejected := verify(o, ref.Digest(), trust[o.GetNoteName()], x.memo)
+	for filed := false; !filed; {
+		trust := x.trust.Load()
+		keys := (*trust)[o.GetNoteName()]
+		if keys == nil {
+			return
+		}
+		accepted, rejected := verify(o, ref.Digest(), keys, x.memo)
+		filed = x.file(o.GetName(), ref.Digest(), trust, accepted, rejected)
+	}
+}
+
+// file replaces what is known from one occurrence, unless the trust has changed.
+func (x *Index) file(occurrence string, d image.Digest, trust *Trust, accepted []evidence.Attestation, rejected []evidence.Rejection) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, deleted := x.gone[o.GetName()]; deleted {
-		return
+	if x.trust.Load() != trust {
+		return false
 	}
-	img := without(x.images[ref.Digest()], o.GetName())
+	if _, deleted := x.gone[occurrence]; deleted {
+		return true
+	}
+	img := without(x.images[d], occurrence)
 	img.Attestations = append(img.Attestations, accepted...)
 	img.Rejected = append(img.Rejected, rejected...)
 	if len(img.Rejected) > maxRejections {
 		img.Rejected = img.Rejected[len(img.Rejected)-maxRejections:]
 	}
-	x.store(ref.Digest(), img)
+	x.store(d, img)
+	return true
 }
 
 func (x *Index) remove(o *grafeas.Occurrence) {

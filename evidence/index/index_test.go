@@ -483,6 +483,39 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 	}
 }
 
+// TestAttestationsThatArriveWhileTheirKeyBecomesTrustedCount: whether the follower
+// or the scan of the change of keys comes to one first, it must count afterwards.
+func TestAttestationsThatArriveWhileTheirKeyBecomesTrustedCount(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	for round := range 20 {
+		signer := newSigner(t)
+		var occurrences []*grafeas.Occurrence
+		for i := range 20 {
+			d := digest(1000*round + i)
+			occurrences = append(occurrences, occurrence(t, signer, note, d, d))
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for _, o := range occurrences {
+				if _, err := f.CreateOccurrence(t.Context(), caller, "projects/p", o); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if err := x.SetTrust(t.Context(), index.Trust{note: {f.signer.PublicKey(), signer.PublicKey()}}); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		for i := range 20 {
+			if img := collect(t, x, digest(1000*round+i)); len(img.Attestations) != 1 {
+				t.Fatalf("round %d: attestation %d does not count: %+v", round, i, img)
+			}
+		}
+	}
+}
+
 func TestFromOccurrences(t *testing.T) {
 	t.Parallel()
 	s := newSigner(t)

@@ -1,0 +1,42 @@
+package index
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+)
+
+// silent is a source in which nothing ever happens.
+type silent struct{}
+
+func (silent) Head() uint64                                                    { return 0 }
+func (silent) Wait(ctx context.Context, _ uint64) error                        { <-ctx.Done(); return ctx.Err() }
+func (silent) Changes(context.Context, uint64, int) ([]metadata.Change, error) { return nil, nil }
+func (silent) NoteOccurrences(context.Context, string, func(*grafeas.Occurrence) error) (uint64, error) {
+	return 0, nil
+}
+
+// TestWhatWasVerifiedWithOtherKeysIsNotFiled: a verdict that was reached before
+// the keys changed must not replace what the scan after the change has found.
+func TestWhatWasVerifiedWithOtherKeysIsNotFiled(t *testing.T) {
+	t.Parallel()
+	x := New(silent{}, slog.New(slog.DiscardHandler))
+	before := x.trust.Load()
+	if err := x.SetTrust(t.Context(), Trust{"projects/p/notes/n": nil}); err != nil {
+		t.Fatal(err)
+	}
+	d := image.DigestOf([]byte("x"))
+	verdict := []evidence.Attestation{{Note: "projects/p/notes/n", Occurrence: "o"}}
+	if x.file("o", d, before, verdict, nil) || x.Len() != 0 {
+		t.Error("filed what was verified with the keys of before")
+	}
+	if !x.file("o", d, x.trust.Load(), verdict, nil) || x.Len() != 1 {
+		t.Error("did not file what was verified with the keys of now")
+	}
+}
