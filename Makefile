@@ -5,7 +5,7 @@ TOOLS := go tool -modfile=tools/go.mod
 # Bounded and without a cache of results: a green run is a run.
 GOTEST := go test -count=1 -timeout=20m
 
-.PHONY: help run test test-short check bench fuzz generate build kube clean
+.PHONY: help run test test-short check vuln bench fuzz generate build kube clean
 
 help:
 	@echo 'make run             the whole road on this machine: push, check, sign, deny, fix, admit'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test            all tests, with the race detector; builds the real parts they need'
 	@echo 'make test-short      the tests that need no API server, in seconds'
 	@echo 'make check           format, vet, lint, generated code'
+	@echo 'make vuln            known vulnerabilities of what is linked in; needs their database'
 	@echo 'make bench           benchmarks; each prints a ratio to a baseline of the same run'
 	@echo 'make fuzz            each fuzz target for FUZZTIME (10s)'
 	@echo 'make generate        generated code, with the tools pinned in tools/go.mod'
@@ -54,6 +55,10 @@ check:
 	$(TOOLS) golangci-lint run ./...
 	go mod verify >/dev/null
 	@./tools/check-generated.sh
+
+# Not part of check: its database is not reachable everywhere that builds.
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 generate:
 	./tools/generate.sh

@@ -25,8 +25,9 @@ var arrows = map[string][]string{
 	"metadata/memory":       {"metadata", "metadata/internal/*"},
 	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
 	"metadata/metadatatest": {"metadata"},
-	"metadata/grafeasapi":   {"metadata", "api/*"},
+	"metadata/grafeasapi":   {"internal/bounded", "metadata", "api/*"},
 	"api/*":                 {},
+	"internal/bounded":      {},
 	"internal/gen/*":        {},
 	"internal/descriptor":   {},
 
@@ -38,15 +39,15 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"image", "image/resolve", "signature", "check", "check/*"},
+	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*"},
 	"attest/attesttest":    {"image", "attest", "signature", "check"},
-	"attest/voucherapi":    {"image", "attest", "check"},
+	"attest/voucherapi":    {"internal/bounded", "image", "attest", "check"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
 	"audit":     {"decide"},
-	"admission": {"image", "policy", "evidence", "decide", "audit"},
+	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
 
-	"server": {
+	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/grafeasapi", "policy", "policy/binauthz",
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission",
 	},

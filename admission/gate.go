@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (g *Gate) review(ctx context.Context, req *request) answer {
 }
 
 func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s subject, images []decide.ImageUse) answer {
-	in := s.request(Place{g.Cluster, g.TrustDomain}, req.Namespace, images)
+	in := s.request(g.Place, req.Namespace, images)
 	d := decide.Decide(in, g.Rules(), g.Evidence.Collect(ctx, Digests(images)), g.Now())
 	g.nameDigests(&d)
 
@@ -304,7 +305,7 @@ func sameImages(a, b []decide.ImageUse) bool {
 		return false
 	}
 	byPlace := func(x, y decide.ImageUse) int {
-		return strings.Compare(string(x.Type)+"\x00"+x.Container+"\x00"+x.Text, string(y.Type)+"\x00"+y.Container+"\x00"+y.Text)
+		return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.Container, y.Container), cmp.Compare(x.Text, y.Text))
 	}
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byPlace), slices.SortedFunc(slices.Values(b), byPlace))
 }

@@ -9,7 +9,6 @@
 package admission
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 )
 
 const (
@@ -81,7 +81,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wait := timeout(r)
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
-	body, err := readBody(w, r, wait)
+	body, err := bounded.ReadBody(w, r, maxReview, time.Now().Add(wait))
 	if err != nil {
 		code := http.StatusBadRequest
 		if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
@@ -96,19 +96,6 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.write(w, in, g.review(ctx, in.Request))
-}
-
-// readBody reads a review. Memory grows with what arrives, not with what was
-// promised, and whoever stops sending is hung up on.
-func readBody(w http.ResponseWriter, r *http.Request, wait time.Duration) ([]byte, error) {
-	const usual = 64 << 10
-	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(wait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, err
-	}
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), usual)) + bytes.MinRead)
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxReview))
-	return body.Bytes(), err
 }
 
 func (v review) check() error {

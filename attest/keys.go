@@ -3,11 +3,10 @@ package attest
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -42,7 +41,7 @@ func (c *Config) trustedKeys() (map[string][]*signature.PublicKey, error) {
 }
 
 func (k KeyFile) signer() (signature.Signer, error) {
-	text, err := readFile(k.File)
+	text, err := bounded.ReadFile(k.File, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +58,7 @@ func (k KeyFile) signer() (signature.Signer, error) {
 	}
 	var passphrase []byte
 	if k.PassphraseFile != "" {
-		if passphrase, err = readFile(k.PassphraseFile); err != nil {
+		if passphrase, err = bounded.ReadFile(k.PassphraseFile, maxFile); err != nil {
 			return nil, err
 		}
 		passphrase = bytes.TrimRight(passphrase, "\r\n")
@@ -69,7 +68,7 @@ func (k KeyFile) signer() (signature.Signer, error) {
 }
 
 func (k KeyFile) publicKey() (*signature.PublicKey, error) {
-	text, err := readFile(k.File)
+	text, err := bounded.ReadFile(k.File, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -99,21 +98,4 @@ func inFile(file string, err error) error {
 		return fmt.Errorf("file %q: %w", file, err)
 	}
 	return nil
-}
-
-// readFile reads a file that is not longer than it should be.
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("file %q is longer than %d bytes", name, maxFile)
-	}
-	return data, nil
 }

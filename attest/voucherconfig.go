@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/check/snakeoil"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 )
 
 // maxTimeout is the longest server.timeout, in seconds: a day.
@@ -39,7 +40,7 @@ const maxTimeout = 24 * 60 * 60
 // with lines. A key that no one knows, and one of Voucher's that Gatehouse
 // does nothing with, is a warning.
 func LoadVoucherConfig(file string) (*Config, []Warning, error) {
-	data, err := readFile(file)
+	data, err := bounded.ReadFile(file, maxFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}

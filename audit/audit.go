@@ -306,7 +306,10 @@ func (l *Log) commit(group []item) error {
 	}
 	if err != nil {
 		if n > 0 {
-			err = errors.Join(err, l.file.Truncate(l.size))
+			if cut := l.file.Truncate(l.size); cut != nil {
+				err = errors.Join(err, cut)
+				l.size = segmentSize // what is torn stays alone in its file
+			}
 		}
 		return err
 	}

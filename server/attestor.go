@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -34,7 +33,7 @@ const (
 
 // buildAttestor makes the attestor and its handler, and returns the file that
 // describes its keys as Binary Authorization attestors.
-func (p *parts) buildAttestor(running context.Context) (attestorsFile string, err error) {
+func (p *parts) buildAttestor() (attestorsFile string, err error) {
 	config := p.attestorConfig
 	options, err := config.Options()
 	if err != nil {
@@ -73,9 +72,12 @@ func (p *parts) buildAttestor(running context.Context) (attestorsFile string, er
 		Timeout: config.Server.Timeout, Logger: p.logger,
 	})
 	p.attestor.server.Handler = p.guard(p.attestor, api, config.Server.RequireAuth)
-	attestorsFile = filepath.Join(dir, attestorsJSON)
+	attestorsFile = attestorsPath(p.cfg.Data)
 	return attestorsFile, writeAttestors(attestorsFile, options)
 }
+
+// attestorsPath is where the attestor's keys are described for policy.
+func attestorsPath(data string) string { return filepath.Join(data, attestorDir, attestorsJSON) }
 
 // loadAttestorConfig reads Voucher's configuration, or makes the one of an
 // attestor that was given none: it asks what it can know without being told

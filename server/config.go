@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
@@ -99,7 +99,7 @@ const maxConfig = 1 << 20
 // LoadFile overlays c with the file at path. A field that Config does not have
 // is an error that names its line.
 func (c *Config) LoadFile(path string) error {
-	data, err := readFile(path, maxConfig)
+	data, err := bounded.ReadFile(path, maxConfig)
 	if err != nil {
 		return fmt.Errorf("reading configuration: %w", err)
 	}
@@ -177,21 +177,4 @@ func isLoopback(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // read only
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, nil
 }

@@ -106,8 +106,8 @@ func TestPagesOfOthersAreKeptOut(t *testing.T) {
 	}
 }
 
-// TestWhoStopsSendingIsHungUpOn: neither the gate nor its shutdown waits for one
-// that promised more than it sends.
+// TestWhoStopsSendingIsHungUpOn: the gate does not wait for one that promised more
+// than it sends.
 func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
 	t.Parallel()
 	r := start(t, testConfig(t, nil))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -101,12 +102,12 @@ func (p *policies) read() (content, error) {
 	var c content
 	var err error
 	if p.policyFile != "" {
-		if c.policy, err = readFile(p.policyFile, maxPolicy); err != nil {
+		if c.policy, err = bounded.ReadFile(p.policyFile, maxPolicy); err != nil {
 			return content{}, fmt.Errorf("reading policy: %w", err)
 		}
 	}
 	if p.attestorsFile != "" {
-		if c.attestors, err = readFile(p.attestorsFile, maxPolicy); err != nil {
+		if c.attestors, err = bounded.ReadFile(p.attestorsFile, maxPolicy); err != nil {
 			return content{}, fmt.Errorf("reading attestors: %w", err)
 		}
 	}
@@ -123,10 +124,7 @@ func (p *policies) compile(c content) (*policy.Ruleset, index.Trust, error) {
 			return nil, nil, err
 		}
 	}
-	trust := index.Trust{}
-	for _, a := range attestors {
-		trust[a.Note] = append(trust[a.Note], a.Keys...)
-	}
+	trust := index.Trust(binauthz.KeysByNote(attestors))
 	if p.policyFile == "" {
 		return nil, trust, nil
 	}

@@ -74,7 +74,13 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	p := &policies{project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: cfg.Admission.AttestorsFile, logger: logger}
+	attestors := cfg.Admission.AttestorsFile
+	if own := attestorsPath(cfg.Data); attestors == "" {
+		if _, err := os.Stat(own); err == nil { // made by an earlier start
+			attestors = own
+		}
+	}
+	p := &policies{project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: attestors, logger: logger}
 	content, err := p.read()
 	if err != nil {
 		return err
@@ -112,7 +118,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	defer cancel()
 	stop := make(chan struct{})
 	group, running := errgroup.WithContext(background)
-	if err := p.build(ctx, running); err != nil {
+	if err := p.build(ctx); err != nil {
 		return err
 	}
 	group.Go(func() error { return p.index.Run(running) })
@@ -168,8 +174,8 @@ func (p *parts) close() error {
 	return errors.Join(errs...)
 }
 
-// build opens and binds everything. running is the context of what goes on after it.
-func (p *parts) build(ctx, running context.Context) error {
+// build opens and binds everything.
+func (p *parts) build(ctx context.Context) error {
 	config, err := loadAttestorConfig(p.cfg, p.logger)
 	if err != nil {
 		return err
@@ -182,12 +188,13 @@ func (p *parts) build(ctx, running context.Context) error {
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
-	for _, step := range []func(context.Context) error{p.openStore, p.listen} {
-		if err := step(ctx); err != nil {
-			return err
-		}
+	if err := p.openStore(ctx); err != nil {
+		return err
 	}
-	attestors, err := p.buildAttestor(running)
+	if err := p.listen(ctx); err != nil {
+		return err
+	}
+	attestors, err := p.buildAttestor()
 	if err != nil {
 		return err
 	}

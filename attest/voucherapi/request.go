@@ -5,25 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 )
 
-// readBody reads the whole body in the time there is for it. The deadline does
-// not stay, so that a check may take longer: net/http lifts it by itself when it
-// begins to watch for its client's leaving, which not every server does.
+// readBody reads the whole body in the time there is for it.
 func (h *handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
-	connection := http.NewResponseController(w)
-	// One that has no deadlines has limits of its own, or is a test's.
-	if err := connection.SetReadDeadline(time.Now().Add(h.bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, http.StatusInternalServerError, errors.New("the time to read the request could not be limited")
-	}
-	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	body, err = bounded.ReadBody(w, r, MaxBody, time.Now().Add(h.bodyTimeout))
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
@@ -34,9 +27,6 @@ func (h *handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 		return nil, http.StatusRequestTimeout, fmt.Errorf("the request did not arrive within %v", h.bodyTimeout)
 	case err != nil:
 		return nil, http.StatusUnprocessableEntity, errors.New("the request could not be read to its end")
-	}
-	if err := connection.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, http.StatusInternalServerError, errors.New("the time to read the request could not be limited")
 	}
 	return body, http.StatusOK, nil
 }

@@ -192,11 +192,7 @@ func (in offlineInput) decide(c *cobra.Command, request decide.Request) (decide.
 	if err != nil {
 		return decide.Decision{}, err
 	}
-	trust := index.Trust{}
-	for _, a := range attestors {
-		trust[a.Note] = append(trust[a.Note], a.Keys...)
-	}
-	evidence := index.FromOccurrences(occurrences, trust, admission.Digests(request.Images))
+	evidence := index.FromOccurrences(occurrences, binauthz.KeysByNote(attestors), admission.Digests(request.Images))
 	return decide.Decide(request, rules, evidence, time.Now().UTC()), nil
 }
 

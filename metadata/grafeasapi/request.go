@@ -4,17 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 )
 
 // parameters are the query parameters that would change an answer unnoticed if
@@ -61,12 +61,8 @@ func (h *rest) takeBody(w http.ResponseWriter, r *http.Request) error {
 // readBody reads the body until the context's deadline. When that passes the
 // connection is left with its deadline, so that the server closes it.
 func (h *rest) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	control := http.NewResponseController(w)
 	deadline, _ := r.Context().Deadline()
-	if err := setReadDeadline(control, deadline); err != nil {
-		return nil, err
-	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.opts.MaxRequestBytes)))
+	raw, err := bounded.ReadBody(w, r, int64(h.opts.MaxRequestBytes), deadline)
 	var limit *http.MaxBytesError
 	switch {
 	case errors.As(err, &limit):
@@ -78,15 +74,7 @@ func (h *rest) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	case err != nil:
 		return nil, status.Errorf(codes.InvalidArgument, "reading the request's body: %v", err)
 	}
-	return raw, setReadDeadline(control, time.Time{})
-}
-
-// setReadDeadline sets the deadline where there is a connection to set it on.
-func setReadDeadline(control *http.ResponseController, t time.Time) error {
-	if err := control.SetReadDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("setting the deadline of the request's body: %w", err)
-	}
-	return nil
+	return raw, nil
 }
 
 // checkParameters refuses a parameter that is a known one but for its case. A

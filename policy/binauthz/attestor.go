@@ -27,6 +27,15 @@ type Attestor struct {
 	Line int
 }
 
+// KeysByNote returns the keys that sign under each note; attestors may share one.
+func KeysByNote(attestors []Attestor) map[string][]*signature.PublicKey {
+	keys := make(map[string][]*signature.PublicKey, len(attestors))
+	for _, a := range attestors {
+		keys[a.Note] = append(keys[a.Note], a.Keys...)
+	}
+	return keys
+}
+
 func (a *Attestor) compile() policy.Attestor {
 	compiled := policy.Attestor{Name: a.Name, Note: a.Note}
 	for _, k := range a.Keys {
