@@ -4,92 +4,127 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 )
 
-// An access is a permission that a call needs, and on what.
-type access struct {
-	permission Permission
-	resource   string
+// A call is one call of a method while it runs.
+type call struct {
+	s      *Service
+	caller Caller
+	record CallRecord
 }
 
-// do runs fn for the caller if every access is allowed, and logs the call. It
-// is the only way from a method to the store; no transport goes around it.
-func do[T any](ctx context.Context, s *Service, caller Caller, method string, needs []access, fn func() (T, error)) (T, error) {
-	start := s.now()
-	var result T
-	err := s.authorize(ctx, caller, needs...)
-	if err == nil {
-		result, err = fn()
-	}
-	attrs := []slog.Attr{
-		slog.String("method", method),
-		slog.String("caller", caller.Name),
-		slog.String("resource", needs[0].resource),
-		slog.String("permissions", permissionsOf(needs)),
-		slog.Duration("took", s.now().Sub(start)),
-	}
+// do runs fn as a call of the method, records it, and logs it. It is the only
+// way from a method to the store; no transport goes around it. The resource is
+// what the caller says that the call is about, before anything is checked.
+func do[T any](ctx context.Context, s *Service, caller Caller, method, resource string, fn func(*call) (T, error)) (T, error) {
+	c := &call{s: s, caller: caller, record: CallRecord{Time: s.now(), Method: method, Caller: caller, Resource: clip(resource)}}
+	result, err := fn(c)
+	c.end(ctx, err)
 	if err != nil {
 		var none T
-		attrs = append(attrs, slog.String("kind", KindOf(err).String()), slog.String("error", err.Error()))
-		s.log.LogAttrs(ctx, levelOf(err), "metadata call failed", attrs...)
 		return none, err
 	}
-	level := slog.LevelInfo
-	if reads(needs[0].permission) {
-		level = slog.LevelDebug // a gate that looks things up would fill the log
-	}
-	s.log.LogAttrs(ctx, level, "metadata call", attrs...)
 	return result, nil
 }
 
-// authorize asks for every access; the first refusal stands.
-func (s *Service) authorize(ctx context.Context, caller Caller, needs ...access) error {
-	for _, a := range needs {
-		err := s.auth.Authorize(ctx, caller, a.permission, a.resource)
-		if err == nil {
-			continue
-		}
-		var own *Error
-		if errors.As(err, &own) || KindOf(err) != Internal {
-			return err
-		}
-		return Errorf(PermissionDenied, "caller %q needs %s on %q: %w", clip(caller.Name), a.permission, clip(a.resource), err)
-	}
-	return nil
+// Refused records a call that a transport refused before it could be made: its
+// caller is unknown, or asks too often, or sent what is no request.
+func (s *Service) Refused(ctx context.Context, caller Caller, method string, err error) {
+	c := &call{s: s, caller: caller, record: CallRecord{Time: s.now(), Method: method, Caller: caller}}
+	c.end(ctx, err)
 }
 
-// reads reports whether a call that needs p changes nothing.
-func reads(p Permission) bool {
-	switch p {
-	case NotesGet, NotesList, NotesListOccurrences, OccurrencesGet, OccurrencesList:
-		return true
+// need asks whether the caller may, and remembers that it asked.
+func (c *call) need(ctx context.Context, permission Permission, resource string) error {
+	if !slices.Contains(c.record.Permissions, permission) {
+		c.record.Permissions = append(c.record.Permissions, permission)
 	}
-	return false
+	return c.s.authorize(ctx, c.caller, permission, resource)
 }
 
-func permissionsOf(needs []access) string {
-	const most = 4 // a batch may attach to a thousand notes
-	var b strings.Builder
-	for i, a := range needs {
-		if i == most {
-			b.WriteString(" …")
-			break
-		}
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(string(a.permission))
+// store returns the store, to calls that have asked for a permission. To reach
+// it without would be a fault of this package.
+func (c *call) store() Store {
+	if len(c.record.Permissions) == 0 {
+		panic("metadata: " + c.record.Method + " reached for the store without asking for a permission")
 	}
-	return b.String()
+	return c.s.store
 }
 
-func levelOf(err error) slog.Level {
-	switch KindOf(err) {
+// authorize returns nil, or the refusal.
+func (s *Service) authorize(ctx context.Context, caller Caller, permission Permission, resource string) error {
+	err := s.auth.Authorize(ctx, caller, permission, resource)
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) || KindOf(err) != Internal {
+		return err
+	}
+	return Errorf(PermissionDenied, "caller %q needs %s on %q: %w", clip(caller.Name), permission, clip(resource), err)
+}
+
+// end hands the call to the recorder and the log.
+func (c *call) end(ctx context.Context, err error) {
+	r := &c.record
+	r.Took, r.Err = max(c.s.now().Sub(r.Time), 0), err
+	if c.s.recorder != nil {
+		c.s.recorder.Record(ctx, *r)
+	}
+	level := levelOf(*r)
+	if !c.s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method),
+		slog.String("caller", r.Caller.Name),
+		slog.String("resource", r.Resource),
+		slog.String("permissions", joinPermissions(r.Permissions)),
+		slog.Duration("took", r.Took.Round(time.Microsecond)),
+	}
+	message := "metadata call"
+	if err != nil {
+		message = "metadata call failed"
+		attrs = append(attrs, slog.String("kind", KindOf(err).String()), slog.String("error", err.Error()))
+	}
+	c.s.log.LogAttrs(ctx, level, message, attrs...)
+}
+
+// levelOf is Debug for what only reads: a gate that looks things up would fill
+// the log.
+func levelOf(r CallRecord) slog.Level {
+	if r.Err == nil {
+		if slices.ContainsFunc(r.Permissions, func(p Permission) bool { return !reads(p) }) {
+			return slog.LevelInfo
+		}
+		return slog.LevelDebug
+	}
+	switch KindOf(r.Err) {
 	case Internal, Unavailable:
 		return slog.LevelError
 	case PermissionDenied, Unauthenticated:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
+}
+
+// reads reports whether a call that needs p changes nothing.
+func reads(p Permission) bool {
+	switch p {
+	case NotesGet, NotesList, NotesListOccurrences, OccurrencesGet, OccurrencesList,
+		NotesGetIamPolicy, OccurrencesGetIamPolicy, ProjectsGet, ProjectsList:
+		return true
+	}
+	return false
+}
+
+func joinPermissions(permissions []Permission) string {
+	names := make([]string, len(permissions))
+	for i, p := range permissions {
+		names[i] = string(p)
+	}
+	return strings.Join(names, " ")
 }

@@ -19,6 +19,7 @@ const (
 	NotFound
 	AlreadyExists
 	FailedPrecondition
+	Aborted
 	OutOfRange
 	PermissionDenied
 	Unauthenticated
@@ -44,6 +45,7 @@ var kinds = [...]struct {
 	NotFound:           {"NOT_FOUND", codes.NotFound, http.StatusNotFound},
 	AlreadyExists:      {"ALREADY_EXISTS", codes.AlreadyExists, http.StatusConflict},
 	FailedPrecondition: {"FAILED_PRECONDITION", codes.FailedPrecondition, http.StatusBadRequest},
+	Aborted:            {"ABORTED", codes.Aborted, http.StatusConflict},
 	OutOfRange:         {"OUT_OF_RANGE", codes.OutOfRange, http.StatusBadRequest},
 	PermissionDenied:   {"PERMISSION_DENIED", codes.PermissionDenied, http.StatusForbidden},
 	Unauthenticated:    {"UNAUTHENTICATED", codes.Unauthenticated, http.StatusUnauthorized},

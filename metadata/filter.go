@@ -51,7 +51,7 @@ func noteFacts(n *grafeas.Note) facts {
 
 func occurrenceFacts(o *grafeas.Occurrence) facts {
 	f := facts{
-		fieldResource: canonicalURI(o.GetResourceUri()),
+		fieldResource: CanonicalURI(o.GetResourceUri()),
 		fieldKind:     o.GetKind().String(),
 		fieldNoteName: o.GetNoteName(),
 	}
@@ -70,6 +70,18 @@ type filter struct{ root node }
 
 // match reports whether a row with these facts passes.
 func (f *filter) match(row facts) bool { return f == nil || f.root.match(&row) }
+
+func (f *filter) matchNote(n *grafeas.Note) bool { return f == nil || f.match(noteFacts(n)) }
+
+func (f *filter) matchOccurrence(o *grafeas.Occurrence) bool {
+	return f == nil || f.match(occurrenceFacts(o))
+}
+
+// noteFilter parses a filter on notes as the service's dialect shows them.
+func (s *Service) noteFilter(text string) (*filter, error) { return parseNoteFilter(text) }
+
+// occurrenceFilter parses a filter on occurrences as the service's dialect shows them.
+func (s *Service) occurrenceFilter(text string) (*filter, error) { return parseOccurrenceFilter(text) }
 
 // bounds returns what every matching row is known to satisfy.
 func (f *filter) bounds() bounds {
@@ -345,7 +357,7 @@ func (c *compiler) term(e *expr.Expr, op termOp) (node, error) {
 	}
 	switch {
 	case f == fieldResource && op == opEqual:
-		value = canonicalURI(value)
+		value = CanonicalURI(value)
 	case f == fieldKind && op == opEqual:
 		kind, ok := parseKind(value)
 		if !ok {

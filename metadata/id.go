@@ -34,7 +34,7 @@ func (id ID) String() string {
 	return string(b[:])
 }
 
-// parseID parses exactly what String prints.
+// parseID parses exactly what String prints; of anything else it makes the zero ID.
 func parseID(s string) (ID, bool) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return ID{}, false
@@ -43,7 +43,23 @@ func parseID(s string) (ID, bool) {
 	if _, err := hex.Decode(id[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:])); err != nil {
 		return ID{}, false
 	}
-	return id, id.String() == s && !id.IsZero()
+	if id.IsZero() || id.String() != s {
+		return ID{}, false
+	}
+	return id, true
+}
+
+// MarshalText returns the id as String does.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText parses what MarshalText made.
+func (id *ID) UnmarshalText(text []byte) error {
+	parsed, ok := parseID(string(text))
+	if !ok {
+		return fmt.Errorf("reading an occurrence id: %q is none", clip(string(text)))
+	}
+	*id = parsed
+	return nil
 }
 
 // idOf returns the id in an occurrence's name.

@@ -36,7 +36,7 @@ type Keys struct {
 
 // KeysOf returns the keys of an occurrence.
 func KeysOf(o *grafeas.Occurrence) Keys {
-	resource := canonicalURI(o.GetResourceUri())
+	resource := CanonicalURI(o.GetResourceUri())
 	k := Keys{Resource: KeyOf(resource), Statement: statementKey(o, resource)}
 	if d := digestIn(resource); d != "" {
 		k.Subject = KeyOf(d)
@@ -46,10 +46,10 @@ func KeysOf(o *grafeas.Occurrence) Keys {
 
 const resourceScheme = "https://"
 
-// canonicalURI is the form in which resource URIs are compared: some writers put
+// CanonicalURI returns the form in which resource URIs are compared: some writers put
 // "https://" before an image reference, and some do not. What has a scheme even
 // without it is no image reference, and stays as it is.
-func canonicalURI(uri string) string {
+func CanonicalURI(uri string) string {
 	if bare, found := strings.CutPrefix(uri, resourceScheme); found && !hasScheme(bare) {
 		return bare
 	}

@@ -75,15 +75,22 @@ func ParseNoteName(s string) (NoteName, error) {
 // "projects/P/locations/L/occurrences/O". An id that this service cannot have
 // given, such as "o1", is well-formed and NotFound.
 func ParseOccurrenceName(s string) (OccurrenceName, error) {
+	n, err := parseOccurrenceForm(s)
+	if err == nil && n.ID.IsZero() {
+		return OccurrenceName{}, occurrenceMissing(s)
+	}
+	return n, err
+}
+
+// parseOccurrenceForm is ParseOccurrenceName, with the zero ID for one that this
+// service cannot have given.
+func parseOccurrenceForm(s string) (OccurrenceName, error) {
 	p, rest, ok := cutParent(s)
 	text, isOccurrence := strings.CutPrefix(rest, "occurrences/")
 	if !ok || !isOccurrence || !validSegment(text) {
 		return OccurrenceName{}, Errorf(InvalidArgument, `occurrence name must be in the form "projects/[PROJECT_ID]/occurrences/[OCCURRENCE_ID]", got %q`, clip(s))
 	}
-	id, ok := parseID(text)
-	if !ok {
-		return OccurrenceName{}, Errorf(NotFound, "occurrence %q does not exist", s)
-	}
+	id, _ := parseID(text)
 	return OccurrenceName{Parent: p, ID: id}, nil
 }
 

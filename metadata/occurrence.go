@@ -12,19 +12,25 @@ import (
 // CreateOccurrence stores an occurrence under parent. The name, kind and times
 // in the one given are ignored; the one returned has them. Its note must exist
 // and be of the same kind. An attestation that is there already (same parent,
-// note, resource, payload and signatures) is AlreadyExists.
+// note, resource, payload and signatures) is AlreadyExists, so that repeating the
+// call adds nothing.
 func (s *Service) CreateOccurrence(ctx context.Context, caller Caller, parent string, occurrence *grafeas.Occurrence) (*grafeas.Occurrence, error) {
-	p, err := ParseParent(parent)
-	if err != nil {
-		return nil, err
-	}
-	note, err := noteOf(occurrence)
-	if err != nil {
-		return nil, err
-	}
-	needs := []access{{OccurrencesCreate, p.String()}, {NotesAttachOccurrence, note.String()}}
-	return do(ctx, s, caller, "CreateOccurrence", needs, func() (*grafeas.Occurrence, error) {
-		if err := validateOccurrence(occurrence); err != nil {
+	return do(ctx, s, caller, "CreateOccurrence", parent, func(c *call) (*grafeas.Occurrence, error) {
+		p, err := ParseParent(parent)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.need(ctx, OccurrencesCreate, p.String()); err != nil {
+			return nil, err
+		}
+		note, err := noteOf(occurrence)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.need(ctx, NotesAttachOccurrence, note.String()); err != nil {
+			return nil, err
+		}
+		if err := s.validateOccurrence(occurrence); err != nil {
 			return nil, err
 		}
 		ids, err := s.ids.next(1)
@@ -35,38 +41,57 @@ func (s *Service) CreateOccurrence(ctx context.Context, caller Caller, parent st
 		if err != nil {
 			return nil, err
 		}
-		return o, s.store.Apply(ctx, Mutation{CreateOccurrence: o})
+		return o, c.store().Apply(ctx, Mutation{CreateOccurrence: o})
 	})
 }
 
 // BatchCreateOccurrences stores up to [MaxBatch] occurrences, all or none, and
 // returns them in the order given.
 func (s *Service) BatchCreateOccurrences(ctx context.Context, caller Caller, parent string, occurrences []*grafeas.Occurrence) ([]*grafeas.Occurrence, error) {
-	p, err := ParseParent(parent)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkBatch(len(occurrences), "occurrence"); err != nil {
-		return nil, err
-	}
-	needs := []access{{OccurrencesCreate, p.String()}}
-	asked := map[NoteName]bool{}
-	for i, o := range occurrences {
-		note, err := noteOf(o)
+	return do(ctx, s, caller, "BatchCreateOccurrences", parent, func(c *call) ([]*grafeas.Occurrence, error) {
+		c.record.Items = len(occurrences)
+		p, err := ParseParent(parent)
 		if err != nil {
-			return nil, Errorf(InvalidArgument, "occurrence %d of the batch: %w", i, err)
+			return nil, err
 		}
-		if !asked[note] {
-			asked[note] = true
-			needs = append(needs, access{NotesAttachOccurrence, note.String()})
+		if err := c.need(ctx, OccurrencesCreate, p.String()); err != nil {
+			return nil, err
 		}
-	}
-	return do(ctx, s, caller, "BatchCreateOccurrences", needs, func() ([]*grafeas.Occurrence, error) {
-		return s.createBatch(ctx, p, occurrences)
+		if err := checkBatch(len(occurrences), "occurrence"); err != nil {
+			return nil, err
+		}
+		if err := c.needAttachAll(ctx, occurrences); err != nil {
+			return nil, err
+		}
+		return s.createBatch(ctx, c, p, occurrences)
 	})
 }
 
-func (s *Service) createBatch(ctx context.Context, p Parent, from []*grafeas.Occurrence) ([]*grafeas.Occurrence, error) {
+// needAttachAll asks once for each note of a batch, and gathers the refusals.
+func (c *call) needAttachAll(ctx context.Context, occurrences []*grafeas.Occurrence) error {
+	asked := map[NoteName]bool{}
+	var denied problems
+	for i, o := range occurrences {
+		note, err := noteOf(o)
+		if err != nil {
+			return Errorf(InvalidArgument, "occurrence %d of the batch: %w", i, err)
+		}
+		if asked[note] {
+			continue
+		}
+		asked[note] = true
+		err = c.need(ctx, NotesAttachOccurrence, note.String())
+		if err != nil && KindOf(err) != PermissionDenied {
+			return err
+		}
+		if err != nil {
+			denied.add("%v", err)
+		}
+	}
+	return denied.errOf(PermissionDenied, "one or more occurrences had auth errors, no occurrences were created")
+}
+
+func (s *Service) createBatch(ctx context.Context, c *call, p Parent, from []*grafeas.Occurrence) ([]*grafeas.Occurrence, error) {
 	ids, err := s.ids.next(len(from))
 	if err != nil {
 		return nil, err
@@ -75,7 +100,7 @@ func (s *Service) createBatch(ctx context.Context, p Parent, from []*grafeas.Occ
 	created := make([]*grafeas.Occurrence, len(from))
 	mutations := make([]Mutation, len(from))
 	for i, o := range from {
-		err := validateOccurrence(o)
+		err := s.validateOccurrence(o)
 		if err == nil {
 			created[i], err = s.newOccurrence(OccurrenceName{Parent: p, ID: ids[i]}, o)
 		}
@@ -90,28 +115,37 @@ func (s *Service) createBatch(ctx context.Context, p Parent, from []*grafeas.Occ
 	if err := checkBatchSize(&grafeas.BatchCreateOccurrencesResponse{Occurrences: created}); err != nil {
 		return nil, err
 	}
-	return created, s.store.Apply(ctx, mutations...)
+	return created, c.store().Apply(ctx, mutations...)
 }
 
 // GetOccurrence returns the occurrence of the name.
 func (s *Service) GetOccurrence(ctx context.Context, caller Caller, name string) (*grafeas.Occurrence, error) {
-	n, err := ParseOccurrenceName(name)
-	if err != nil {
-		return nil, err
-	}
-	return do(ctx, s, caller, "GetOccurrence", []access{{OccurrencesGet, name}}, func() (*grafeas.Occurrence, error) {
-		return s.store.Occurrence(ctx, n)
+	return do(ctx, s, caller, "GetOccurrence", name, func(c *call) (*grafeas.Occurrence, error) {
+		return c.occurrence(ctx, OccurrencesGet, name)
 	})
 }
 
-// GetOccurrenceNote returns the note of the occurrence of the name.
-func (s *Service) GetOccurrenceNote(ctx context.Context, caller Caller, name string) (*grafeas.Note, error) {
-	n, err := ParseOccurrenceName(name)
+// occurrence reads one that the caller names, if he may.
+func (c *call) occurrence(ctx context.Context, permission Permission, name string) (*grafeas.Occurrence, error) {
+	n, err := parseOccurrenceForm(name)
 	if err != nil {
 		return nil, err
 	}
-	return do(ctx, s, caller, "GetOccurrenceNote", []access{{OccurrencesGet, name}}, func() (*grafeas.Note, error) {
-		o, err := s.store.Occurrence(ctx, n)
+	// Who may not, is not told whether it exists.
+	if err := c.need(ctx, permission, name); err != nil {
+		return nil, err
+	}
+	if n.ID.IsZero() {
+		return nil, occurrenceMissing(name)
+	}
+	return c.store().Occurrence(ctx, n)
+}
+
+// GetOccurrenceNote returns the note of the occurrence of the name. Its caller
+// needs no permission on the note, as with Grafeas's own server.
+func (s *Service) GetOccurrenceNote(ctx context.Context, caller Caller, name string) (*grafeas.Note, error) {
+	return do(ctx, s, caller, "GetOccurrenceNote", name, func(c *call) (*grafeas.Note, error) {
+		o, err := c.occurrence(ctx, OccurrencesGet, name)
 		if err != nil {
 			return nil, err
 		}
@@ -119,48 +153,52 @@ func (s *Service) GetOccurrenceNote(ctx context.Context, caller Caller, name str
 		if err != nil {
 			return nil, err
 		}
-		return s.store.Note(ctx, note)
+		return c.store().Note(ctx, note)
 	})
 }
 
 // ListOccurrences returns a page of the parent's occurrences, newest first.
 func (s *Service) ListOccurrences(ctx context.Context, caller Caller, req ListRequest) (OccurrencePage, error) {
-	p, err := ParseParent(req.Parent)
-	if err != nil {
-		return OccurrencePage{}, err
-	}
-	needs := []access{{OccurrencesList, req.Parent}}
-	return do(ctx, s, caller, "ListOccurrences", needs, func() (OccurrencePage, error) {
-		return s.listOccurrences(ctx, "ListOccurrences", OccurrenceQuery{Parent: p}, req)
+	return do(ctx, s, caller, "ListOccurrences", req.Parent, func(c *call) (OccurrencePage, error) {
+		p, err := ParseParent(req.Parent)
+		if err != nil {
+			return OccurrencePage{}, err
+		}
+		if err := c.need(ctx, OccurrencesList, req.Parent); err != nil {
+			return OccurrencePage{}, err
+		}
+		return s.listOccurrences(ctx, c, "ListOccurrences", OccurrenceQuery{Parent: p}, req)
 	})
 }
 
 // ListNoteOccurrences returns a page of the occurrences of the note that
 // req.Parent names, in all projects, newest first.
 func (s *Service) ListNoteOccurrences(ctx context.Context, caller Caller, req ListRequest) (OccurrencePage, error) {
-	n, err := ParseNoteName(req.Parent)
-	if err != nil {
-		return OccurrencePage{}, err
-	}
-	needs := []access{{NotesListOccurrences, req.Parent}}
-	return do(ctx, s, caller, "ListNoteOccurrences", needs, func() (OccurrencePage, error) {
-		if _, err := s.store.Note(ctx, n); err != nil {
+	return do(ctx, s, caller, "ListNoteOccurrences", req.Parent, func(c *call) (OccurrencePage, error) {
+		n, err := ParseNoteName(req.Parent)
+		if err != nil {
 			return OccurrencePage{}, err
 		}
-		return s.listOccurrences(ctx, "ListNoteOccurrences", OccurrenceQuery{Note: n}, req)
+		if err := c.need(ctx, NotesListOccurrences, req.Parent); err != nil {
+			return OccurrencePage{}, err
+		}
+		if _, err := c.store().Note(ctx, n); err != nil {
+			return OccurrencePage{}, err
+		}
+		return s.listOccurrences(ctx, c, "ListNoteOccurrences", OccurrenceQuery{Note: n}, req)
 	})
 }
 
-func (s *Service) listOccurrences(ctx context.Context, method string, q OccurrenceQuery, req ListRequest) (OccurrencePage, error) {
+func (s *Service) listOccurrences(ctx context.Context, c *call, method string, q OccurrenceQuery, req ListRequest) (OccurrencePage, error) {
 	size, err := pageSize(req.PageSize)
 	if err != nil {
 		return OccurrencePage{}, err
 	}
-	f, err := parseOccurrenceFilter(req.Filter)
+	f, err := s.occurrenceFilter(req.Filter)
 	if err != nil {
 		return OccurrencePage{}, err
 	}
-	l := listing{method, req.Parent, req.Filter}
+	l := s.listing(method, req)
 	if q.Before, err = s.decodePosition(l, req.PageToken); err != nil {
 		return OccurrencePage{}, err
 	}
@@ -169,11 +207,10 @@ func (s *Service) listOccurrences(ctx context.Context, method string, q Occurren
 	}
 	var page OccurrencePage
 	var last string
-	page.Occurrences, last, err = fillPage(size, f != nil,
-		func(o *grafeas.Occurrence) bool { return f.match(occurrenceFacts(o)) },
+	page.Occurrences, last, err = fillPage(size, f != nil, f.matchOccurrence,
 		func(limit int) ([]*grafeas.Occurrence, bool, error) {
 			q.Limit = limit
-			rows, more, err := s.store.Occurrences(ctx, q)
+			rows, more, err := c.store().Occurrences(ctx, q)
 			if err == nil && len(rows) > 0 {
 				q.Before, err = idOf(rows[len(rows)-1])
 			}
@@ -227,32 +264,70 @@ func (q *OccurrenceQuery) narrow(b bounds) bool {
 	return true
 }
 
-// UpdateOccurrence will change an occurrence; for now it is refused.
-func (s *Service) UpdateOccurrence(ctx context.Context, caller Caller, name string) (*grafeas.Occurrence, error) {
-	if _, err := ParseOccurrenceName(name); err != nil {
+// UpdateOccurrence replaces an occurrence by what change makes of it, which must
+// be of the same note and resource. The name, the kind and the times of what
+// change returns are ignored; it must not modify its argument, and may be called
+// again if somebody else changes the occurrence meanwhile. The caller needs to be
+// allowed to attach to the note.
+func (s *Service) UpdateOccurrence(ctx context.Context, caller Caller, name string, change func(current *grafeas.Occurrence) (*grafeas.Occurrence, error)) (*grafeas.Occurrence, error) {
+	return do(ctx, s, caller, "UpdateOccurrence", name, func(c *call) (*grafeas.Occurrence, error) {
+		return untilUnchanged(ctx, func() (*grafeas.Occurrence, error) {
+			current, err := c.occurrence(ctx, OccurrencesUpdate, name)
+			if err != nil {
+				return nil, err
+			}
+			if err := c.need(ctx, NotesAttachOccurrence, current.GetNoteName()); err != nil {
+				return nil, err
+			}
+			changed, err := change(current)
+			if err != nil {
+				return nil, err
+			}
+			next, err := s.nextOccurrence(current, changed)
+			if err != nil {
+				return nil, err
+			}
+			return next, c.store().Apply(ctx, Mutation{UpdateOccurrence: next, IfUpdateTime: current.GetUpdateTime()})
+		})
+	})
+}
+
+// nextOccurrence returns the occurrence as an update stores it.
+func (s *Service) nextOccurrence(current, changed *grafeas.Occurrence) (*grafeas.Occurrence, error) {
+	if err := s.validateOccurrence(changed); err != nil {
 		return nil, err
 	}
-	return do(ctx, s, caller, "UpdateOccurrence", []access{{OccurrencesUpdate, name}}, func() (*grafeas.Occurrence, error) {
-		return nil, Errorf(Unimplemented, "updating occurrence %q: occurrences cannot be changed yet; create a new one and delete this", name)
-	})
+	next := proto.CloneOf(changed)
+	switch kind := occurrenceKind(next); {
+	case kind != current.GetKind():
+		return nil, Errorf(InvalidArgument, "occurrence %q is of kind %s, which an update cannot change to %s",
+			current.GetName(), KindName(current.GetKind()), KindName(kind))
+	case next.GetNoteName() != current.GetNoteName():
+		return nil, Errorf(InvalidArgument, "note_name of occurrence %q is immutable: it is %q", current.GetName(), current.GetNoteName())
+	case next.GetResourceUri() != current.GetResourceUri():
+		return nil, Errorf(InvalidArgument, "the resource of occurrence %q is immutable: it is %q", current.GetName(), clip(current.GetResourceUri()))
+	}
+	next.Name, next.Kind, next.CreateTime = current.GetName(), current.GetKind(), current.GetCreateTime()
+	next.UpdateTime = updateTime(s.now(), current.GetUpdateTime())
+	return next, checkSize("occurrence", next)
 }
 
 // DeleteOccurrence deletes an occurrence. Who does needs to be allowed to attach
 // to its note, since withdrawing an attestation is as grave as making one.
 func (s *Service) DeleteOccurrence(ctx context.Context, caller Caller, name string) error {
-	n, err := ParseOccurrenceName(name)
-	if err != nil {
-		return err
-	}
-	_, err = do(ctx, s, caller, "DeleteOccurrence", []access{{OccurrencesDelete, name}}, func() (struct{}, error) {
-		o, err := s.store.Occurrence(ctx, n)
+	_, err := do(ctx, s, caller, "DeleteOccurrence", name, func(c *call) (struct{}, error) {
+		o, err := c.occurrence(ctx, OccurrencesDelete, name)
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := s.authorize(ctx, caller, access{NotesAttachOccurrence, o.GetNoteName()}); err != nil {
+		if err := c.need(ctx, NotesAttachOccurrence, o.GetNoteName()); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, s.store.Apply(ctx, Mutation{DeleteOccurrence: n})
+		n, err := ParseOccurrenceName(name)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, c.store().Apply(ctx, Mutation{DeleteOccurrence: n})
 	})
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Limits on one call. The page sizes and the batch size are Grafeas's own.
@@ -55,10 +57,29 @@ const (
 	OccurrencesCreate     Permission = "occurrences.create"
 	OccurrencesUpdate     Permission = "occurrences.update"
 	OccurrencesDelete     Permission = "occurrences.delete"
+
+	NotesGetIamPolicy       Permission = "notes.getIamPolicy"
+	NotesSetIamPolicy       Permission = "notes.setIamPolicy"
+	OccurrencesGetIamPolicy Permission = "occurrences.getIamPolicy"
+	OccurrencesSetIamPolicy Permission = "occurrences.setIamPolicy"
+
+	ProjectsGet    Permission = "projects.get"
+	ProjectsList   Permission = "projects.list"
+	ProjectsCreate Permission = "projects.create"
+	ProjectsDelete Permission = "projects.delete"
 )
 
+// Permissions are all of them.
+var Permissions = []Permission{
+	NotesGet, NotesList, NotesCreate, NotesUpdate, NotesDelete, NotesListOccurrences, NotesAttachOccurrence,
+	OccurrencesGet, OccurrencesList, OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete,
+	NotesGetIamPolicy, NotesSetIamPolicy, OccurrencesGetIamPolicy, OccurrencesSetIamPolicy,
+	ProjectsGet, ProjectsList, ProjectsCreate, ProjectsDelete,
+}
+
 // An Authorizer decides what callers may do. The resource is the name of a
-// parent ("projects/p"), a note or an occurrence. It returns nil to allow; any
+// parent ("projects/p"), a note or an occurrence; for listing projects it is
+// "projects". It returns nil to allow; any
 // error refuses, and is answered as PERMISSION_DENIED unless it carries a
 // [Kind] of its own. It is called at the same time from many goroutines.
 type Authorizer interface {
@@ -86,20 +107,71 @@ type Options struct {
 	// Logger takes one record a call: writes at level Info, reads at Debug,
 	// refusals at Warn, and what is the server's fault at Error. Nil discards them.
 	Logger *slog.Logger
+	// Recorder is told of every call, the refused ones too. It must not block.
+	// Nil records nothing.
+	Recorder Recorder
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 	// Rand makes occurrence ids; crypto/rand if nil.
 	Rand io.Reader
 }
 
+// A Recorder keeps the audit record of calls. It is called at the same time from
+// many goroutines.
+type Recorder interface {
+	Record(ctx context.Context, call CallRecord)
+}
+
+// A CallRecord is what happened to one call.
+type CallRecord struct {
+	Time   time.Time
+	Took   time.Duration
+	Method string // of the API, such as "CreateNote"
+	Caller Caller
+	// Resource is what the call was about: the name of a parent, a note or an
+	// occurrence, as far as it was understood.
+	Resource    string
+	Permissions []Permission // those that the call needs
+	// Items is how many messages a batch had, 0 for other calls.
+	Items int
+	// Err is nil if the call did what it was asked; its kind is [KindOf].
+	Err error
+}
+
 // A Service keeps notes and occurrences. It is safe for concurrent use.
 type Service struct {
-	store  Store
-	auth   Authorizer
-	log    *slog.Logger
-	now    func() time.Time
-	ids    *idSource
-	tokens *tokenCodec
+	store    Store
+	auth     Authorizer
+	log      *slog.Logger
+	recorder Recorder
+	now      func() time.Time
+	ids      *idSource
+	tokens   *tokenCodec
+	dialect  Dialect
+}
+
+// A Dialect is a version of the API other than v1, in which messages are kept:
+// what it demands of messages, and which fields its filters can name. The zero
+// Dialect is v1.
+type Dialect struct {
+	// Name tells dialects apart, in page tokens too.
+	Name string
+	// ValidateNote and ValidateOccurrence take the place of the rules of v1.
+	ValidateNote       func(*grafeas.Note) error
+	ValidateOccurrence func(*grafeas.Occurrence) error
+	// NoteView and OccurrenceView return the message as this dialect shows it,
+	// nil if it cannot; Notes and Occurrences are their descriptors.
+	NoteView           func(*grafeas.Note) proto.Message
+	OccurrenceView     func(*grafeas.Occurrence) proto.Message
+	Notes, Occurrences protoreflect.MessageDescriptor
+}
+
+// As returns the service as the dialect's API sees it. All fields of the dialect
+// must be set.
+func (s *Service) As(d Dialect) *Service {
+	as := *s
+	as.dialect = d
+	return &as
 }
 
 // NewService returns a Service over the store. The caller keeps the store, and
@@ -119,7 +191,7 @@ func NewService(ctx context.Context, store Store, opts Options) (*Service, error
 	if err != nil {
 		return nil, fmt.Errorf("starting the metadata service: %w", err)
 	}
-	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, now: opts.Clock, tokens: tokens}
+	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, recorder: opts.Recorder, now: opts.Clock, tokens: tokens}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -141,8 +141,8 @@ func TestServiceRefuses(t *testing.T) {
 	_, slashInBatch := svc.BatchCreateNotes(ctx, alice, "projects/p", map[string]*grafeas.Note{"a/b": attestationNote(), "": attestationNote(), "ok": nil})
 	_, existingInBatch := svc.BatchCreateNotes(ctx, alice, "projects/provider", map[string]*grafeas.Note{"new": attestationNote(), "attester": attestationNote()})
 	_, newAfterBatch := svc.GetNote(ctx, alice, "projects/provider/notes/new")
-	_, updateNote := svc.UpdateNote(ctx, alice, "projects/provider/notes/attester")
-	_, updateOccurrence := svc.UpdateOccurrence(ctx, alice, "projects/p/occurrences/01890a5d-ac96-7000-8000-0123456789ab")
+	_, updateNote := svc.UpdateNote(ctx, alice, "projects/provider/notes/attester", func(*grafeas.Note) (*grafeas.Note, error) { return scanNote(), nil })
+	_, updateOccurrence := svc.UpdateOccurrence(ctx, alice, "projects/p/occurrences/01890a5d-ac96-7000-8000-0123456789ab", nil)
 	for _, test := range []struct {
 		what string
 		err  error
@@ -172,8 +172,8 @@ func TestServiceRefuses(t *testing.T) {
 		{"a note of a refused batch", newAfterBatch, metadata.NotFound, "projects/provider/notes/new"},
 		{"deleting a note in use", svc.DeleteNote(ctx, alice, "projects/provider/notes/attester"), metadata.FailedPrecondition, "has occurrences"},
 		{"deleting what is not there", svc.DeleteOccurrence(ctx, alice, "projects/p/occurrences/x"), metadata.NotFound, "does not exist"},
-		{"updating a note", updateNote, metadata.Unimplemented, "cannot be changed yet"},
-		{"updating an occurrence", updateOccurrence, metadata.Unimplemented, "cannot be changed yet"},
+		{"making a note one of another kind", updateNote, metadata.InvalidArgument, "is of kind ATTESTATION, which an update cannot change to DISCOVERY"},
+		{"updating what is not there", updateOccurrence, metadata.NotFound, "does not exist"},
 	} {
 		if test.err == nil || metadata.KindOf(test.err) != test.kind || !strings.Contains(test.err.Error(), test.text) {
 			t.Errorf("%s: got error %v, want one of kind %v with %q", test.what, test.err, test.kind, test.text)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // A Store keeps notes, occurrences and the feed of changes to them. Service is
@@ -16,8 +17,10 @@ import (
 //     have been kept; any other error means that it was not.
 //   - All methods may be called at the same time. What a method reads includes
 //     every Apply that returned before it was called.
-//   - Sequence numbers start at 1 and grow by one with each mutation, in commit
-//     order. Head never runs ahead of what reads can see.
+//   - Sequence numbers start at 1 and grow by one with each mutation of a note or
+//     an occurrence, in commit order. Head never runs ahead of what reads can see.
+//   - What several processes write to one store, each of them sees in reads at
+//     once. Head and Wait tell of another process's writes soon after.
 //   - Messages given to Apply are not modified, nor kept; messages returned
 //     belong to the caller.
 //   - After Close every method but Head returns an error of kind Unavailable,
@@ -36,6 +39,22 @@ type Store interface {
 	// never before the first); more tells whether there are rows after them.
 	Notes(ctx context.Context, q NoteQuery) (rows []*grafeas.Note, more bool, err error)
 	Occurrences(ctx context.Context, q OccurrenceQuery) (rows []*grafeas.Occurrence, more bool, err error)
+
+	// CountOccurrences returns how many rows the query selects, at most its
+	// limit, without reading them. What the hints exclude may be counted too.
+	CountOccurrences(ctx context.Context, q OccurrenceQuery) (int, error)
+
+	// Projects returns the ids of projects that were created, in their order,
+	// those after the given one and at most limit of them.
+	Projects(ctx context.Context, after string, limit int) (ids []string, more bool, err error)
+
+	// Policy returns the access policy of a note or an occurrence by its name,
+	// nil if it has none or does not exist.
+	Policy(ctx context.Context, resource string) ([]byte, error)
+
+	// Summaries returns what the scans of a parent's resources found, in the
+	// order of their resource keys.
+	Summaries(ctx context.Context, q SummaryQuery) (rows []*Summary, more bool, err error)
 
 	// Changes, Head and Wait are those of [Service].
 	Changes(ctx context.Context, after uint64, limit int) ([]Change, error)
@@ -58,16 +77,45 @@ type Mutation struct {
 	// FailedPrecondition if its note is of another kind, and with AlreadyExists
 	// if another occurrence has the same name or the same [Keys] Statement.
 	CreateOccurrence *grafeas.Occurrence
+	// UpdateNote and UpdateOccurrence replace the message of their name, which
+	// must be of the same kind and, for an occurrence, of the same note and
+	// resource. They fail with NotFound if there is none, with Aborted if the
+	// stored one's update time is not IfUpdateTime, and an occurrence with
+	// AlreadyExists if another one has its [Keys] Statement.
+	UpdateNote       *grafeas.Note
+	UpdateOccurrence *grafeas.Occurrence
+	IfUpdateTime     *timestamppb.Timestamp
 	// DeleteNote fails with NotFound if the note does not exist, and with
-	// FailedPrecondition as long as there are occurrences of it.
+	// FailedPrecondition as long as there are occurrences of it. The access
+	// policy goes with the note, and so it does with DeleteOccurrence.
 	DeleteNote NoteName
 	// DeleteOccurrence fails with NotFound if the occurrence does not exist.
 	DeleteOccurrence OccurrenceName
+	// CreateProject fails with AlreadyExists if the project was created before,
+	// DeleteProject with NotFound if it was not. Neither touches what is filed
+	// under the project, and neither appears in the feed.
+	CreateProject string
+	DeleteProject string
+	// SetPolicy replaces an access policy. It does not appear in the feed.
+	SetPolicy *PolicyChange
 }
 
-// A NoteQuery selects the notes of a parent, in the order of their ids.
+// A PolicyChange replaces the access policy of a note or an occurrence. It fails
+// with NotFound if that does not exist, and with Aborted if its policy is not
+// Was.
+type PolicyChange struct {
+	Resource string // the name of a note or an occurrence
+	Was, To  []byte // nil is no policy
+}
+
+// A NoteQuery selects the notes of a parent that match all of its fields, in the
+// order of their ids.
 type NoteQuery struct {
 	Parent Parent
+	// IDPrefix is how their ids begin.
+	IDPrefix string
+	// Kinds restricts to the kinds in it.
+	Kinds Kinds
 	// After is the note id to begin after; "" begins at the first.
 	After string
 	// Limit is at least 1.
@@ -75,7 +123,8 @@ type NoteQuery struct {
 }
 
 // An OccurrenceQuery selects occurrences that match all of its fields, newest
-// (greatest id) first. At least one of Parent and Note is set.
+// (greatest id) first. At least one of Parent and Note is set. A store may use
+// whatever index it thinks best, and must check the fields that it has not used.
 type OccurrenceQuery struct {
 	// Parent restricts to one parent, unless it is zero.
 	Parent Parent
@@ -91,12 +140,25 @@ type OccurrenceQuery struct {
 	Before ID
 	// Limit is at least 1.
 	Limit int
+	// Hints say more of the rows that are wanted. A store may use an index for
+	// them, and may return rows that they exclude: who asks looks at each.
+	Hints Hints
+}
+
+// Hints narrow an [OccurrenceQuery]. Fields that are empty say nothing.
+type Hints struct {
+	// Prefixes are of canonical resource URIs: one of them begins each row's.
+	// See [CanonicalURI].
+	Prefixes []string
+	// NoteProject is the project of the rows' notes, whatever its location;
+	// NoteID is their id, and NoteIDPrefix how it begins.
+	NoteProject, NoteID, NoteIDPrefix string
 }
 
 // An Op is what a change did.
 type Op int
 
-// The operations. No call updates anything yet.
+// The operations.
 const (
 	Created Op = iota + 1
 	Updated
@@ -141,6 +203,17 @@ func OccurrenceTombstone(o *grafeas.Occurrence) *grafeas.Occurrence {
 	}
 }
 
+// A SummaryQuery selects summaries of one parent.
+type SummaryQuery struct {
+	Parent Parent
+	// Resources restricts to these resource keys, unless it is nil.
+	Resources []Key
+	// After is the key to begin after; the zero Key begins at the first.
+	After Key
+	// Limit is at least 1.
+	Limit int
+}
+
 // The errors that every store gives for a broken rule.
 
 // NoteMissing is the NotFound of a note.
@@ -165,12 +238,29 @@ func KindMismatch(note NoteName, have, want grafeas.NoteKind) error {
 }
 
 // OccurrenceMissing is the NotFound of an occurrence.
-func OccurrenceMissing(name OccurrenceName) error {
-	return Errorf(NotFound, "occurrence %q does not exist", name)
+func OccurrenceMissing(name OccurrenceName) error { return occurrenceMissing(name.String()) }
+
+func occurrenceMissing(name string) error {
+	return Errorf(NotFound, "occurrence %q does not exist", clip(name))
 }
 
 // OccurrenceExists is the AlreadyExists of an occurrence: its name, or the
 // statement it makes, is there already.
 func OccurrenceExists(o *grafeas.Occurrence) error {
 	return Errorf(AlreadyExists, "the same occurrence of note %q for %q already exists", o.GetNoteName(), clip(o.GetResourceUri()))
+}
+
+// Changed is the Aborted of a message that somebody else changed meanwhile.
+func Changed(name string) error {
+	return Errorf(Aborted, "%q was changed by somebody else; read it again and repeat the change", name)
+}
+
+// ProjectExists is the AlreadyExists of a project.
+func ProjectExists(id string) error {
+	return Errorf(AlreadyExists, "project %q already exists", "projects/"+id)
+}
+
+// ProjectMissing is the NotFound of a project.
+func ProjectMissing(id string) error {
+	return Errorf(NotFound, "project %q does not exist", "projects/"+id)
 }

@@ -33,6 +33,12 @@ func newTokenCodec(key []byte) (*tokenCodec, error) {
 // A listing is what a token is bound to.
 type listing struct{ method, parent, filter string }
 
+// listing returns what the tokens of a list are bound to. Dialects do not share
+// tokens: what a filter means is theirs to say.
+func (s *Service) listing(method string, req ListRequest) listing {
+	return listing{s.dialect.Name + method, req.Parent, req.Filter}
+}
+
 func (c *tokenCodec) encode(l listing, position string) string {
 	raw := append([]byte{tokenVersion}, position...)
 	return tokenEncoding.EncodeToString(append(raw, c.mac(l, position)...))

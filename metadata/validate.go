@@ -35,7 +35,10 @@ func (p *problems) require(ok bool, path string, args ...any) {
 }
 
 // err returns nil, or all problems as one InvalidArgument.
-func (p *problems) err(title string) error {
+func (p *problems) err(title string) error { return p.errOf(InvalidArgument, title) }
+
+// errOf returns nil, or all problems as one error of the kind.
+func (p *problems) errOf(kind Kind, title string) error {
 	if len(p.list) == 0 {
 		return nil
 	}
@@ -43,7 +46,26 @@ func (p *problems) err(title string) error {
 	if p.more > 0 {
 		list += fmt.Sprintf(", and %d more", p.more)
 	}
-	return Errorf(InvalidArgument, "%s: [%s]", title, list)
+	return Errorf(kind, "%s: [%s]", title, list)
+}
+
+// validateNote applies the rules of the dialect.
+func (s *Service) validateNote(n *grafeas.Note) error {
+	if s.dialect.ValidateNote != nil {
+		return s.dialect.ValidateNote(n)
+	}
+	return validateNote(n)
+}
+
+// validateOccurrence applies the rules of the dialect, and those of any.
+func (s *Service) validateOccurrence(o *grafeas.Occurrence) error {
+	if !validResourceURI(o.GetResourceUri()) {
+		return Errorf(InvalidArgument, "occurrence is invalid: [the resource URI must be one line of at most %d bytes]", maxURI)
+	}
+	if s.dialect.ValidateOccurrence != nil {
+		return s.dialect.ValidateOccurrence(o)
+	}
+	return validateOccurrence(o)
 }
 
 func validateNote(n *grafeas.Note) error {
@@ -76,9 +98,6 @@ func validateNote(n *grafeas.Note) error {
 func validateOccurrence(o *grafeas.Occurrence) error {
 	var p problems
 	p.require(o.GetResourceUri() != "", "resource_uri")
-	if !validResourceURI(o.GetResourceUri()) {
-		p.add("resource_uri must be one line of at most %d bytes", maxURI)
-	}
 	if occurrenceKind(o) == grafeas.NoteKind_NOTE_KIND_UNSPECIFIED {
 		p.add("details is required: set one that this version of Grafeas knows")
 	}

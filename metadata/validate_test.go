@@ -80,7 +80,7 @@ func TestOccurrenceValidation(t *testing.T) {
 	secret := &grafeas.Occurrence_Secret{Secret: &grafeas.SecretOccurrence{}}
 	checkProblems(t, "no resource", validateOccurrence(&grafeas.Occurrence{Details: secret}), "resource_uri is required")
 	long := &grafeas.Occurrence{Details: secret, ResourceUri: strings.Repeat("x", maxURI+1)}
-	checkProblems(t, "long resource", validateOccurrence(long), "one line of at most 4096 bytes")
+	checkProblems(t, "long resource", new(Service).validateOccurrence(long), "one line of at most 4096 bytes")
 }
 
 func TestProblemsAreBounded(t *testing.T) {

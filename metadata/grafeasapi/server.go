@@ -60,7 +60,12 @@ func (s *server) BatchCreateOccurrences(ctx context.Context, req *grafeas.BatchC
 
 func (s *server) UpdateOccurrence(ctx context.Context, req *grafeas.UpdateOccurrenceRequest) (*grafeas.Occurrence, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Occurrence, error) {
-		return s.svc.UpdateOccurrence(ctx, caller, req.GetName())
+		if req.GetOccurrence() == nil {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "an occurrence must be specified")
+		}
+		return s.svc.UpdateOccurrence(ctx, caller, req.GetName(), func(current *grafeas.Occurrence) (*grafeas.Occurrence, error) {
+			return update(current, req.GetOccurrence(), req.GetUpdateMask())
+		})
 	})
 }
 
@@ -106,7 +111,12 @@ func (s *server) BatchCreateNotes(ctx context.Context, req *grafeas.BatchCreateN
 
 func (s *server) UpdateNote(ctx context.Context, req *grafeas.UpdateNoteRequest) (*grafeas.Note, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Note, error) {
-		return s.svc.UpdateNote(ctx, caller, req.GetName())
+		if req.GetNote() == nil {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "a note must be specified")
+		}
+		return s.svc.UpdateNote(ctx, caller, req.GetName(), func(current *grafeas.Note) (*grafeas.Note, error) {
+			return update(current, req.GetNote(), req.GetUpdateMask())
+		})
 	})
 }
 

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,10 +49,20 @@ func (s *Store) apply(m metadata.Mutation) (undo func(), err error) {
 		return s.createNote(m)
 	case m.CreateOccurrence != nil:
 		return s.createOccurrence(m)
+	case m.UpdateNote != nil:
+		return s.updateNote(m)
+	case m.UpdateOccurrence != nil:
+		return s.updateOccurrence(m)
 	case !m.DeleteNote.IsZero():
 		return s.deleteNote(m.DeleteNote)
 	case !m.DeleteOccurrence.IsZero():
 		return s.deleteOccurrence(m.DeleteOccurrence)
+	case m.CreateProject != "":
+		return s.createProject(m.CreateProject)
+	case m.DeleteProject != "":
+		return s.deleteProject(m.DeleteProject)
+	case m.SetPolicy != nil:
+		return s.setPolicy(m.SetPolicy)
 	}
 	return nil, errors.New("applying an empty mutation")
 }
@@ -84,8 +95,27 @@ func (s *Store) deleteNote(name metadata.NoteName) (func(), error) {
 		return nil, metadata.NoteInUse(name)
 	}
 	s.removeNote(name)
+	back := s.dropPolicy(name.String())
 	s.emit(metadata.Change{Op: metadata.Deleted, Note: metadata.NoteTombstone(n.message)})
-	return func() { s.addNote(name, n) }, nil
+	return func() { s.addNote(name, n); back() }, nil
+}
+
+func (s *Store) updateNote(m metadata.Mutation) (func(), error) {
+	name, err := metadata.ParseNoteName(m.UpdateNote.GetName())
+	if err != nil {
+		return nil, fmt.Errorf("storing a note: %w", err)
+	}
+	n := s.notes[name]
+	switch {
+	case n == nil:
+		return nil, metadata.NoteMissing(name)
+	case !proto.Equal(n.message.GetUpdateTime(), m.IfUpdateTime):
+		return nil, metadata.Changed(name.String())
+	}
+	old := n.message
+	n.message = proto.CloneOf(m.UpdateNote)
+	s.emit(metadata.Change{Op: metadata.Updated, Note: n.message})
+	return func() { n.message = old }, nil
 }
 
 func (s *Store) createOccurrence(m metadata.Mutation) (func(), error) {
@@ -118,8 +148,94 @@ func (s *Store) deleteOccurrence(name metadata.OccurrenceName) (func(), error) {
 		return nil, metadata.OccurrenceMissing(name)
 	}
 	s.removeOccurrence(o)
+	back := s.dropPolicy(name.String())
 	s.emit(metadata.Change{Op: metadata.Deleted, Occurrence: metadata.OccurrenceTombstone(o.message)})
-	return func() { s.addOccurrence(o) }, nil
+	return func() { s.addOccurrence(o); back() }, nil
+}
+
+func (s *Store) updateOccurrence(m metadata.Mutation) (func(), error) {
+	name, err := metadata.ParseOccurrenceName(m.UpdateOccurrence.GetName())
+	if err != nil {
+		return nil, fmt.Errorf("storing an occurrence: %w", err)
+	}
+	old := s.occurrences[name.ID]
+	if old == nil || old.name != name {
+		return nil, metadata.OccurrenceMissing(name)
+	}
+	next := &occurrence{name: name, note: old.note, keys: metadata.KeysOf(m.UpdateOccurrence), message: proto.CloneOf(m.UpdateOccurrence)}
+	switch {
+	case !proto.Equal(old.message.GetUpdateTime(), m.IfUpdateTime):
+		return nil, metadata.Changed(name.String())
+	case next.keys.Statement != old.keys.Statement && s.statements[next.keys.Statement]:
+		return nil, metadata.OccurrenceExists(next.message)
+	}
+	s.removeOccurrence(old)
+	s.addOccurrence(next)
+	s.emit(metadata.Change{Op: metadata.Updated, Occurrence: next.message})
+	return func() { s.removeOccurrence(next); s.addOccurrence(old) }, nil
+}
+
+func (s *Store) createProject(id string) (func(), error) {
+	i, found := slices.BinarySearch(s.projects, id)
+	if found {
+		return nil, metadata.ProjectExists(id)
+	}
+	s.projects = slices.Insert(s.projects, i, id)
+	return func() { s.projects = slices.Delete(s.projects, i, i+1) }, nil
+}
+
+func (s *Store) deleteProject(id string) (func(), error) {
+	i, found := slices.BinarySearch(s.projects, id)
+	if !found {
+		return nil, metadata.ProjectMissing(id)
+	}
+	s.projects = slices.Delete(s.projects, i, i+1)
+	return func() { s.projects = slices.Insert(s.projects, i, id) }, nil
+}
+
+func (s *Store) setPolicy(c *metadata.PolicyChange) (func(), error) {
+	if err := s.mustExist(c.Resource); err != nil {
+		return nil, err
+	}
+	old := s.policies[c.Resource]
+	if !bytes.Equal(old, c.Was) {
+		return nil, metadata.Changed(c.Resource)
+	}
+	s.putPolicy(c.Resource, slices.Clone(c.To))
+	return func() { s.putPolicy(c.Resource, old) }, nil
+}
+
+func (s *Store) putPolicy(resource string, policy []byte) {
+	if policy == nil {
+		delete(s.policies, resource)
+		return
+	}
+	s.policies[resource] = policy
+}
+
+// dropPolicy removes the policy of what is deleted, and returns what undoes it.
+func (s *Store) dropPolicy(resource string) (undo func()) {
+	old := s.policies[resource]
+	delete(s.policies, resource)
+	return func() { s.putPolicy(resource, old) }
+}
+
+// mustExist returns nil if there is a note or an occurrence of the name.
+func (s *Store) mustExist(resource string) error {
+	if name, err := metadata.ParseNoteName(resource); err == nil {
+		if s.notes[name] == nil {
+			return metadata.NoteMissing(name)
+		}
+		return nil
+	}
+	name, err := metadata.ParseOccurrenceName(resource)
+	if err != nil {
+		return err
+	}
+	if o := s.occurrences[name.ID]; o == nil || o.name != name {
+		return metadata.OccurrenceMissing(name)
+	}
+	return nil
 }
 
 func (s *Store) parent(p metadata.Parent) *parent {

@@ -5,6 +5,7 @@ package memory
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -31,6 +32,8 @@ type Store struct {
 	resources   map[metadata.Key]list
 	subjects    map[metadata.Key]list
 	statements  map[metadata.Key]bool
+	projects    []string          // sorted
+	policies    map[string][]byte // by the name of the note or occurrence
 	feed        []metadata.Change
 }
 
@@ -64,6 +67,7 @@ func New() *Store {
 		resources:   map[metadata.Key]list{},
 		subjects:    map[metadata.Key]list{},
 		statements:  map[metadata.Key]bool{},
+		policies:    map[string][]byte{},
 	}
 	_, _ = rand.Read(s.pageKey) // never fails: see its documentation
 	return s
@@ -113,6 +117,9 @@ func (s *Store) Notes(_ context.Context, q metadata.NoteQuery) ([]*grafeas.Note,
 	ids := p.noteIDs
 	for _, id := range ids[sort.Search(len(ids), func(i int) bool { return ids[i] > q.After }):] {
 		n := s.notes[metadata.NoteName{Parent: q.Parent, ID: id}].message
+		if !strings.HasPrefix(id, q.IDPrefix) || !q.Kinds.Has(n.GetKind()) {
+			continue
+		}
 		if bytes += proto.Size(n); len(rows) == q.Limit || len(rows) > 0 && bytes > metadata.MaxPageBytes {
 			return rows, true, nil
 		}
@@ -144,6 +151,82 @@ func (s *Store) Occurrences(ctx context.Context, q metadata.OccurrenceQuery) ([]
 	}
 	return rows, false, nil
 }
+
+// CountOccurrences returns how many rows the query selects, at most its limit.
+func (s *Store) CountOccurrences(ctx context.Context, q metadata.OccurrenceQuery) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, metadata.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	n := 0
+	for o := range s.candidates(q).before(q.Before) {
+		if n == q.Limit {
+			break
+		}
+		if matches(q, o) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Projects returns the ids of projects that were created.
+func (s *Store) Projects(_ context.Context, after string, limit int) ([]string, bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, false, metadata.ErrClosed
+	}
+	rest := s.projects[sort.Search(len(s.projects), func(i int) bool { return s.projects[i] > after }):]
+	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit, nil
+}
+
+// Policy returns the access policy of a note or an occurrence.
+func (s *Store) Policy(_ context.Context, resource string) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	return slices.Clone(s.policies[resource]), nil
+}
+
+// Summaries makes summaries from the occurrences, which a store of a few rows can.
+func (s *Store) Summaries(_ context.Context, q metadata.SummaryQuery) ([]*metadata.Summary, bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, false, metadata.ErrClosed
+	}
+	p := s.parents[q.Parent]
+	if p == nil {
+		return nil, false, nil
+	}
+	byKey := map[metadata.Key]*metadata.Summary{}
+	for _, o := range p.occurrences {
+		k := o.keys.Resource
+		wanted := q.Resources == nil || slices.Contains(q.Resources, k)
+		if !wanted || compareKey(k, q.After) <= 0 || !metadata.Summarized(o.message.GetKind()) {
+			continue
+		}
+		if byKey[k] == nil {
+			byKey[k] = &metadata.Summary{Parent: q.Parent, Resource: k}
+		}
+		byKey[k].Add(o.message)
+	}
+	keys := slices.SortedFunc(maps.Keys(byKey), compareKey)
+	var rows []*metadata.Summary
+	for _, k := range keys[:min(q.Limit, len(keys))] {
+		rows = append(rows, byKey[k])
+	}
+	return rows, len(keys) > q.Limit, nil
+}
+
+func compareKey(a, b metadata.Key) int { return slices.Compare(a[:], b[:]) }
 
 // candidates returns the shortest list that holds all rows of the query.
 func (s *Store) candidates(q metadata.OccurrenceQuery) list {

@@ -114,7 +114,7 @@ func testNoteList(t *testing.T, s metadata.Store) {
 	}
 	slices.Sort(noteIDs)
 	for _, limit := range []int{1, 2, 6, 100} {
-		q := metadata.NoteQuery{Parent: project, Limit: limit}
+		q := metadata.NoteQuery{Parent: project, Kinds: metadata.AllKinds, Limit: limit}
 		var got []string
 		for more := true; more; {
 			var rows []*grafeas.Note
@@ -190,7 +190,7 @@ func testPageBytes(t *testing.T, s metadata.Store) {
 	if all := list(t, s, q); len(all) != 7 {
 		t.Errorf("%d rows on all pages, want 7", len(all))
 	}
-	notes, more, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: project, Limit: 100})
+	notes, more, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: project, Kinds: metadata.AllKinds, Limit: 100})
 	must(t, err)
 	if n := total(notes); !more || n > metadata.MaxPageBytes || len(notes) != 2 {
 		t.Errorf("%d notes of %d bytes in all, more: %t; want 2 and more", len(notes), n, more)

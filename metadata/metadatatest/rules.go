@@ -178,7 +178,7 @@ func testOwnership(t *testing.T, s metadata.Store) {
 		must(t, err)
 		diff(t, createNote(attester).CreateNote, n)
 		n.ShortDescription = "spoilt"
-		notes, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Limit: 1})
+		notes, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Kinds: metadata.AllKinds, Limit: 1})
 		must(t, err)
 		diff(t, []*grafeas.Note{createNote(attester).CreateNote}, notes)
 		notes[0].ShortDescription = "spoilt"
@@ -207,7 +207,7 @@ func testClosed(t *testing.T, s metadata.Store) {
 		"Apply":       s.Apply(t.Context(), createNote(scanner)),
 		"Note":        second(s.Note(t.Context(), attester)),
 		"Occurrence":  second(s.Occurrence(t.Context(), name)),
-		"Notes":       third(s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Limit: 1})),
+		"Notes":       third(s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Kinds: metadata.AllKinds, Limit: 1})),
 		"Occurrences": third(s.Occurrences(t.Context(), q)),
 		"Changes":     second(s.Changes(t.Context(), 0, 1)),
 		"Wait":        s.Wait(t.Context(), s.Head()),

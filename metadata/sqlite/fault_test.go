@@ -47,7 +47,7 @@ func TestAFullDiskIsToldAndLosesNothing(t *testing.T) {
 	if got := s.Head(); got != uint64(stored) {
 		t.Errorf("head is %d, want %d", got, stored)
 	}
-	rows, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: metadata.Parent{Project: "p"}, Limit: 1000})
+	rows, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: metadata.Parent{Project: "p"}, Kinds: metadata.AllKinds, Limit: 1000})
 	if err != nil || len(rows) != stored {
 		t.Errorf("%d notes, %v; want %d", len(rows), err, stored)
 	}
@@ -195,7 +195,7 @@ func TestARefusedCallLeavesItsGroupAlone(t *testing.T) {
 	if got := strings.Join(told, ", "); got != "1 a, 2 b, 3 c" || s.Head() != 3 {
 		t.Errorf("the feed tells %q up to %d", got, s.Head())
 	}
-	rows, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: metadata.Parent{Project: "p"}, Limit: 10})
+	rows, _, err := s.Notes(t.Context(), metadata.NoteQuery{Parent: metadata.Parent{Project: "p"}, Kinds: metadata.AllKinds, Limit: 10})
 	if err != nil || len(rows) != 3 {
 		t.Errorf("%d notes, %v; want 3", len(rows), err)
 	}
