@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
@@ -45,6 +46,21 @@ var unpublished = map[grafeas.NoteKind]string{
 	KindSPDXFile:         "SPDX_FILE",
 	KindSPDXRelationship: "SPDX_RELATIONSHIP",
 	KindAISkillAnalysis:  "AI_SKILL_ANALYSIS",
+}
+
+// StoredKinds are all kinds that notes and occurrences can be of.
+func StoredKinds() []grafeas.NoteKind {
+	var all []grafeas.NoteKind
+	for k := range grafeas.NoteKind_name {
+		if k != 0 {
+			all = append(all, grafeas.NoteKind(k))
+		}
+	}
+	for k := range unpublished {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // KindName returns the name of a kind.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,6 +9,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
@@ -37,10 +39,20 @@ func (w *writer) apply(m metadata.Mutation) error {
 		return w.createNote(ctx, m.CreateNote)
 	case m.CreateOccurrence != nil:
 		return w.createOccurrence(ctx, m.CreateOccurrence)
+	case m.UpdateNote != nil:
+		return w.updateNote(ctx, m.UpdateNote, m.IfUpdateTime)
+	case m.UpdateOccurrence != nil:
+		return w.updateOccurrence(ctx, m.UpdateOccurrence, m.IfUpdateTime)
 	case !m.DeleteNote.IsZero():
 		return w.removeNote(ctx, m.DeleteNote)
 	case !m.DeleteOccurrence.IsZero():
 		return w.removeOccurrence(ctx, m.DeleteOccurrence)
+	case m.CreateProject != "":
+		return w.createProject(ctx, m.CreateProject)
+	case m.DeleteProject != "":
+		return w.deleteProject(ctx, m.DeleteProject)
+	case m.SetPolicy != nil:
+		return w.setPolicy(ctx, m.SetPolicy)
 	}
 	return refuse(errors.New("applying an empty mutation"))
 }
@@ -93,7 +105,75 @@ func (w *writer) createOccurrence(ctx context.Context, o *grafeas.Occurrence) er
 	if err != nil {
 		return err
 	}
+	if _, err := w.insertResource.ExecContext(ctx, metadata.CanonicalURI(o.GetResourceUri()), keys.Resource[:]); err != nil {
+		return err
+	}
+	if err := w.summarize(ctx, name.Parent, keys.Resource, nil, o); err != nil {
+		return err
+	}
 	return w.emit(ctx, metadata.Created, false, nil)
+}
+
+func (w *writer) updateNote(ctx context.Context, n *grafeas.Note, ifTime *timestamppb.Timestamp) error {
+	name, err := metadata.ParseNoteName(n.GetName())
+	if err != nil {
+		return refuse(fmt.Errorf("storing a note: %w", err))
+	}
+	payload, err := proto.Marshal(n)
+	if err != nil {
+		return refuse(fmt.Errorf("encoding note %q: %w", name, err))
+	}
+	note, err := w.note(ctx, name)
+	if err != nil {
+		return err
+	}
+	var old grafeas.Note
+	if err := proto.Unmarshal(note.payload, &old); err != nil {
+		return fmt.Errorf("decoding note %q: %w", name, err)
+	}
+	if !proto.Equal(old.GetUpdateTime(), ifTime) {
+		return refuse(metadata.Changed(name.String()))
+	}
+	if _, err := w.replaceNote.ExecContext(ctx, payload, note.row); err != nil {
+		return err
+	}
+	if _, err := w.keep.ExecContext(ctx, note.payload, note.row); err != nil {
+		return err
+	}
+	return w.emit(ctx, metadata.Updated, true, payload)
+}
+
+func (w *writer) updateOccurrence(ctx context.Context, o *grafeas.Occurrence, ifTime *timestamppb.Timestamp) error {
+	name, err := metadata.ParseOccurrenceName(o.GetName())
+	if err != nil {
+		return refuse(fmt.Errorf("storing an occurrence: %w", err))
+	}
+	payload, err := proto.Marshal(o)
+	if err != nil {
+		return refuse(fmt.Errorf("encoding occurrence %q: %w", name, err))
+	}
+	row, was, old, err := w.occurrence(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !proto.Equal(old.GetUpdateTime(), ifTime) {
+		return refuse(metadata.Changed(name.String()))
+	}
+	keys := metadata.KeysOf(o)
+	_, err = w.replaceOccurrence.ExecContext(ctx, nullable(keys.Statement), payload, row)
+	if isConstraint(err) {
+		return refuse(metadata.OccurrenceExists(o))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := w.keep.ExecContext(ctx, was, row); err != nil {
+		return err
+	}
+	if err := w.summarize(ctx, name.Parent, keys.Resource, old, o); err != nil {
+		return err
+	}
+	return w.emit(ctx, metadata.Updated, false, payload)
 }
 
 func (w *writer) removeNote(ctx context.Context, name metadata.NoteName) error {
@@ -115,31 +195,109 @@ func (w *writer) removeNote(ctx context.Context, name metadata.NoteName) error {
 	if _, err := w.deleteNote.ExecContext(ctx, note.row); err != nil {
 		return err
 	}
+	if _, err := w.deletePolicy.ExecContext(ctx, name.String()); err != nil {
+		return err
+	}
 	return w.bury(ctx, note.row, note.payload, true, metadata.NoteTombstone(&old))
 }
 
 func (w *writer) removeOccurrence(ctx context.Context, name metadata.OccurrenceName) error {
-	var row uint64
-	var payload []byte
-	err := w.findID.QueryRowContext(ctx, name.ID[:], parentKey(name.Parent)).Scan(&row, &payload)
-	if errors.Is(err, sql.ErrNoRows) {
-		return refuse(metadata.OccurrenceMissing(name))
-	}
+	row, payload, old, err := w.occurrence(ctx, name)
 	if err != nil {
 		return err
-	}
-	var old grafeas.Occurrence
-	if err := proto.Unmarshal(payload, &old); err != nil {
-		return fmt.Errorf("decoding occurrence %q: %w", name, err)
 	}
 	if _, err := w.deleteOccurrence.ExecContext(ctx, row); err != nil {
 		return err
 	}
-	return w.bury(ctx, row, payload, false, metadata.OccurrenceTombstone(&old))
+	key := metadata.KeysOf(old).Resource
+	if _, err := w.deleteResource.ExecContext(ctx, metadata.CanonicalURI(old.GetResourceUri()), key[:]); err != nil {
+		return err
+	}
+	if _, err := w.deletePolicy.ExecContext(ctx, name.String()); err != nil {
+		return err
+	}
+	if err := w.summarize(ctx, name.Parent, key, old, nil); err != nil {
+		return err
+	}
+	return w.bury(ctx, row, payload, false, metadata.OccurrenceTombstone(old))
+}
+
+func (w *writer) createProject(ctx context.Context, id string) error {
+	_, err := w.insertProject.ExecContext(ctx, id)
+	if isConstraint(err) {
+		return refuse(metadata.ProjectExists(id))
+	}
+	w.writes++
+	return err
+}
+
+func (w *writer) deleteProject(ctx context.Context, id string) error {
+	result, err := w.deleteProjectRow.ExecContext(ctx, id)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil {
+		return err
+	} else if n == 0 {
+		return refuse(metadata.ProjectMissing(id))
+	}
+	w.writes++
+	return nil
+}
+
+func (w *writer) setPolicy(ctx context.Context, c *metadata.PolicyChange) error {
+	if err := w.mustExist(ctx, c.Resource); err != nil {
+		return err
+	}
+	var old []byte
+	err := w.findPolicy.QueryRowContext(ctx, c.Resource).Scan(&old)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if !bytes.Equal(old, c.Was) {
+		return refuse(metadata.Changed(c.Resource))
+	}
+	if c.To == nil {
+		_, err = w.deletePolicy.ExecContext(ctx, c.Resource)
+	} else {
+		_, err = w.putPolicy.ExecContext(ctx, c.Resource, c.To)
+	}
+	w.writes++
+	return err
+}
+
+// mustExist refuses unless there is a note or an occurrence of the name.
+func (w *writer) mustExist(ctx context.Context, resource string) error {
+	if name, err := metadata.ParseNoteName(resource); err == nil {
+		_, err = w.note(ctx, name)
+		return err
+	}
+	name, err := metadata.ParseOccurrenceName(resource)
+	if err != nil {
+		return refuse(err)
+	}
+	_, _, _, err = w.occurrence(ctx, name)
+	return err
+}
+
+// occurrence reads the row of a name.
+func (w *writer) occurrence(ctx context.Context, name metadata.OccurrenceName) (row uint64, payload []byte, o *grafeas.Occurrence, err error) {
+	err = w.findID.QueryRowContext(ctx, name.ID[:], parentKey(name.Parent)).Scan(&row, &payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, nil, refuse(metadata.OccurrenceMissing(name))
+	}
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	o = &grafeas.Occurrence{}
+	if err := proto.Unmarshal(payload, o); err != nil {
+		return 0, nil, nil, fmt.Errorf("decoding occurrence %q: %w", name, err)
+	}
+	return row, payload, o, nil
 }
 
 // bury moves a deleted message into the event of its creation, which can no
-// longer find it in its row, and appends the event of its deletion.
+// longer find it in its row (unless an update moved it there before), and appends the event of its deletion.
 func (w *writer) bury(ctx context.Context, row uint64, payload []byte, isNote bool, tombstone proto.Message) error {
 	if _, err := w.keep.ExecContext(ctx, payload, row); err != nil {
 		return err
@@ -157,6 +315,7 @@ func (w *writer) emit(ctx context.Context, op metadata.Op, isNote bool, payload 
 		return err
 	}
 	w.seq++
+	w.writes++
 	return nil
 }
 

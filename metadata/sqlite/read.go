@@ -1,13 +1,11 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math/bits"
-	"strings"
 	"sync"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
@@ -19,7 +17,6 @@ import (
 const (
 	selectNote       = "SELECT payload FROM note WHERE parent = ? AND id = ?"
 	selectOccurrence = "SELECT payload FROM occurrence WHERE id = ? AND parent = ?"
-	selectNotes      = "SELECT payload FROM note WHERE parent = ? AND id > ? ORDER BY id LIMIT ?"
 	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload)
 		FROM event e
 		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.row = e.seq
@@ -95,16 +92,79 @@ func (s *Store) one(ctx context.Context, into proto.Message, text string, args .
 	return true, nil
 }
 
-// Notes returns the notes of a parent.
+// Notes returns the notes that the query selects.
 func (s *Store) Notes(ctx context.Context, q metadata.NoteQuery) ([]*grafeas.Note, bool, error) {
-	return many(ctx, s, func() *grafeas.Note { return &grafeas.Note{} }, q.Limit, true,
-		selectNotes, q.Parent.String(), q.After, q.Limit+1)
+	var c condition
+	c.add("parent = ?", q.Parent.String())
+	c.add("id > ?", q.After)
+	if q.IDPrefix != "" {
+		c.add("id >= ? AND id < ?", q.IDPrefix, q.IDPrefix+afterPrefix)
+	}
+	if q.Kinds != metadata.AllKinds {
+		c.add("kind"+oneOf(bits.OnesCount64(uint64(q.Kinds))), kindValues(q.Kinds)...)
+	}
+	text := "SELECT payload FROM note WHERE " + c.String() + " ORDER BY id LIMIT ?"
+	return many(ctx, s, func() *grafeas.Note { return &grafeas.Note{} }, q.Limit, true, text, append(c.args, q.Limit+1)...)
 }
 
 // Occurrences returns the occurrences that the query selects.
 func (s *Store) Occurrences(ctx context.Context, q metadata.OccurrenceQuery) ([]*grafeas.Occurrence, bool, error) {
-	text, args, common := occurrenceSQL(q)
-	return many(ctx, s, func() *grafeas.Occurrence { return &grafeas.Occurrence{} }, q.Limit, common, text, args...)
+	sel, err := s.plan(ctx, q, q.Limit+1)
+	if err != nil || sel.nothing {
+		return nil, false, err
+	}
+	// The inner query finds the rows in an index and sorts keys only.
+	text := "SELECT o.payload FROM (" + sel.text + ") JOIN occurrence o ON o.row = r ORDER BY i DESC"
+	return many(ctx, s, func() *grafeas.Occurrence { return &grafeas.Occurrence{} }, q.Limit, sel.common, text, sel.args...)
+}
+
+// CountOccurrences returns how many rows the query selects, at most its limit.
+func (s *Store) CountOccurrences(ctx context.Context, q metadata.OccurrenceQuery) (n int, err error) {
+	sel, err := s.plan(ctx, q, q.Limit)
+	if err != nil || sel.nothing {
+		return 0, err
+	}
+	rows, err := s.query(ctx, sel.common, "SELECT count(*) FROM ("+sel.text+")", sel.args)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	if rows.Next() {
+		if err := rows.Scan(&n); err != nil {
+			return 0, s.reading(ctx, err)
+		}
+	}
+	return n, s.reading(ctx, rows.Err())
+}
+
+// Projects returns the ids of projects that were created.
+func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []string, more bool, err error) {
+	rows, err := s.query(ctx, true, "SELECT id FROM project WHERE id > ? ORDER BY id LIMIT ?", []any{after, limit + 1})
+	if err != nil {
+		return nil, false, err
+	}
+	if err := collect(rows, &ids); err != nil {
+		return nil, false, s.reading(ctx, err)
+	}
+	if len(ids) > limit {
+		return ids[:limit], true, nil
+	}
+	return ids, false, nil
+}
+
+// Policy returns the access policy of a note or an occurrence.
+func (s *Store) Policy(ctx context.Context, resource string) (policy []byte, err error) {
+	rows, err := s.query(ctx, true, "SELECT policy FROM policy WHERE resource = ?", []any{resource})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	if rows.Next() {
+		if err := rows.Scan(&policy); err != nil {
+			return nil, s.reading(ctx, err)
+		}
+	}
+	return policy, s.reading(ctx, rows.Err())
 }
 
 // many reads messages until the limit, or MaxPageBytes. The statement asks for
@@ -147,70 +207,6 @@ func (s *Store) query(ctx context.Context, common bool, text string, args []any)
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	return rows, s.reading(ctx, err)
-}
-
-// occurrenceSQL names the index to use, since which is best follows from the
-// query and not from statistics. The inner query finds the rows in the index and
-// sorts keys only. common tells that the text is one of a few dozen.
-func occurrenceSQL(q metadata.OccurrenceQuery) (text string, args []any, common bool) {
-	var where []string
-	add := func(condition string, values ...any) {
-		where = append(where, condition)
-		args = append(args, values...)
-	}
-	index := "occurrence_parent"
-	if !q.Note.IsZero() {
-		index = "occurrence_note"
-		add("note = (SELECT row FROM note WHERE parent = ? AND id = ?)", q.Note.Parent.String(), q.Note.ID)
-	}
-	if q.Subjects != nil {
-		index = "occurrence_subject"
-		addKeys(add, "subject", q.Subjects)
-	}
-	if q.Resources != nil {
-		index = "occurrence_resource"
-		addKeys(add, "resource", q.Resources)
-	}
-	if !q.Parent.IsZero() {
-		add("parent = ?", parentKey(q.Parent))
-	}
-	kinds := bits.OnesCount64(uint64(q.Kinds))
-	if q.Kinds != metadata.AllKinds {
-		addKinds(add, q.Kinds)
-	}
-	before := q.Before[:]
-	if q.Before.IsZero() {
-		before = bytes.Repeat([]byte{0xff}, len(q.Before))
-	}
-	add("id < ?", before)
-	args = append(args, q.Limit+1)
-	text = "SELECT o.payload FROM (SELECT row AS r, id AS i FROM occurrence INDEXED BY " + index +
-		" WHERE " + strings.Join(where, " AND ") + " ORDER BY id DESC LIMIT ?) JOIN occurrence o ON o.row = r ORDER BY i DESC"
-	common = len(q.Resources) <= 1 && len(q.Subjects) <= 1 && (kinds == 1 || q.Kinds == metadata.AllKinds)
-	return text, args, common
-}
-
-func addKeys(add func(string, ...any), column string, keys []metadata.Key) {
-	values := make([]any, len(keys))
-	for i, k := range keys {
-		values[i] = k[:]
-	}
-	add(column+oneOf(len(keys)), values...)
-}
-
-func addKinds(add func(string, ...any), kinds metadata.Kinds) {
-	var values []any
-	for rest := uint64(kinds); rest != 0; rest &= rest - 1 {
-		values = append(values, bits.TrailingZeros64(rest))
-	}
-	add("kind"+oneOf(len(values)), values...)
-}
-
-func oneOf(n int) string {
-	if n == 1 {
-		return " = ?"
-	}
-	return " IN (?" + strings.Repeat(", ?", max(n, 1)-1) + ")"
 }
 
 // Changes returns changes after the sequence number, none beyond Head.
@@ -275,4 +271,17 @@ func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
 		return c, 0, fmt.Errorf("decoding change %d: %w", c.Seq, err)
 	}
 	return c, len(payload), nil
+}
+
+// collect appends the one column of all rows to list, and closes them.
+func collect[T any](rows *sql.Rows, list *[]T) error {
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return err
+		}
+		*list = append(*list, v)
+	}
+	return rows.Err()
 }

@@ -53,15 +53,22 @@ func (s *Store) Apply(ctx context.Context, mutations ...metadata.Mutation) error
 
 // A writer owns the writing connection. Nothing in it is shared but the Store.
 type writer struct {
-	s     *Store
-	seq   uint64 // of the last change, uncommitted ones included
-	floor uint64 // every change up to it was dropped
+	s      *Store
+	seq    uint64 // of the last change, uncommitted ones included
+	floor  uint64 // every change up to it was dropped
+	writes int    // mutations made since the start, those that the feed does not tell included
 	// broken is set when it is not known what the disk holds.
 	broken error
 
 	findNote, findID, noteInUse                 *sql.Stmt
 	insertNote, insertOccurrence, insertEvent   *sql.Stmt
 	deleteNote, deleteOccurrence, keep, dropOld *sql.Stmt
+	replaceNote, replaceOccurrence              *sql.Stmt
+	insertResource, deleteResource              *sql.Stmt
+	insertProject, deleteProjectRow             *sql.Stmt
+	findPolicy, putPolicy, deletePolicy         *sql.Stmt
+
+	summaries summaries
 }
 
 func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
@@ -82,8 +89,21 @@ func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
 		{&w.insertEvent, "INSERT INTO event (seq, op, is_note, payload) VALUES (?, ?, ?, ?)"},
 		{&w.deleteNote, "DELETE FROM note WHERE row = ?"},
 		{&w.deleteOccurrence, "DELETE FROM occurrence WHERE row = ?"},
-		{&w.keep, "UPDATE event SET payload = ? WHERE seq = ?"},
+		{&w.keep, "UPDATE event SET payload = ? WHERE seq = ? AND payload IS NULL"},
 		{&w.dropOld, "DELETE FROM event WHERE seq <= ?"},
+		{&w.replaceNote, "UPDATE note SET payload = ? WHERE row = ?"},
+		{&w.replaceOccurrence, "UPDATE occurrence SET statement = ?, payload = ? WHERE row = ?"},
+		{&w.insertResource, "INSERT OR IGNORE INTO resource (uri, key) VALUES (?, ?)"},
+		{&w.deleteResource, "DELETE FROM resource WHERE uri = ? AND NOT EXISTS (SELECT 1 FROM occurrence WHERE resource = ?)"},
+		{&w.insertProject, "INSERT INTO project (id) VALUES (?)"},
+		{&w.deleteProjectRow, "DELETE FROM project WHERE id = ?"},
+		{&w.findPolicy, "SELECT policy FROM policy WHERE resource = ?"},
+		{&w.putPolicy, "INSERT OR REPLACE INTO policy (resource, policy) VALUES (?, ?)"},
+		{&w.deletePolicy, "DELETE FROM policy WHERE resource = ?"},
+		{&w.summaries.find, "SELECT payload FROM summary WHERE parent = ? AND resource = ?"},
+		{&w.summaries.put, insertSummary},
+		{&w.summaries.drop, "DELETE FROM summary WHERE parent = ? AND resource = ?"},
+		{&w.summaries.rows, "SELECT payload FROM occurrence WHERE resource = ? AND kind IN (1, 6) AND parent = ? ORDER BY id"},
 	} {
 		var err error
 		//nolint:sqlclosecheck // kept until the connection is closed
@@ -151,7 +171,8 @@ func (w *writer) transact(group []*job) error {
 	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	before := w.seq
+	before := w.writes
+	w.summaries.forget()
 	for _, j := range group {
 		if j.err = j.ctx.Err(); j.err != nil {
 			continue
@@ -160,7 +181,7 @@ func (w *writer) transact(group []*job) error {
 			return err
 		}
 	}
-	if w.seq == before {
+	if w.writes == before {
 		return w.exec("ROLLBACK") // every job was refused
 	}
 	floor, err := w.compact()
@@ -184,7 +205,7 @@ func (w *writer) runJob(j *job) error {
 			return err
 		}
 	}
-	before := w.seq
+	before, writes := w.seq, w.writes
 	for i, m := range j.mutations {
 		err := w.apply(m)
 		if err == nil {
@@ -200,8 +221,12 @@ func (w *writer) runJob(j *job) error {
 				return err
 			}
 		}
-		w.seq = before
+		w.seq, w.writes = before, writes
+		w.summaries.forget()
 		break
+	}
+	if err := w.summaries.flush(context.Background()); err != nil {
+		return err
 	}
 	if several {
 		return w.exec("RELEASE job")
