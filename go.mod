@@ -3,6 +3,7 @@ module github.com/gatehouse-dev/gatehouse
 go 1.26.0
 
 require (
+	cloud.google.com/go/iam v1.15.1
 	github.com/ProtonMail/go-crypto v1.5.2
 	github.com/go-json-experiment/json v1.27.2
 	github.com/google/go-cmp v0.7.0
@@ -29,7 +30,6 @@ require (
 )
 
 require (
-	cloud.google.com/go/iam v1.15.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
