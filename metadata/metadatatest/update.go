@@ -152,6 +152,13 @@ func testProjects(t *testing.T, s metadata.Store) {
 		after = ids[len(ids)-1]
 	}
 	diff(t, []string{"B", "a", "c d", "ä"}, all)
+	for id, want := range map[string]bool{"a": true, "b": false, "A": false} {
+		found, err := s.Project(t.Context(), id)
+		must(t, err)
+		if found != want {
+			t.Errorf("project %q exists: %t, want %t", id, found, want)
+		}
+	}
 	if s.Head() != 0 {
 		t.Error("projects are in the feed")
 	}
