@@ -44,16 +44,17 @@ var arrows = map[string][]string{
 	"attest/voucherapi":    {"internal/bounded", "image", "attest", "check"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
-	"audit":     {"decide"},
+	"identity":  {"internal/bounded", "metadata"},
+	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/grafeasapi", "policy", "policy/binauthz",
-		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission",
+		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "server",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server",
 	},
 
 	// The public test kit and what shows the product to people may use all of it.

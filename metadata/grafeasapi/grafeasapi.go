@@ -69,8 +69,10 @@ const ServiceName = "grafeas.v1.Grafeas"
 // trusts everybody, if the service's authorizer lets anonymous callers in.
 type Options struct {
 	// Identify tells who sends a request, from its TLS state or its headers. An
-	// error refuses it, as UNAUTHENTICATED unless it carries a kind of its own.
-	// If nil, every caller is anonymous.
+	// error refuses it before its body is read, as UNAUTHENTICATED unless it
+	// carries a kind of its own; one with a method SetHeader(http.Header) adds to
+	// the header of a REST answer. The caller beside it is recorded. Health checks
+	// by gRPC are answered to everybody. If nil, every caller is anonymous.
 	Identify func(*http.Request) (metadata.Caller, error)
 	// MaxRequestBytes bounds one request's body or message.
 	MaxRequestBytes int
@@ -117,6 +119,11 @@ func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop
 	rest := newREST(api, opts)
 	handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := opts.Identify(r)
+		r = r.WithContext(metadata.WithOrigin(r.Context(), r.RemoteAddr))
+		if err != nil && !isHealthCheck(r) {
+			refuse(w, r, svc, rest, identity{caller, err, true})
+			return
+		}
 		r = r.WithContext(withIdentity(r.Context(), identity{caller, err, true}))
 		if r.ProtoMajor == 2 && isGRPC(r.Header.Get("Content-Type")) {
 			rpc.ServeHTTP(w, r)
