@@ -104,18 +104,13 @@ func (o Options) withDefaults() Options {
 // has stopped taking requests.
 func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop func()) {
 	opts = opts.withDefaults()
-	api := &server{svc: svc}
+	api := newServices(svc)
 	rpc := grpc.NewServer(
 		grpc.MaxRecvMsgSize(opts.MaxRequestBytes),
 		grpc.ChainUnaryInterceptor(limitTime(opts.Timeout), recoverUnary(opts.Logger)),
 		grpc.ChainStreamInterceptor(recoverStream(opts.Logger)),
 	)
-	grafeas.RegisterGrafeasServer(rpc, api)
-	state := health.NewServer()
-	state.SetServingStatus(ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
-	grpc_health_v1.RegisterHealthServer(rpc, state)
-	reflection.Register(rpc)
-
+	state := api.register(rpc)
 	rest := newREST(api, opts)
 	handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := opts.Identify(r)
