@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
 	"metadata/metadatatest": {"metadata"},
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "api/*"},
+	"metadata/v1beta1":      {"metadata", "api/*"},
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/gen/*":        {},
