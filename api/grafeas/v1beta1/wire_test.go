@@ -45,7 +45,9 @@ type wire struct {
 	lines []string
 }
 
-func (w *wire) add(format string, args ...any) { w.lines = append(w.lines, fmt.Sprintf(format, args...)) }
+func (w *wire) add(format string, args ...any) {
+	w.lines = append(w.lines, fmt.Sprintf(format, args...))
+}
 
 // file adds a file and what it imports of Grafeas.
 func (w *wire) file(f protoreflect.FileDescriptor) {
