@@ -79,6 +79,9 @@ func (w *wire) message(m protoreflect.MessageDescriptor) {
 		if f.HasJSONName() && f.JSONName() != camel(string(f.Name())) {
 			line += " json=" + f.JSONName()
 		}
+		if f.ContainingOneof() != nil {
+			line += " oneof=" + string(f.ContainingOneof().Name())
+		}
 		w.lines = append(w.lines, line)
 	}
 	for i := range m.Messages().Len() {
