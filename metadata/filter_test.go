@@ -109,6 +109,7 @@ func TestFilterRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		{`has_suffix(resourceUrl, sha256:12)`, "position 25: put the value in double quotes"},
 		{`kind=`, "position 6: the filter ends where more must follow"},
 		{`kind="BUILD" noteId="x" AND noteId="y"`, "position 14: terms stand side by side"},
+		{`kind="BUILD" noteId="x" noteId="y" noteId="z"`, "position 14: terms stand side by side"},
 		{`kind=BUILD AND filters_are_yet_to_be_implemented`, `position 16: "filters_are_yet_to_be_implemented" is not a term`},
 		{`NOT()`, "position"}, {`OR()`, "position"}, {`AND(a)`, "position"}, {`NOT(a,b)`, "position"}, {`FUZZY(a)`, "position 1: terms stand side by side"},
 		{`kind=AND`, "position"}, {`a=f(x)`, "cannot filter by"}, {`noteId=f(x)`, "the value of noteId is not text"}, {`noteId=(x OR y)`, "not text"},
