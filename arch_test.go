@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
 	"metadata/metadatatest": {"metadata"},
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "api/*"},
-	"api/*":                 {},
+	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/gen/*":        {},
 	"internal/descriptor":   {},

@@ -54,17 +54,27 @@ func (c *call) store() Store {
 	return c.s.store
 }
 
-// authorize returns nil, or the refusal.
+// authorize returns nil if the authorizer allows it, or the access policy of the
+// resource does; else the refusal.
 func (s *Service) authorize(ctx context.Context, caller Caller, permission Permission, resource string) error {
-	err := s.auth.Authorize(ctx, caller, permission, resource)
-	if err == nil {
+	refusal := s.auth.Authorize(ctx, caller, permission, resource)
+	if refusal == nil {
 		return nil
 	}
 	var own *Error
-	if errors.As(err, &own) || KindOf(err) != Internal {
-		return err
+	if (errors.As(refusal, &own) || KindOf(refusal) != Internal) && KindOf(refusal) != PermissionDenied {
+		return refusal
 	}
-	return Errorf(PermissionDenied, "caller %q needs %s on %q: %w", clip(caller.Name), permission, clip(resource), err)
+	granted, err := s.granted(ctx, caller, permission, resource)
+	switch {
+	case err != nil:
+		return err
+	case granted:
+		return nil
+	case own != nil:
+		return refusal
+	}
+	return Errorf(PermissionDenied, "caller %q needs %s on %q: %w", clip(caller.Name), permission, clip(resource), refusal)
 }
 
 // end hands the call to the recorder and the log.

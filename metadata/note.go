@@ -109,6 +109,9 @@ func (s *Service) ListNotes(ctx context.Context, caller Caller, req ListRequest)
 		}
 		l := s.listing("ListNotes", req)
 		q := NoteQuery{Parent: p, Kinds: AllKinds}
+		if possible := f.bounds().noteQuery(&q); !possible {
+			return NotePage{}, nil
+		}
 		if req.PageToken != "" {
 			if q.After, err = s.tokens.decode(l, req.PageToken); err != nil {
 				return NotePage{}, err

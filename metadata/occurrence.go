@@ -205,6 +205,9 @@ func (s *Service) listOccurrences(ctx context.Context, c *call, method string, q
 	if possible := q.narrow(f.bounds()); !possible {
 		return OccurrencePage{}, nil
 	}
+	if err := c.refuseTooBroad(ctx, q, f, req); err != nil {
+		return OccurrencePage{}, err
+	}
 	var page OccurrencePage
 	var last string
 	page.Occurrences, last, err = fillPage(size, f != nil, f.matchOccurrence,
@@ -224,6 +227,20 @@ func (s *Service) listOccurrences(ctx context.Context, c *call, method string, q
 		page.NextPageToken = s.tokens.encode(l, last)
 	}
 	return page, err
+}
+
+// refuseTooBroad refuses a filter that asks what no index can answer of more rows
+// than one call looks at. Later pages look at fewer.
+func (c *call) refuseTooBroad(ctx context.Context, q OccurrenceQuery, f *filter, req ListRequest) error {
+	if _, _, scan := f.unindexed(); !scan || req.PageToken != "" {
+		return nil
+	}
+	q.Limit = maxScan + 1
+	n, err := c.store().CountOccurrences(ctx, q)
+	if err == nil && n > maxScan {
+		err = f.refuseTooBroad(maxScan)
+	}
+	return err
 }
 
 func (s *Service) decodePosition(l listing, token string) (ID, error) {
@@ -246,7 +263,7 @@ func (q *OccurrenceQuery) narrow(b bounds) bool {
 	if b.empty() {
 		return false
 	}
-	q.Kinds = b.kinds
+	q.Kinds, q.Hints = b.kinds, b.hints()
 	for _, r := range b.resources {
 		q.Resources = append(q.Resources, KeyOf(r))
 	}

@@ -110,6 +110,8 @@ type Options struct {
 	// Recorder is told of every call, the refused ones too. It must not block.
 	// Nil records nothing.
 	Recorder Recorder
+	// Projects are the ids of projects that always exist.
+	Projects []string
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 	// Rand makes occurrence ids; crypto/rand if nil.
@@ -147,6 +149,7 @@ type Service struct {
 	now      func() time.Time
 	ids      *idSource
 	tokens   *tokenCodec
+	projects []string
 	dialect  Dialect
 }
 
@@ -191,7 +194,7 @@ func NewService(ctx context.Context, store Store, opts Options) (*Service, error
 	if err != nil {
 		return nil, fmt.Errorf("starting the metadata service: %w", err)
 	}
-	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, recorder: opts.Recorder, now: opts.Clock, tokens: tokens}
+	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, recorder: opts.Recorder, now: opts.Clock, tokens: tokens, projects: opts.Projects}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -203,6 +206,9 @@ func NewService(ctx context.Context, store Store, opts Options) (*Service, error
 		random = rand.Reader
 	}
 	s.ids = &idSource{now: s.now, random: random}
+	if err := s.createProjects(ctx); err != nil {
+		return nil, fmt.Errorf("starting the metadata service: creating its projects: %w", err)
+	}
 	return s, nil
 }
 

@@ -44,6 +44,9 @@ type Store interface {
 	// limit, without reading them. What the hints exclude may be counted too.
 	CountOccurrences(ctx context.Context, q OccurrenceQuery) (int, error)
 
+	// Project reports whether the project was created.
+	Project(ctx context.Context, id string) (bool, error)
+
 	// Projects returns the ids of projects that were created, in their order,
 	// those after the given one and at most limit of them.
 	Projects(ctx context.Context, after string, limit int) (ids []string, more bool, err error)

@@ -23,7 +23,7 @@ const (
 type Summary struct {
 	Parent   Parent `json:"-"`
 	Resource Key    `json:"-"`
-	// ResourceURI is canonical.
+	// ResourceURI is as one of the occurrences writes it.
 	ResourceURI string `json:"resourceUri"`
 	// Counts are of all vulnerability occurrences, by severity.
 	Counts []SeverityCount `json:"counts,omitempty"`
@@ -70,7 +70,7 @@ func (s *Summary) Empty() bool { return len(s.Counts) == 0 && len(s.Scans) == 0 
 
 // Add adds an occurrence of a summarized kind.
 func (s *Summary) Add(o *grafeas.Occurrence) {
-	s.ResourceURI = CanonicalURI(o.GetResourceUri())
+	s.ResourceURI = o.GetResourceUri()
 	switch {
 	case o.GetVulnerability() != nil:
 		f := findingOf(o)

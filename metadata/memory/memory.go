@@ -174,6 +174,17 @@ func (s *Store) CountOccurrences(ctx context.Context, q metadata.OccurrenceQuery
 	return n, nil
 }
 
+// Project reports whether the project was created.
+func (s *Store) Project(_ context.Context, id string) (bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return false, metadata.ErrClosed
+	}
+	_, found := slices.BinarySearch(s.projects, id)
+	return found, nil
+}
+
 // Projects returns the ids of projects that were created.
 func (s *Store) Projects(_ context.Context, after string, limit int) ([]string, bool, error) {
 	s.mu.RLock()

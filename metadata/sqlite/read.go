@@ -137,6 +137,17 @@ func (s *Store) CountOccurrences(ctx context.Context, q metadata.OccurrenceQuery
 	return n, s.reading(ctx, rows.Err())
 }
 
+// Project reports whether the project was created.
+func (s *Store) Project(ctx context.Context, id string) (bool, error) {
+	rows, err := s.query(ctx, true, "SELECT id FROM project WHERE id = ?", []any{id})
+	if err != nil {
+		return false, err
+	}
+	var ids []string
+	err = collect(rows, &ids)
+	return len(ids) > 0, s.reading(ctx, err)
+}
+
 // Projects returns the ids of projects that were created.
 func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []string, more bool, err error) {
 	rows, err := s.query(ctx, true, "SELECT id FROM project WHERE id > ? ORDER BY id LIMIT ?", []any{after, limit + 1})

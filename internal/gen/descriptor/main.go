@@ -1,7 +1,7 @@
-// Command descriptor writes the FileDescriptorSet of the Grafeas v1 service, with
-// all that it imports, to standard output. Google publishes the messages as Go
-// code only; the code embeds the descriptors, HTTP rules included, from which
-// tools/generate.sh makes the REST gateway.
+// Command descriptor writes the FileDescriptorSet of the Grafeas v1 service and of
+// Google's companion to it, with all that they import, to standard output. Google
+// publishes the messages as Go code; the code embeds the descriptors, HTTP rules
+// included, from which tools/generate.sh makes the REST gateways.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	containeranalysis "google.golang.org/genproto/googleapis/devtools/containeranalysis/v1"
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -25,7 +26,9 @@ func main() {
 
 func run(out io.Writer) error {
 	var set descriptorpb.FileDescriptorSet
-	add(&set, grafeas.File_grafeas_v1_grafeas_proto, map[string]bool{})
+	seen := map[string]bool{}
+	add(&set, grafeas.File_grafeas_v1_grafeas_proto, seen)
+	add(&set, containeranalysis.File_google_devtools_containeranalysis_v1_containeranalysis_proto, seen)
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&set)
 	if err != nil {
 		return fmt.Errorf("encoding the descriptors: %w", err)

@@ -1,0 +1,240 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	"cloud.google.com/go/iam/apiv1/iampb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Bounds on an access policy; the members are Google's bound.
+const (
+	maxPolicyBytes   = 64 << 10
+	maxPolicyMembers = 1500
+	maxTestedAtOnce  = 100 // permissions
+)
+
+// permissionService begins the names of permissions as Google writes them.
+const permissionService = "containeranalysis."
+
+// Members of bindings that are not single callers.
+const (
+	allUsers              = "allUsers"
+	allAuthenticatedUsers = "allAuthenticatedUsers"
+)
+
+// GetIamPolicy returns the access policy of a note or an occurrence. One that was
+// never set is empty.
+func (s *Service) GetIamPolicy(ctx context.Context, caller Caller, resource string) (*iampb.Policy, error) {
+	return do(ctx, s, caller, "GetIamPolicy", resource, func(c *call) (*iampb.Policy, error) {
+		stored, err := c.policy(ctx, resource, NotesGetIamPolicy, OccurrencesGetIamPolicy)
+		if err != nil {
+			return nil, err
+		}
+		return decodePolicy(stored)
+	})
+}
+
+// SetIamPolicy replaces the access policy of a note or an occurrence. What it
+// grants is granted beside what the [Authorizer] allows; it takes nothing away. An
+// etag that is not that of the policy in force is Aborted, and without one the
+// last writer wins.
+func (s *Service) SetIamPolicy(ctx context.Context, caller Caller, resource string, policy *iampb.Policy) (*iampb.Policy, error) {
+	return do(ctx, s, caller, "SetIamPolicy", resource, func(c *call) (*iampb.Policy, error) {
+		var stale error // not to be tried again
+		set, err := untilUnchanged(ctx, func() (*iampb.Policy, error) {
+			was, err := c.policy(ctx, resource, NotesSetIamPolicy, OccurrencesSetIamPolicy)
+			if err != nil {
+				return nil, err
+			}
+			if etag := policy.GetEtag(); len(etag) > 0 && !bytes.Equal(etag, etagOf(was)) {
+				stale = Changed(resource)
+				return nil, nil
+			}
+			to, err := encodePolicy(policy)
+			if err != nil {
+				return nil, err
+			}
+			if !bytes.Equal(was, to) {
+				if err := c.store().Apply(ctx, Mutation{SetPolicy: &PolicyChange{Resource: resource, Was: was, To: to}}); err != nil {
+					return nil, err
+				}
+			}
+			return decodePolicy(to)
+		})
+		if err == nil {
+			err = stale
+		}
+		return set, err
+	})
+}
+
+// TestIamPermissions returns those of the permissions, as Google writes them, that
+// the caller has on a note or an occurrence. It asks for no permission itself, and
+// does not tell whether the resource exists.
+func (s *Service) TestIamPermissions(ctx context.Context, caller Caller, resource string, permissions []string) ([]string, error) {
+	return do(ctx, s, caller, "TestIamPermissions", resource, func(*call) ([]string, error) {
+		if !isResource(resource) {
+			return nil, badPolicyResource(resource)
+		}
+		if len(permissions) > maxTestedAtOnce {
+			return nil, Errorf(InvalidArgument, "%d permissions to test, at most %d are allowed", len(permissions), maxTestedAtOnce)
+		}
+		var have []string
+		for _, name := range permissions {
+			p := Permission(strings.TrimPrefix(name, permissionService))
+			if !slices.Contains(Permissions, p) {
+				return nil, Errorf(InvalidArgument, "there is no permission %q; they are written like %q", clip(name), permissionService+string(NotesAttachOccurrence))
+			}
+			switch err := s.authorize(ctx, caller, p, resource); {
+			case err == nil:
+				have = append(have, name)
+			case KindOf(err) != PermissionDenied:
+				return nil, err
+			}
+		}
+		return have, nil
+	})
+}
+
+// policy returns the stored policy of a note or an occurrence that the caller
+// names, if he may.
+func (c *call) policy(ctx context.Context, resource string, ofNote, ofOccurrence Permission) ([]byte, error) {
+	if note, err := ParseNoteName(resource); err == nil {
+		if err := c.need(ctx, ofNote, resource); err != nil {
+			return nil, err
+		}
+		if _, err := c.store().Note(ctx, note); err != nil {
+			return nil, err
+		}
+		return c.store().Policy(ctx, resource)
+	}
+	if !isResource(resource) {
+		return nil, badPolicyResource(resource)
+	}
+	if _, err := c.occurrence(ctx, ofOccurrence, resource); err != nil {
+		return nil, err
+	}
+	return c.store().Policy(ctx, resource)
+}
+
+// isResource reports whether a name is that of a note or an occurrence.
+func isResource(name string) bool {
+	_, note := ParseNoteName(name)
+	_, occurrence := parseOccurrenceForm(name)
+	return note == nil || occurrence == nil
+}
+
+func badPolicyResource(resource string) error {
+	return Errorf(InvalidArgument, "resource %q is no note and no occurrence; notes and occurrences have access policies", clip(resource))
+}
+
+// granted reports whether the access policy of the resource gives the caller the
+// permission.
+func (s *Service) granted(ctx context.Context, caller Caller, permission Permission, resource string) (bool, error) {
+	if !isResource(resource) {
+		return false, nil
+	}
+	stored, err := s.store.Policy(ctx, resource)
+	if err != nil || stored == nil {
+		return false, err
+	}
+	policy, err := decodePolicy(stored)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(policy.GetBindings(), func(b *iampb.Binding) bool {
+		permissions, _ := PermissionsOf(b.GetRole())
+		return slices.Contains(permissions, permission) &&
+			slices.ContainsFunc(b.GetMembers(), func(m string) bool { return isMember(caller, m) })
+	}), nil
+}
+
+func isMember(caller Caller, member string) bool {
+	switch member {
+	case allUsers:
+		return true
+	case allAuthenticatedUsers:
+		return caller.Name != ""
+	}
+	_, name, _ := strings.Cut(member, ":")
+	return name != "" && name == caller.Name
+}
+
+// encodePolicy checks a policy and returns what is stored, nil for an empty one.
+func encodePolicy(policy *iampb.Policy) ([]byte, error) {
+	if policy == nil {
+		return nil, Errorf(InvalidArgument, "a policy must be specified")
+	}
+	var p problems
+	if v := policy.GetVersion(); v != 0 && v != 1 {
+		p.add("version %d is not supported; use 1", v)
+	}
+	if len(policy.GetAuditConfigs()) > 0 {
+		p.add("audit_configs are not supported: every call is recorded")
+	}
+	if len(policy.ProtoReflect().GetUnknown()) > 0 {
+		p.add("the policy has fields that are not known here")
+	}
+	members := 0
+	for i, b := range policy.GetBindings() {
+		if _, ok := PermissionsOf(b.GetRole()); !ok {
+			p.add("bindings[%d].role: there is no role %q; the roles are %s", i, clip(b.GetRole()), strings.Join(Roles(), ", "))
+		}
+		if b.GetCondition() != nil {
+			p.add("bindings[%d].condition is not supported", i)
+		}
+		p.require(len(b.GetMembers()) > 0, "bindings[%d].members", i)
+		for j, m := range b.GetMembers() {
+			if !validMember(m) {
+				p.add("bindings[%d].members[%d]: %q is not supported; use user:NAME, serviceAccount:NAME, %s or %s", i, j, clip(m), allAuthenticatedUsers, allUsers)
+			}
+		}
+		members += len(b.GetMembers())
+	}
+	if members > maxPolicyMembers {
+		p.add("%d members, at most %d are allowed", members, maxPolicyMembers)
+	}
+	if err := p.err("policy is invalid"); err != nil {
+		return nil, err
+	}
+	if len(policy.GetBindings()) == 0 {
+		return nil, nil
+	}
+	kept := &iampb.Policy{Version: 1, Bindings: policy.GetBindings()}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(kept)
+	if err != nil {
+		return nil, Errorf(InvalidArgument, "encoding the policy: %w", err)
+	}
+	if len(raw) > maxPolicyBytes {
+		return nil, Errorf(InvalidArgument, "policy has %d bytes, a maximum of %d is allowed", len(raw), maxPolicyBytes)
+	}
+	return raw, nil
+}
+
+func validMember(m string) bool {
+	if m == allUsers || m == allAuthenticatedUsers {
+		return true
+	}
+	sort, name, found := strings.Cut(m, ":")
+	return found && name != "" && (sort == "user" || sort == "serviceAccount")
+}
+
+func decodePolicy(stored []byte) (*iampb.Policy, error) {
+	policy := &iampb.Policy{}
+	if err := proto.Unmarshal(stored, policy); err != nil {
+		return nil, Errorf(Internal, "decoding a stored access policy: %w", err)
+	}
+	policy.Etag = etagOf(stored)
+	return policy, nil
+}
+
+// etagOf tells stored policies apart.
+func etagOf(stored []byte) []byte {
+	sum := sha256.Sum256(stored)
+	return sum[:8]
+}
