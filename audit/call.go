@@ -97,8 +97,6 @@ type CallFilter struct {
 	Method, Caller, Code string
 	// Resource selects calls about a resource whose name contains it.
 	Resource string
-	// Refused selects calls that failed.
-	Refused bool
 }
 
 func (f CallFilter) match(c Call) bool {
@@ -110,7 +108,7 @@ func (f CallFilter) match(c Call) bool {
 			return false
 		}
 	}
-	return (!f.Refused || c.Code != codeOK) && strings.Contains(c.Resource, f.Resource)
+	return strings.Contains(c.Resource, f.Resource)
 }
 
 // QueryCalls is [Query] for a log of calls.
