@@ -177,6 +177,9 @@ func (c *Config) place() admission.Place {
 
 // validateAddress keeps listeners that serve whoever reaches them on loopback.
 func (c *Config) validateAddress(name, addr string, guarded bool) error {
+	if _, ok := unixPath(addr); ok { // SplitHostPort takes it for a host called unix
+		return fmt.Errorf("%s address %q: want HOST:PORT; only the metadata API listens at sockets", name, addr)
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("%s address %q: want HOST:PORT: %w", name, addr, err)
