@@ -73,7 +73,7 @@ func (s *schema) known(path string) (field, bool) {
 		return fieldNoteName, true
 	}
 	f, ok := fieldSpellings[path]
-	return f, ok && !(s.notes && f == fieldResource)
+	return f, ok && (!s.notes || f != fieldResource)
 }
 
 // kind parses a kind: its name, a former one, or its number in the dialect.
