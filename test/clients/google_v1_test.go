@@ -78,7 +78,7 @@ var v1Kinds = []struct{ kind, note, details string }{
 		`"dsseAttestation": {"envelope": {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "cw==", "keyid": "k"}]}}`},
 	{"VULNERABILITY_ASSESSMENT", `"vulnerabilityAssessment": {"title": "t", "product": {"name": "p", "genericUri": "u"}, "assessment": {"vulnerabilityId": "CVE-1", "state": "NOT_AFFECTED"}}`, ``},
 	{"SBOM_REFERENCE", `"sbomReference": {"format": "spdx", "version": "2.3"}`,
-		`"sbomReference": {"payload": {"Type": "t", "predicateType": "p", "predicate": {"location": "gs://b", "digest": {"sha256": "aa"}}}, "payloadType": "x"}`},
+		`"sbomReference": {"payload": {"_type": "t", "predicateType": "p", "predicate": {"location": "gs://b", "digest": {"sha256": "aa"}}}, "payloadType": "x"}`},
 	{"SECRET", `"secret": {}`, `"secret": {"kind": "SECRET_KIND_UNKNOWN", "locations": [{"fileLocation": {"filePath": "/x"}}]}`},
 }
 
