@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"metadata/memory":       {"metadata", "metadata/internal/*"},
 	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
 	"metadata/metadatatest": {"metadata", "api/*"},
+	"metadata/grafeasapi/*": {"metadata"},
 	"metadata/v1beta1":      {"metadata", "api/*"},
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "metadata/v1beta1", "metadata/grafeasapi/*", "api/*"},
 	"api/*":                 {"api/*"},

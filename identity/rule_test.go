@@ -104,9 +104,9 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	attach := map[string]bool{"notes.attacher": true, "notes.editor": true, "editor": true, "admin": true}
 	var all []metadata.Permission
-	for _, name := range identity.Roles() {
-		permissions, known := identity.PermissionsOf(name)
-		full, fullKnown := identity.PermissionsOf("roles/containeranalysis." + name)
+	for _, name := range metadata.Roles() {
+		permissions, known := metadata.PermissionsOf(name)
+		full, fullKnown := metadata.PermissionsOf("roles/containeranalysis." + name)
 		if !known || !fullKnown || !slices.Equal(permissions, full) {
 			t.Errorf("role %s: %v, with prefix %v", name, permissions, full)
 		}
@@ -126,7 +126,7 @@ func TestRoles(t *testing.T) {
 	if diff := cmp.Diff(all, metadata.Permissions); diff != "" {
 		t.Errorf("the last role is not admin: %s", diff)
 	}
-	if p, known := identity.PermissionsOf("owner"); known || p != nil {
+	if p, known := metadata.PermissionsOf("owner"); known || p != nil {
 		t.Errorf("role owner: %v", p)
 	}
 }

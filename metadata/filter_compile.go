@@ -117,13 +117,21 @@ func (c *compiler) compile(e *expr.Expr) (node, error) {
 		sub, err := c.compile(args[0])
 		return notNode{sub}, err
 	case filtering.FunctionFuzzyAnd:
-		if len(args) == 2 {
-			e = args[1]
+		for len(args) == 2 { // the first two of several are the innermost
+			e, args = args[1], sequenceOf(args[0])
 		}
 		return nil, c.refuse(e, "terms stand side by side; join them with AND or OR, in capitals")
 	default:
 		return c.term(e, name, args)
 	}
+}
+
+// sequenceOf returns the terms of e if they stand side by side.
+func sequenceOf(e *expr.Expr) []*expr.Expr {
+	if call := e.GetCallExpr(); call.GetFunction() == filtering.FunctionFuzzyAnd {
+		return call.GetArgs()
+	}
+	return nil
 }
 
 func (c *compiler) binary(name string, args []*expr.Expr) (node, error) {

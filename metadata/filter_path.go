@@ -203,7 +203,7 @@ func (c *compiler) suggest(m protoreflect.MessageDescriptor, name string) string
 // didYouMean offers the name that is one or two letters away, if there is one.
 func didYouMean(name string, names []string) string {
 	const most = 64 // of the letters in a name
-	best, distance := "", min(3, (len(name)+1)/2)
+	best, distance := "", min(3, len(name)/2+1)
 	if len(name) > most {
 		return ""
 	}

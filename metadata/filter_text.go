@@ -213,11 +213,10 @@ func (r *rewriter) refuse(i int) error {
 	case t.Type != filtering.TokenTypeText:
 		return nil
 	}
-	if quote := strings.IndexAny(t.Value, `"'`); quote >= 0 {
-		return r.errorAt(at+quote, "a quote within a word; put the whole value in double quotes")
-	}
-	if bracket := strings.IndexAny(t.Value, "[]"); bracket >= 0 {
-		return r.errorAt(at+bracket, `brackets are not supported; write labels.key or labels."key" for the entry of a map, and put values in double quotes`)
+	if odd := strings.IndexAny(t.Value, `"'[]`); odd >= 0 && strings.IndexByte("[]", t.Value[odd]) >= 0 {
+		return r.errorAt(at+odd, `brackets are not supported; write labels.key or labels."key" for the entry of a map, and put values in double quotes`)
+	} else if odd >= 0 {
+		return r.errorAt(at+odd, "a quote within a word; put the whole value in double quotes")
 	}
 	if join, ok := joiners[strings.ToLower(t.Value)]; ok && r.joins(i) {
 		return r.errorAt(at, "%q is not an operator; write %s", t.Value, join)

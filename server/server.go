@@ -35,6 +35,10 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
 )
 
+// kritisProject is where Kritis files what it attests, whatever it is told; its
+// clients expect it to exist.
+const kritisProject = "kritis"
+
 // Addresses tell where everything listens.
 type Addresses struct {
 	Metadata  string `json:"metadata"`
@@ -251,6 +255,7 @@ func (p *parts) openStore(ctx context.Context) error {
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
 		Recorder:   calls,
+		Projects:   []string{kritisProject, p.cfg.Project},
 		Logger:     p.logger,
 	})
 	return err

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi/aiskill"
 )
 
 // A marshaler is the gateway's for JSON, made stable in what it prints and
@@ -35,7 +37,7 @@ func (m *marshaler) Marshal(v any) ([]byte, error) {
 		return nil, fmt.Errorf("encoding JSON: %T is no message", v)
 	}
 	opts.EmitDefaultValues = lacksKind(message.ProtoReflect())
-	raw, err := opts.Marshal(message)
+	raw, err := aiskill.Marshal(opts, message)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		if err != nil {
 			return err
 		}
-		return m.UnmarshalOptions.Unmarshal(raw, message)
+		return aiskill.Unmarshal(m.UnmarshalOptions, raw, message)
 	})
 }
 
