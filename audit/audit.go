@@ -1,6 +1,7 @@
-// Package audit keeps the record of what the gate decided: one JSON object a
-// line, appended in order to files of a folder, fsynced in groups, and read back
-// with [Query].
+// Package audit keeps the record of what the gate decided ([Record]) and of who
+// called the metadata API ([Call]): one JSON object a line, appended in order to
+// files of a folder, fsynced in groups, and read back with [Query] or
+// [QueryCalls]. Each kind has a folder, and a [Log], of its own.
 //
 // [Log.Append] only enqueues, so that the request path never waits for a disk; a
 // writer commits what has gathered within [FlushInterval], and kill -9 may lose
@@ -134,13 +135,13 @@ func Open(dir string, logger *slog.Logger) (*Log, error) {
 
 // Append hands a record to the writer without waiting for the disk. It fails
 // with [ErrFull] or [ErrClosed].
-func (l *Log) Append(r Record) error { return l.enqueue(r, nil) }
+func (l *Log) Append(r Record) error { return l.append(r, nil) }
 
 // AppendSync returns once the record is on disk, or with the reason that it is
 // not.
 func (l *Log) AppendSync(ctx context.Context, r Record) error {
 	done := make(chan error, 1)
-	if err := l.enqueue(r, done); err != nil {
+	if err := l.append(r, done); err != nil {
 		return err
 	}
 	select {
@@ -151,11 +152,18 @@ func (l *Log) AppendSync(ctx context.Context, r Record) error {
 	}
 }
 
-func (l *Log) enqueue(r Record, done chan error) error {
+func (l *Log) append(r Record, done chan error) error {
 	line, err := encode(r)
 	if err != nil {
-		return fmt.Errorf("encoding audit record: %w", err)
+		return encoding(err)
 	}
+	return l.enqueue(line, done)
+}
+
+func encoding(err error) error { return fmt.Errorf("encoding audit record: %w", err) }
+
+// enqueue takes a line without its end, and done if somebody waits.
+func (l *Log) enqueue(line []byte, done chan error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

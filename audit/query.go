@@ -54,16 +54,20 @@ func (f Filter) match(r Record) bool {
 // reported in the end, with their place. It may run while a Log is
 // appending; a line being written is left for the next time.
 func Query(dir string, filter Filter, fn func(Record) error) error {
+	return query(dir, filter.match, fn)
+}
+
+func query[T any](dir string, match func(T) bool, fn func(T) error) error {
 	names, err := segments(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading audit log: no log at %s (is that the folder 'audit' in the server's --data?): %w", dir, err)
+		return fmt.Errorf("reading audit log: no log at %s (is that a folder in the server's --data?): %w", dir, err)
 	}
 	if err != nil {
 		return fmt.Errorf("reading audit log: %w", err)
 	}
 	var damaged []error
 	for _, name := range names {
-		unread, err := querySegment(filepath.Join(dir, name), filter, fn)
+		unread, err := querySegment(filepath.Join(dir, name), match, fn)
 		if err != nil {
 			return err
 		}
@@ -74,7 +78,7 @@ func Query(dir string, filter Filter, fn func(Record) error) error {
 
 // querySegment reads one file. A line that cannot be read hides no other: it is
 // among the damage that is returned.
-func querySegment(path string, filter Filter, fn func(Record) error) (damage []error, err error) {
+func querySegment[T any](path string, match func(T) bool, fn func(T) error) (damage []error, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading audit log: %w", err)
@@ -89,7 +93,7 @@ func querySegment(path string, filter Filter, fn func(Record) error) (damage []e
 		if err != nil {
 			return damage, fmt.Errorf("reading audit log %s: %w", path, err)
 		}
-		var r Record
+		var r T
 		if err := json.Unmarshal(line, &r); err != nil {
 			const most = 10
 			if len(damage) < most {
@@ -97,7 +101,7 @@ func querySegment(path string, filter Filter, fn func(Record) error) (damage []e
 			}
 			continue
 		}
-		if !filter.match(r) {
+		if !match(r) {
 			continue
 		}
 		if err := fn(r); err != nil {

@@ -41,7 +41,7 @@
 //
 // # May
 //
-// [Rule]s give roles on projects to callers; see [Roles]. What no rule gives is
+// [Rule]s give roles on projects to callers; see [metadata.Roles]. What no rule gives is
 // refused, and the refusal says which rule would give it. A caller without a name
 // is anonymous and has nothing, "*" included. Whoever has notes.attachOccurrence
 // on the note of an attestor may attest in its name: the roles notes.attacher,

@@ -56,17 +56,17 @@ func (r Rule) check() error {
 		bad(`project %q: want a project's id, such as "shop", or "*" for all`, clip(r.Project))
 	}
 	if len(r.Roles) == 0 && len(r.Permissions) == 0 {
-		bad("neither roles nor permissions: the rule gives nothing; roles are %s", strings.Join(Roles(), ", "))
+		bad("neither roles nor permissions: the rule gives nothing; roles are %s", strings.Join(metadata.Roles(), ", "))
 	}
 	for _, name := range r.Roles {
-		if _, known := PermissionsOf(name); known {
+		if _, known := metadata.PermissionsOf(name); known {
 			continue
 		}
 		if slices.Contains(metadata.Permissions, metadata.Permission(name)) {
 			bad("role %q is a permission: write it under permissions", name)
 			continue
 		}
-		bad("there is no role %q: want %s", clip(name), strings.Join(Roles(), ", "))
+		bad("there is no role %q: want %s", clip(name), strings.Join(metadata.Roles(), ", "))
 	}
 	for _, p := range r.Permissions {
 		if !slices.Contains(metadata.Permissions, p) {
@@ -105,7 +105,7 @@ func (r Rule) checkNote() error {
 		}
 	}
 	for _, name := range r.Roles {
-		if permissions, known := PermissionsOf(name); known && !slices.ContainsFunc(permissions, onNotes) {
+		if permissions, known := metadata.PermissionsOf(name); known && !slices.ContainsFunc(permissions, onNotes) {
 			return fmt.Errorf("note %q: role %s gives nothing on a note: give it in a rule without note", clip(r.Note), clip(name))
 		}
 	}
@@ -135,7 +135,7 @@ func compileRules(configured, internal []Rule) (*rules, error) {
 	c := &rules{given: make(map[scope]map[metadata.Permission]bool)}
 	for _, r := range slices.Concat(configured, internal) {
 		for _, name := range r.Roles {
-			permissions, _ := PermissionsOf(name)
+			permissions, _ := metadata.PermissionsOf(name)
 			c.give(r, permissions)
 		}
 		c.give(r, r.Permissions)
@@ -204,7 +204,7 @@ func orEverything(project string) string {
 
 // remedy is what a rule has to say to give the permission.
 func remedy(p metadata.Permission) string {
-	if name := roleFor(p); name != "admin" {
+	if name := metadata.RoleFor(p); name != "admin" {
 		return ", roles: [" + name + "]"
 	}
 	return ", permissions: [" + string(p) + "]"

@@ -24,27 +24,56 @@
 // # Filters
 //
 // The language is that of https://google.aip.dev/160: terms joined by AND, OR
-// (which binds tighter than AND) and NOT or "-", and parentheses. The terms are
+// (which binds tighter than AND) and NOT or "-", and parentheses. The parser is
+// that of go.einride.tech/aip, which is released every few weeks and used for
+// Google's API style by others than its makers; what it is too strict about
+// (spaces, bare values) is put right before it, and what it cannot tell apart is
+// refused. The terms are
 //
 //	resourceUrl = "https://host/repo@sha256:…"
-//	kind = "ATTESTATION"                         or without the quotes
+//	kind = "ATTESTATION"                         or a former name, or a number
 //	noteName = "projects/p/notes/n"
 //	noteProjectId = "p"
 //	noteId = "n"
-//	has_prefix(resourceUrl, "host/repo")         for any of these fields
-//	has_suffix(resourceUrl, "sha256:…")
+//	has_prefix(resourceUrl, "host/repo")         or hasPrefix
+//	has_suffix(resourceUrl, "sha256:…")          or hasSuffix
+//	createTime >= "2026-01-31T12:00:00Z"
+//	vulnerability.severity >= HIGH               any path to a value
+//	discovery:*                                  which is set
 //
-// with "!=" too, and with the field names in snake case as well; resourceUrl may
-// also be spelt resourceUri or resource.uri. Notes have no resourceUrl. Whatever
-// else a filter says is refused with INVALID_ARGUMENT, the term and its position.
+// with = != < <= > >= and ":". Names may be in snake case, and resourceUrl may be
+// spelt resourceUri or resource.uri. Notes have no resourceUrl. A path is one
+// through the message as the caller's API shows it ([Dialect]); in gcloud's words
+// the name of a package is dependencyPackageName. Values are strings in double
+// quotes, or bare words, numbers and dashes. Whatever else a filter says is
+// refused with INVALID_ARGUMENT, the term and its position.
+//
+// How values compare:
+//   - Text by its bytes; there are no wildcards. Numbers as numbers, floats in
+//     their own width. Enums by name or number, in the order of their numbers.
+//     Booleans as true and false, bytes as base64; neither has an order.
+//   - Times as RFC 3339, or as a day, which is its first moment in UTC and has no
+//     equality. Durations as "90s" or "1h30m".
+//   - Of what is repeated on a path, any one will do: tags = "x" asks whether one of
+//     them is. The entries of a map are found by their key, labels.env = "prod" or
+//     labels."a.b" = "prod".
+//   - What a path does not lead to (a message that is not set, the other member of
+//     a oneof, a key that is not there) passes no term. A plain field that is not
+//     set has its zero value, as always in proto3.
+//   - "!=" is the opposite of "=" in all cases: tags != "x" asks that none of them
+//     is, and vulnerability.severity != HIGH passes what is no vulnerability.
+//   - ":" is "=", but on a map, where labels:env asks for the key; with a bare * it
+//     asks whether anything is there, and a plain field that is zero is not.
 //
 // An image reference has two spellings, with and without "https://", and a term
 // matches it if it matches either, however the reference was stored. A URI with
 // another scheme (deb://, http://) has only its own.
 //
-// Terms on resourceUrl (equality, and a whole digest as suffix), on noteName and
-// on kind are answered by an index, alone or joined by OR, when they stand in a
-// conjunction. Others look at up to 10,000 rows a call.
+// Indexes answer terms that stand in a conjunction, alone or joined by OR:
+// equality of resourceUrl, kind, noteName, noteProjectId and noteId, prefixes of
+// resourceUrl (beyond "https://"), noteId and noteName (beyond the project), a
+// whole digest as the suffix of resourceUrl, and kinds that are excluded. Others
+// look at what those leave, row by row.
 //
 // # The change feed
 //

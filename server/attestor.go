@@ -12,8 +12,6 @@ import (
 	"slices"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
@@ -51,13 +49,10 @@ func (p *parts) buildAttestor() (attestorsFile string, err error) {
 			options.Signers[c.Name] = signer
 		}
 	}
-	// The attestor is a client of the metadata API like any other, so that it can
-	// move to a machine of its own.
-	conn, err := grpc.NewClient("passthrough:///"+p.metadata.addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := p.connectInProcess()
 	if err != nil {
-		return "", fmt.Errorf("connecting the attestor to the metadata API: %w", err)
+		return "", err
 	}
-	p.onClose(conn.Close)
 	client := grafeas.NewGrafeasClient(conn)
 	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
 	if options.Metadata, err = config.Metadata(client); err != nil {

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -35,6 +36,7 @@ type Config struct {
 	InsecureNoAuth bool `yaml:"insecureNoAuth"`
 
 	Metadata  MetadataConfig  `yaml:"metadata"`
+	Identity  identity.Config `yaml:"identity"`
 	Attestor  AttestorConfig  `yaml:"attestor"`
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
@@ -42,8 +44,21 @@ type Config struct {
 
 // MetadataConfig is the Grafeas API.
 type MetadataConfig struct {
-	// Address to listen on. Default 127.0.0.1:8080; port 0 picks a free one.
+	// Address to listen on: HOST:PORT, or unix:///path, a socket that only the
+	// server's user can connect to. Default 127.0.0.1:8080; port 0 picks a free one.
 	Address string `yaml:"address"`
+	// TLS, with HTTP/1.1 and HTTP/2 on the one port.
+	TLS TLSConfig `yaml:"tls"`
+}
+
+// TLSConfig is the TLS of the metadata listener; the zero TLSConfig is none.
+type TLSConfig struct {
+	// CertFile and KeyFile are the serving certificate, watched for changes.
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
+	// ClientCAFile has the certificates that client certificates are issued by;
+	// identity.mtls needs it.
+	ClientCAFile string `yaml:"clientCAFile"`
 }
 
 // AttestorConfig is Voucher's API.
@@ -135,7 +150,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs,
-		c.validateAddress("metadata", c.Metadata.Address, false),
+		c.validateMetadataAddress(),
+		c.validateTLS(),
+		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
 	)
@@ -160,12 +177,34 @@ func (c *Config) place() admission.Place {
 
 // validateAddress keeps listeners that serve whoever reaches them on loopback.
 func (c *Config) validateAddress(name, addr string, guarded bool) error {
+	if _, ok := unixPath(addr); ok { // SplitHostPort takes it for a host called unix
+		return fmt.Errorf("%s address %q: want HOST:PORT; only the metadata API listens at sockets", name, addr)
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("%s address %q: want HOST:PORT: %w", name, addr, err)
 	}
 	if !guarded && !isLoopback(host) && !c.InsecureNoAuth {
 		return fmt.Errorf("%s address %q is not on loopback and its callers are not authenticated: use 127.0.0.1, or --insecure-no-auth behind something that authenticates", name, addr)
+	}
+	return nil
+}
+
+// validateMetadataAddress lets authenticated callers in from anywhere, but not
+// with secrets that everybody on the way can read.
+func (c *Config) validateMetadataAddress() error {
+	addr := c.Metadata.Address
+	if path, ok := unixPath(addr); ok {
+		if err := checkUnixPath(path); err != nil {
+			return fmt.Errorf("metadata address: %w", err)
+		}
+		return nil
+	}
+	if err := c.validateAddress("metadata", addr, c.Identity.Enabled()); err != nil {
+		return err
+	}
+	if host, _, err := net.SplitHostPort(addr); err == nil && !isLoopback(host) && c.Identity.Secrets() && c.Metadata.TLS.CertFile == "" && !c.InsecureNoAuth {
+		return fmt.Errorf("metadata address %q is not on loopback, and tokens and passwords would be sent in the clear: give metadata.tls certFile and keyFile, or --insecure-no-auth behind something that speaks TLS", addr)
 	}
 	return nil
 }

@@ -43,7 +43,13 @@ type listener struct {
 
 // listen binds addr, so that a port in use is known before anything is served.
 func listen(ctx context.Context, name, addr string, logger *slog.Logger) (*listener, error) {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	var ln net.Listener
+	var err error
+	if path, ok := unixPath(addr); ok {
+		ln, err = listenUnix(ctx, path)
+	} else {
+		ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listening for %s: %w", name, err)
 	}
@@ -55,7 +61,13 @@ func listen(ctx context.Context, name, addr string, logger *slog.Logger) (*liste
 	}}, nil
 }
 
-func (l *listener) addr() string { return l.net.Addr().String() }
+// addr is where it listens, in the form that it was configured in.
+func (l *listener) addr() string {
+	if a := l.net.Addr(); a.Network() == "unix" {
+		return unixScheme + a.String()
+	}
+	return l.net.Addr().String()
+}
 
 // serve runs until stop is closed, then lets running requests end.
 func (l *listener) serve(stop <-chan struct{}) error {

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
@@ -52,6 +53,9 @@ type parts struct {
 	closers  []func() error
 
 	attestorConfig *attest.Config
+	identity       *identity.Identity
+	// certificates from files, to be watched.
+	certificates []*certificate
 
 	store    metadata.Store
 	service  *metadata.Service
@@ -89,9 +93,15 @@ func Check(cfg Config, logger *slog.Logger) error {
 		return err
 	}
 	if cfg.Admission.CertFile != "" {
-		if _, err := tls.LoadX509KeyPair(cfg.Admission.CertFile, cfg.Admission.KeyFile); err != nil {
-			return fmt.Errorf("reading the serving certificate: %w", err)
+		if _, err := openCertificate("serving certificate", cfg.Admission.CertFile, cfg.Admission.KeyFile, logger); err != nil {
+			return err
 		}
+	}
+	if _, _, err := metadataTLS(cfg, logger); err != nil {
+		return err
+	}
+	if _, err := identity.Open(cfg.Identity, identity.Options{Logger: logger}); err != nil {
+		return err
 	}
 	config, err := loadAttestorConfig(cfg, logger)
 	if err != nil {
@@ -126,6 +136,10 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		group.Go(func() error { return l.serve(stop) })
 	}
 	group.Go(func() error { return p.policies.Run(running) })
+	group.Go(func() error { return p.identity.Run(running) })
+	for _, c := range p.certificates {
+		group.Go(func() error { return c.Run(running) })
+	}
 
 	err = p.announce(ctx, started)
 	if err == nil {
@@ -188,6 +202,9 @@ func (p *parts) build(ctx context.Context) error {
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
+	if err := p.openIdentity(); err != nil {
+		return err
+	}
 	if err := p.openStore(ctx); err != nil {
 		return err
 	}
@@ -227,8 +244,13 @@ func (p *parts) openStore(ctx context.Context) error {
 	}
 	p.store = store
 	p.onClose(store.Close)
+	calls, err := p.openCalls()
+	if err != nil {
+		return err
+	}
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
-		Authorizer: metadata.InsecureAllowAll(), // Validate keeps unauthenticated listeners on loopback
+		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
+		Recorder:   calls,
 		Logger:     p.logger,
 	})
 	return err
@@ -252,12 +274,25 @@ func (p *parts) listen(ctx context.Context) error {
 		p.onClose(func() error { _ = bound.net.Close(); return nil }) // closed already if it was served
 		*l.to = bound
 	}
-	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Logger: p.logger})
+	return p.buildMetadata()
+}
+
+// buildMetadata gives the metadata listener its handler and its TLS.
+func (p *parts) buildMetadata() error {
+	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Identify: p.identity.Identify, Logger: p.logger})
 	p.onClose(func() error { closeHandler(); return nil })
-	p.metadata.server.Handler = p.guard(p.metadata, handler, false)
-	p.metadata.server.Protocols = new(http.Protocols)
-	p.metadata.server.Protocols.SetHTTP1(true)
-	p.metadata.server.Protocols.SetUnencryptedHTTP2(true)
+	server := p.metadata.server
+	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())
+	config, cert, err := metadataTLS(p.cfg, p.logger)
+	if err != nil {
+		return err
+	}
+	if config == nil {
+		server.Protocols = clearProtocols()
+		return nil
+	}
+	p.certificates = append(p.certificates, cert)
+	server.TLSConfig, server.Protocols = config, tlsProtocols()
 	return nil
 }
 
@@ -287,14 +322,15 @@ func (p *parts) buildGate() error {
 func (p *parts) admissionTLS() (*tls.Config, error) {
 	a := p.cfg.Admission
 	if a.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
+		cert, err := openCertificate("serving certificate", a.CertFile, a.KeyFile, p.logger)
 		if err != nil {
-			return nil, fmt.Errorf("reading the serving certificate: %w", err)
+			return nil, err
 		}
 		if p.ca, err = filepath.Abs(a.CertFile); err != nil {
 			return nil, err
 		}
-		return admissionTLS(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), nil
+		p.certificates = append(p.certificates, cert)
+		return admissionTLS(cert.get), nil
 	}
 	hosts := append([]string{"localhost", "127.0.0.1", "::1"}, a.Hosts...)
 	if host, _, err := net.SplitHostPort(a.Address); err == nil && host != "" {

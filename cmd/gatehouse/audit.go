@@ -17,15 +17,19 @@ import (
 func auditCommand() *cobra.Command {
 	var data, since string
 	var filter audit.Filter
+	var api bool
+	var calls audit.CallFilter
 	c := &cobra.Command{
 		Use:   "audit --data DIR",
-		Short: "Print the recorded decisions, oldest first",
-		Long: `Print the decisions that a server recorded in its data folder, oldest first. The
-server may be running. With --output json each line is one whole record.
+		Short: "Print the recorded decisions, or calls to the metadata API, oldest first",
+		Long: `Print the decisions that a server recorded in its data folder, oldest first, or with
+--api the calls to its metadata API, refused ones too. The server may be running.
+With --output json each line is one whole record.
 
 Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 		Example: `  gatehouse audit --data DIR --break-glass
-  gatehouse audit --data DIR --since 24h --verdict DENY --output json`,
+  gatehouse audit --data DIR --since 24h --verdict DENY --output json
+  gatehouse audit --data DIR --api --code PERMISSION_DENIED`,
 		Args: cobra.NoArgs,
 	}
 	output := outputFlag(c)
@@ -37,13 +41,25 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 	f.StringVar(&filter.Verdict, "verdict", "", "only this verdict: ALLOW, DENY or INDETERMINATE")
 	f.StringVar(&filter.Override, "override", "", "only this override: BREAK_GLASS, DRY_RUN, NO_POLICY or FAIL_OPEN")
 	f.BoolVar(&filter.BreakGlass, "break-glass", false, "only requests that carried a break-glass marker, needed or not")
+	f.BoolVar(&api, "api", false, "calls to the metadata API instead of decisions")
+	f.StringVar(&calls.Method, "method", "", "with --api: only this method, such as CreateOccurrence")
+	f.StringVar(&calls.Caller, "caller", "", "with --api: only this caller")
+	f.StringVar(&calls.Code, "code", "", "with --api: only this outcome: OK, PERMISSION_DENIED, UNAUTHENTICATED, …")
+	f.StringVar(&calls.Resource, "resource", "", "with --api: only calls about a resource whose name contains this")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if data == "" {
 			return errors.New("which log? give --data DIR, the data folder of the server")
 		}
-		var err error
+		err := onlyOf(c, api)
+		if err != nil {
+			return err
+		}
 		if filter.Since, err = parseSince(since, time.Now()); err != nil {
 			return err
+		}
+		if api {
+			calls.Since = filter.Since
+			return printCalls(c, data, calls, *output)
 		}
 		filter.Verdict, filter.Override = strings.ToUpper(filter.Verdict), strings.ToUpper(filter.Override)
 		found := false

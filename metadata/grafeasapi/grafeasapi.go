@@ -43,13 +43,9 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // clients may compress; the size limit holds for what comes out
-	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -104,18 +100,13 @@ func (o Options) withDefaults() Options {
 // has stopped taking requests.
 func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop func()) {
 	opts = opts.withDefaults()
-	api := &server{svc: svc}
+	api := newServices(svc)
 	rpc := grpc.NewServer(
 		grpc.MaxRecvMsgSize(opts.MaxRequestBytes),
 		grpc.ChainUnaryInterceptor(limitTime(opts.Timeout), recoverUnary(opts.Logger)),
 		grpc.ChainStreamInterceptor(recoverStream(opts.Logger)),
 	)
-	grafeas.RegisterGrafeasServer(rpc, api)
-	state := health.NewServer()
-	state.SetServingStatus(ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
-	grpc_health_v1.RegisterHealthServer(rpc, state)
-	reflection.Register(rpc)
-
+	state := api.register(rpc)
 	rest := newREST(api, opts)
 	handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := opts.Identify(r)

@@ -104,16 +104,29 @@ func misspelt(name string) (known string) {
 
 // methodsOf returns the methods that a path takes, if it is one of the API's.
 func methodsOf(path string) []string {
-	segments := strings.Split(strings.TrimPrefix(path, "/v1/projects/"), "/")[1:]
-	if len(segments) > 2 && segments[0] == "locations" {
+	if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') {
+		switch path[i:] {
+		case ":vulnerabilitySummary":
+			return []string{http.MethodGet}
+		case ":batchCreate", ":setIamPolicy", ":getIamPolicy", ":testIamPermissions":
+			return []string{http.MethodPost}
+		}
+	}
+	_, resource, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/") // without the version
+	segments := strings.Split(resource, "/")
+	switch {
+	case len(segments) == 1: // projects
+		return []string{http.MethodGet, http.MethodPost}
+	case len(segments) == 2: // projects/P
+		return []string{http.MethodGet, http.MethodDelete}
+	}
+	if segments = segments[2:]; len(segments) > 2 && segments[0] == "locations" {
 		segments = segments[2:]
 	}
-	switch {
-	case len(segments) == 1 && strings.HasSuffix(segments[0], ":batchCreate"):
-		return []string{http.MethodPost}
-	case len(segments) == 1:
+	switch len(segments) {
+	case 1:
 		return []string{http.MethodGet, http.MethodPost}
-	case len(segments) == 2:
+	case 2:
 		return []string{http.MethodGet, http.MethodPatch, http.MethodDelete}
 	}
 	return []string{http.MethodGet}

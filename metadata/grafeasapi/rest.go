@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	gateway "github.com/gatehouse-dev/gatehouse/api/grafeas/v1"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
@@ -28,7 +27,7 @@ type rest struct {
 	opts Options
 }
 
-func newREST(api *server, opts Options) *rest {
+func newREST(api *services, opts Options) *rest {
 	h := &rest{opts: opts}
 	h.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler(false)),
@@ -39,8 +38,7 @@ func newREST(api *server, opts Options) *rest {
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
-	// It fails only where it dials, and this one calls in process.
-	_ = gateway.RegisterGrafeasHandlerServer(context.Background(), h.mux, api)
+	api.route(h.mux)
 	return h
 }
 
@@ -140,7 +138,7 @@ func (h *rest) writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Ma
 }
 
 func (h *rest) writeRoutingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
-	code, text := codes.NotFound, "there is nothing at this path; the API begins at /v1/projects/PROJECT/"
+	code, text := codes.NotFound, "there is nothing at this path; the API begins at /v1/projects and /v1beta1/projects"
 	switch httpStatus {
 	case http.StatusMethodNotAllowed:
 		allow := strings.Join(methodsOf(r.URL.Path), ", ")

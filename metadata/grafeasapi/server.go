@@ -9,7 +9,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
-// A server translates between the v1 messages and the service, and nothing else.
+// A server is Grafeas v1: it translates between its messages and the service, and
+// nothing else.
 type server struct {
 	svc *metadata.Service
 }
@@ -32,7 +33,8 @@ func answer[T any](ctx context.Context, call func(metadata.Caller) (T, error)) (
 
 func (s *server) GetOccurrence(ctx context.Context, req *grafeas.GetOccurrenceRequest) (*grafeas.Occurrence, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Occurrence, error) {
-		return s.svc.GetOccurrence(ctx, caller, req.GetName())
+		o, err := s.svc.GetOccurrence(ctx, caller, req.GetName())
+		return shown(o), err
 	})
 }
 
@@ -41,31 +43,34 @@ func (s *server) ListOccurrences(ctx context.Context, req *grafeas.ListOccurrenc
 		page, err := s.svc.ListOccurrences(ctx, caller, metadata.ListRequest{
 			Parent: req.GetParent(), Filter: req.GetFilter(), PageSize: req.GetPageSize(), PageToken: req.GetPageToken(),
 		})
-		return &grafeas.ListOccurrencesResponse{Occurrences: page.Occurrences, NextPageToken: page.NextPageToken}, err
+		return &grafeas.ListOccurrencesResponse{Occurrences: shownAll(page.Occurrences), NextPageToken: page.NextPageToken}, err
 	})
 }
 
 func (s *server) CreateOccurrence(ctx context.Context, req *grafeas.CreateOccurrenceRequest) (*grafeas.Occurrence, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Occurrence, error) {
-		return s.svc.CreateOccurrence(ctx, caller, req.GetParent(), req.GetOccurrence())
+		o, err := s.svc.CreateOccurrence(ctx, caller, req.GetParent(), taken(req.GetOccurrence()))
+		return shown(o), err
 	})
 }
 
 func (s *server) BatchCreateOccurrences(ctx context.Context, req *grafeas.BatchCreateOccurrencesRequest) (*grafeas.BatchCreateOccurrencesResponse, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.BatchCreateOccurrencesResponse, error) {
-		created, err := s.svc.BatchCreateOccurrences(ctx, caller, req.GetParent(), req.GetOccurrences())
-		return &grafeas.BatchCreateOccurrencesResponse{Occurrences: created}, err
+		created, err := s.svc.BatchCreateOccurrences(ctx, caller, req.GetParent(), takenAll(req.GetOccurrences()))
+		return &grafeas.BatchCreateOccurrencesResponse{Occurrences: shownAll(created)}, err
 	})
 }
 
 func (s *server) UpdateOccurrence(ctx context.Context, req *grafeas.UpdateOccurrenceRequest) (*grafeas.Occurrence, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Occurrence, error) {
-		if req.GetOccurrence() == nil {
+		patch := taken(req.GetOccurrence())
+		if patch == nil {
 			return nil, metadata.Errorf(metadata.InvalidArgument, "an occurrence must be specified")
 		}
-		return s.svc.UpdateOccurrence(ctx, caller, req.GetName(), func(current *grafeas.Occurrence) (*grafeas.Occurrence, error) {
-			return update(current, req.GetOccurrence(), req.GetUpdateMask())
+		o, err := s.svc.UpdateOccurrence(ctx, caller, req.GetName(), func(current *grafeas.Occurrence) (*grafeas.Occurrence, error) {
+			return updateV1(current, patch, req.GetUpdateMask())
 		})
+		return shown(o), err
 	})
 }
 
@@ -77,13 +82,15 @@ func (s *server) DeleteOccurrence(ctx context.Context, req *grafeas.DeleteOccurr
 
 func (s *server) GetOccurrenceNote(ctx context.Context, req *grafeas.GetOccurrenceNoteRequest) (*grafeas.Note, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Note, error) {
-		return s.svc.GetOccurrenceNote(ctx, caller, req.GetName())
+		n, err := s.svc.GetOccurrenceNote(ctx, caller, req.GetName())
+		return shown(n), err
 	})
 }
 
 func (s *server) GetNote(ctx context.Context, req *grafeas.GetNoteRequest) (*grafeas.Note, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Note, error) {
-		return s.svc.GetNote(ctx, caller, req.GetName())
+		n, err := s.svc.GetNote(ctx, caller, req.GetName())
+		return shown(n), err
 	})
 }
 
@@ -92,31 +99,34 @@ func (s *server) ListNotes(ctx context.Context, req *grafeas.ListNotesRequest) (
 		page, err := s.svc.ListNotes(ctx, caller, metadata.ListRequest{
 			Parent: req.GetParent(), Filter: req.GetFilter(), PageSize: req.GetPageSize(), PageToken: req.GetPageToken(),
 		})
-		return &grafeas.ListNotesResponse{Notes: page.Notes, NextPageToken: page.NextPageToken}, err
+		return &grafeas.ListNotesResponse{Notes: shownAll(page.Notes), NextPageToken: page.NextPageToken}, err
 	})
 }
 
 func (s *server) CreateNote(ctx context.Context, req *grafeas.CreateNoteRequest) (*grafeas.Note, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Note, error) {
-		return s.svc.CreateNote(ctx, caller, req.GetParent(), req.GetNoteId(), req.GetNote())
+		n, err := s.svc.CreateNote(ctx, caller, req.GetParent(), req.GetNoteId(), taken(req.GetNote()))
+		return shown(n), err
 	})
 }
 
 func (s *server) BatchCreateNotes(ctx context.Context, req *grafeas.BatchCreateNotesRequest) (*grafeas.BatchCreateNotesResponse, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.BatchCreateNotesResponse, error) {
-		created, err := s.svc.BatchCreateNotes(ctx, caller, req.GetParent(), req.GetNotes())
-		return &grafeas.BatchCreateNotesResponse{Notes: created}, err
+		created, err := s.svc.BatchCreateNotes(ctx, caller, req.GetParent(), takenByID(req.GetNotes()))
+		return &grafeas.BatchCreateNotesResponse{Notes: shownAll(created)}, err
 	})
 }
 
 func (s *server) UpdateNote(ctx context.Context, req *grafeas.UpdateNoteRequest) (*grafeas.Note, error) {
 	return answer(ctx, func(caller metadata.Caller) (*grafeas.Note, error) {
-		if req.GetNote() == nil {
+		patch := taken(req.GetNote())
+		if patch == nil {
 			return nil, metadata.Errorf(metadata.InvalidArgument, "a note must be specified")
 		}
-		return s.svc.UpdateNote(ctx, caller, req.GetName(), func(current *grafeas.Note) (*grafeas.Note, error) {
-			return update(current, req.GetNote(), req.GetUpdateMask())
+		n, err := s.svc.UpdateNote(ctx, caller, req.GetName(), func(current *grafeas.Note) (*grafeas.Note, error) {
+			return updateV1(current, patch, req.GetUpdateMask())
 		})
+		return shown(n), err
 	})
 }
 
@@ -131,6 +141,6 @@ func (s *server) ListNoteOccurrences(ctx context.Context, req *grafeas.ListNoteO
 		page, err := s.svc.ListNoteOccurrences(ctx, caller, metadata.ListRequest{
 			Parent: req.GetName(), Filter: req.GetFilter(), PageSize: req.GetPageSize(), PageToken: req.GetPageToken(),
 		})
-		return &grafeas.ListNoteOccurrencesResponse{Occurrences: page.Occurrences, NextPageToken: page.NextPageToken}, err
+		return &grafeas.ListNoteOccurrencesResponse{Occurrences: shownAll(page.Occurrences), NextPageToken: page.NextPageToken}, err
 	})
 }

@@ -45,7 +45,9 @@ type wire struct {
 	lines []string
 }
 
-func (w *wire) add(format string, args ...any) { w.lines = append(w.lines, fmt.Sprintf(format, args...)) }
+func (w *wire) add(format string, args ...any) {
+	w.lines = append(w.lines, fmt.Sprintf(format, args...))
+}
 
 // file adds a file and what it imports of Grafeas.
 func (w *wire) file(f protoreflect.FileDescriptor) {
@@ -76,6 +78,9 @@ func (w *wire) message(m protoreflect.MessageDescriptor) {
 		line := fmt.Sprintf("%s #%d %s", f.FullName(), f.Number(), typeOf(f))
 		if f.HasJSONName() && f.JSONName() != camel(string(f.Name())) {
 			line += " json=" + f.JSONName()
+		}
+		if f.ContainingOneof() != nil {
+			line += " oneof=" + string(f.ContainingOneof().Name())
 		}
 		w.lines = append(w.lines, line)
 	}
