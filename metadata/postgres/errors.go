@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/puddle/v2"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
@@ -44,8 +43,8 @@ func describe(err error) error {
 	if err == nil || errors.As(err, &own) {
 		return err
 	}
-	if errors.Is(err, puddle.ErrClosedPool) {
-		return metadata.ErrClosed
+	if errors.As(err, &damagedError{}) {
+		return metadata.Errorf(metadata.Internal, "the metadata store is damaged: %w", err)
 	}
 	state := sqlState(err)
 	if state == "" {
@@ -89,10 +88,6 @@ func (s *Store) reading(ctx context.Context, err error) error {
 	}
 	if s.closed() {
 		return metadata.ErrClosed
-	}
-	var damaged damagedError
-	if errors.As(err, &damaged) {
-		return metadata.Errorf(metadata.Internal, "%w", err)
 	}
 	return describe(err)
 }
