@@ -29,12 +29,13 @@ const (
 	selectUsers      = `SELECT k, o.id FROM unnest($1::uuid[]) k CROSS JOIN LATERAL (
 		SELECT id FROM occurrence WHERE note = k ORDER BY id DESC LIMIT $2) o`
 	// Those of known keys, and those of occurrences that are deleted.
-	selectSummaries = `SELECT s.parent, s.resource, s.payload
-		FROM unnest($1::uuid[], $2::uuid[]) k (parent, resource)
-			JOIN summary s ON s.parent = k.parent AND s.resource = k.resource
-		UNION ALL SELECT s.parent, s.resource, s.payload
-		FROM occurrence o JOIN summary s ON s.parent = o.parent AND s.resource = o.resource
-		WHERE o.id = ANY($3::uuid[])`
+	selectSummaries = `SELECT k.parent, k.resource, s.payload
+		FROM unnest($1::uuid[], $2::uuid[]) k (parent, resource) CROSS JOIN LATERAL (
+			SELECT payload FROM summary WHERE parent = k.parent AND resource = k.resource OFFSET 0) s
+		UNION ALL SELECT o.parent, o.resource, s.payload
+		FROM unnest($3::uuid[]) k CROSS JOIN LATERAL (
+			SELECT parent, resource FROM occurrence WHERE id = k OFFSET 0) o CROSS JOIN LATERAL (
+			SELECT payload FROM summary WHERE parent = o.parent AND resource = o.resource OFFSET 0) s`
 )
 
 // needs are the keys of all rows that jobs may touch.

@@ -12,7 +12,7 @@ import (
 const (
 	// channel is where each transaction tells the number of its last change.
 	channel    = "gatehouse_feed"
-	selectHead = "SELECT head FROM feed"
+	selectHead = "SELECT head FROM feed WHERE id = 1"
 
 	// Attempts to connect again are this far apart, growing, and spread so that
 	// not all processes come at once.

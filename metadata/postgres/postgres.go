@@ -171,10 +171,14 @@ func (s *Store) prepare(ctx context.Context) (seq uint64, err error) {
 	return seq, describe(err)
 }
 
-// setPlanner makes the planner use the index that each statement was written for,
-// on tables that are empty, or have grown since statistics were made, as well.
+// plannerSettings make the planner use, for every value, the index that a statement
+// was written for, on tables that are empty or have grown since statistics were
+// made as well. Planning each statement anew would take longer than running it.
+const plannerSettings = `SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
+	set_config('plan_cache_mode', 'force_generic_plan', false), set_config('max_parallel_workers_per_gather', '0', false)`
+
 func setPlanner(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)")
+	_, err := conn.Exec(ctx, plannerSettings)
 	return err
 }
 

@@ -21,11 +21,10 @@ const readBound = 30 * time.Second
 
 // selectChanges yields the head in the same snapshot, in one row at least.
 var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload FROM feed f LEFT JOIN LATERAL (` +
-	page("seq", `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload) AS payload
-		FROM event e
-		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.key = e.key AND n.seq = e.seq
-		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND o.id = e.key AND o.seq = e.seq
-		WHERE e.seq > $1 ORDER BY e.seq LIMIT $2`) + `) c ON true ORDER BY c.seq`
+	page("seq", `SELECT seq, op, is_note, coalesce(payload, CASE WHEN is_note
+			THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
+			ELSE (SELECT payload FROM occurrence WHERE occurrence.id = e.key AND occurrence.seq = e.seq) END) AS payload
+		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e`) + `) c ON true WHERE f.id = 1 ORDER BY c.seq`
 
 // page wraps a selection so that it ends where its payloads pass MaxPageBytes,
 // with the row that does: what is not sent need not be thrown away.
