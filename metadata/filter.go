@@ -105,13 +105,13 @@ type filter struct {
 
 // noteFilter parses a filter on notes as the service's dialect shows them.
 func (s *Service) noteFilter(text string) (*filter, error) {
-	return s.dialect.noteSchema().parse(text)
+	return s.filters.parse(s.dialect.noteSchema(), text)
 }
 
 // occurrenceFilter parses a filter on occurrences as the service's dialect shows
 // them.
 func (s *Service) occurrenceFilter(text string) (*filter, error) {
-	return s.dialect.occurrenceSchema().parse(text)
+	return s.filters.parse(s.dialect.occurrenceSchema(), text)
 }
 
 // parse parses a filter; one that is empty is nil.

@@ -44,12 +44,16 @@ type Options struct {
 	// KeepChanges is how many of the last changes are kept, or a few more; 0
 	// means DefaultKeepChanges.
 	KeepChanges uint64
+	// UngatheredForBenchmark commits every call by itself, to measure what
+	// gathering is good for.
+	UngatheredForBenchmark bool
 }
 
 // A Store is an open database. It is a [metadata.Store].
 type Store struct {
 	path    string
 	keep    uint64
+	maxJobs int
 	lock    *os.File
 	db      *sql.DB   // for readers
 	conn    *sql.Conn // of the writer
@@ -80,12 +84,16 @@ func open(ctx context.Context, path string, opts Options) (_ *Store, err error) 
 	s := &Store{
 		path:    path,
 		keep:    opts.KeepChanges,
+		maxJobs: maxJobs,
 		jobs:    make(chan *job),
 		closing: make(chan struct{}),
 		written: make(chan struct{}),
 	}
 	if s.keep == 0 {
 		s.keep = DefaultKeepChanges
+	}
+	if opts.UngatheredForBenchmark {
+		s.maxJobs = 1
 	}
 	s.close = sync.OnceValue(s.shutdown)
 	defer func() {

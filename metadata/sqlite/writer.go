@@ -132,7 +132,7 @@ func (w *writer) run() {
 func (w *writer) gather(first *job) []*job {
 	runtime.Gosched()
 	group, mutations := []*job{first}, len(first.mutations)
-	for len(group) < maxJobs && mutations < maxMutations {
+	for len(group) < w.s.maxJobs && mutations < maxMutations {
 		select {
 		case j := <-w.s.jobs:
 			group = append(group, j)
