@@ -115,7 +115,48 @@ func (s *Service) createBatch(ctx context.Context, c *call, p Parent, from []*gr
 	if err := checkBatchSize(&grafeas.BatchCreateOccurrencesResponse{Occurrences: created}); err != nil {
 		return nil, err
 	}
+	if err := c.checkNotes(ctx, created); err != nil {
+		return nil, err
+	}
 	return created, c.store().Apply(ctx, mutations...)
+}
+
+// checkNotes gathers which items of a batch lack a note of their kind. The store
+// holds the batch to the same rules, and would tell of the first item alone.
+func (c *call) checkNotes(ctx context.Context, created []*grafeas.Occurrence) error {
+	type found struct {
+		kind grafeas.NoteKind
+		err  error
+	}
+	notes := map[NoteName]found{}
+	var unfit problems
+	var kind Kind
+	for i, o := range created {
+		name, err := ParseNoteName(o.GetNoteName())
+		if err != nil {
+			return err
+		}
+		note, asked := notes[name]
+		if !asked {
+			n, err := c.store().Note(ctx, name)
+			if err != nil && KindOf(err) != NotFound {
+				return err
+			}
+			note = found{n.GetKind(), err}
+			notes[name] = note
+		}
+		if err = note.err; err == nil && note.kind != o.GetKind() {
+			err = KindMismatch(name, note.kind, o.GetKind())
+		}
+		if err == nil {
+			continue
+		}
+		if len(unfit.list) == 0 {
+			kind = KindOf(err)
+		}
+		unfit.add("occurrence %d: %v", i, err)
+	}
+	return unfit.errOf(kind, "one or more occurrences do not fit their notes, no occurrences were created")
 }
 
 // GetOccurrence returns the occurrence of the name.

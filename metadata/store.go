@@ -237,7 +237,7 @@ func NoteInUse(name NoteName) error {
 // KindMismatch is the FailedPrecondition of an occurrence whose note is of
 // another kind.
 func KindMismatch(note NoteName, have, want grafeas.NoteKind) error {
-	return Errorf(FailedPrecondition, "note %q is of kind %s and cannot have occurrences of kind %s", note, have, want)
+	return Errorf(FailedPrecondition, "note %q is of kind %s and cannot have occurrences of kind %s", note, KindName(have), KindName(want))
 }
 
 // OccurrenceMissing is the NotFound of an occurrence.

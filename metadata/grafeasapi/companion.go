@@ -23,7 +23,7 @@ type companionServer struct{ iamServer }
 // is about access policies.
 type betaCompanionServer struct {
 	iamServer
-	betacompanion.UnimplementedContainerAnalysisV1Beta1Server
+	betacompanion.UnsafeContainerAnalysisV1Beta1Server // all methods are there
 }
 
 var (

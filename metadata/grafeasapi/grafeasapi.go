@@ -43,13 +43,9 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // clients may compress; the size limit holds for what comes out
-	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"

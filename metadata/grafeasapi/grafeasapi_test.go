@@ -39,10 +39,14 @@ type system struct {
 
 func start(t testing.TB, auth metadata.Authorizer, opts grafeasapi.Options) *system {
 	t.Helper()
+	return startOn(t, memory.New(), auth, opts)
+}
+
+func startOn(t testing.TB, store metadata.Store, auth metadata.Authorizer, opts grafeasapi.Options) *system {
+	t.Helper()
 	if auth == nil {
 		auth = metadata.InsecureAllowAll()
 	}
-	store := memory.New()
 	svc, err := metadata.NewService(t.Context(), store, metadata.Options{Authorizer: auth})
 	if err != nil {
 		t.Fatal(err)

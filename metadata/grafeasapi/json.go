@@ -10,6 +10,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // A marshaler is the gateway's for JSON, made stable in what it prints and
@@ -24,9 +25,17 @@ func newMarshaler(enumNumbers bool) *marshaler {
 	}}
 }
 
-// Marshal prints v without the spaces that protojson strews at random.
+// Marshal prints v without the spaces that protojson strews at random. A kind is
+// printed even if it is unspecified, since it is of another version of the API:
+// clients read it without asking whether it is there.
 func (m *marshaler) Marshal(v any) ([]byte, error) {
-	raw, err := m.JSONPb.Marshal(v)
+	opts := m.MarshalOptions
+	message, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("encoding JSON: %T is no message", v)
+	}
+	opts.EmitDefaultValues = lacksKind(message.ProtoReflect())
+	raw, err := opts.Marshal(message)
 	if err != nil {
 		return nil, err
 	}
@@ -71,4 +80,24 @@ func messageOf(v any) (proto.Message, error) {
 		}
 	}
 	return nil, fmt.Errorf("decoding JSON: %T is no message", v)
+}
+
+// lacksKind reports whether a message is, or lists, one whose kind is unspecified.
+func lacksKind(m protoreflect.Message) bool {
+	if kind := m.Descriptor().Fields().ByName("kind"); kind != nil {
+		return !m.Has(kind)
+	}
+	for _, name := range []protoreflect.Name{"occurrences", "notes"} {
+		field := m.Descriptor().Fields().ByName(name)
+		if field == nil || !field.IsList() {
+			continue
+		}
+		list := m.Get(field).List()
+		for i := range list.Len() {
+			if lacksKind(list.Get(i).Message()) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -47,7 +47,7 @@ func TestREST(t *testing.T) {
 	s.expect("POST", "/v1/projects/p/occurrences:batchCreate",
 		`{"occurrences":[{"resourceUri":"r","noteName":"projects/p/notes/a","secret":{}},{"resource_uri":"r","note_name":"projects/p/notes/b","secret":{}}]}`,
 		200, `"noteName":"projects/p/notes/a"`, `"noteName":"projects/p/notes/b"`)
-	s.expect("PATCH", "/v1/projects/p/notes/a?updateMask=shortDescription", `{"shortDescription":"x"}`, 501, `"UNIMPLEMENTED"`, "cannot be changed yet")
+	s.expect("PATCH", "/v1/projects/p/notes/a?updateMask=shortDescription", `{"shortDescription":"x"}`, 200, `"shortDescription":"x"`)
 
 	// Locations are names like others.
 	s.expect("POST", "/v1/projects/p/locations/eu/notes?noteId=n", `{"secret":{}}`, 200, `"projects/p/locations/eu/notes/n"`)
