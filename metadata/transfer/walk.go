@@ -33,10 +33,10 @@ type walk struct {
 	done    bool
 	resumed bool  // the token is of an earlier run
 	circle  error // what the next page would begin
-	pages  int
-	empty  int
-	tokens map[key]struct{} // those given in this walk
-	met    map[key]struct{} // the names met in this walk
+	pages   int
+	empty   int
+	tokens  map[key]struct{} // those given in this walk
+	met     map[key]struct{} // the names met in this walk
 }
 
 func (w *walk) restart() {
