@@ -92,9 +92,18 @@ func backoff(try int, err error) time.Duration {
 	return d
 }
 
+// codeOf is the code with which a server has answered, OK for an error that is not
+// a server's.
+func codeOf(err error) codes.Code {
+	if s, answered := status.FromError(err); answered {
+		return s.Code()
+	}
+	return codes.OK
+}
+
 // busy reports whether the same call may succeed later.
 func busy(err error) bool {
-	switch status.Code(err) {
+	switch codeOf(err) {
 	case codes.Unavailable, codes.Aborted:
 		return true
 	case codes.ResourceExhausted:
@@ -113,7 +122,7 @@ func tooLarge(err error) bool {
 
 // doubtful reports whether a call that failed may have had its effect.
 func doubtful(err error) bool {
-	switch status.Code(err) {
+	switch codeOf(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal, codes.DataLoss, codes.Aborted:
 		return true
 	}
@@ -127,10 +136,10 @@ func explain(err error, format string, args ...any) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && status.Code(err) == codes.Unknown:
+	case errors.As(err, &own), codeOf(err) == codes.OK:
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	kind := metadata.KindOfCode(status.Code(err))
+	kind := metadata.KindOfCode(codeOf(err))
 	return metadata.Errorf(kind, "%s: %s: %s%s", doing, kind, clean(status.Convert(err).Message()), hint(kind))
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
 // tried makes a call that creates a run, again while the server is busy. If it may
@@ -23,7 +23,7 @@ func (im *importer) tried(ctx context.Context, run []*parcel, create func(contex
 		}
 		err = im.caller.once(ctx, func(ctx context.Context) error { return create(ctx, run) })
 		if err != nil && doubtful(err) && run[0].item.sort == occurrences {
-			left, asked := im.absent(ctx, run)
+			left, asked := im.absent(ctx, run, &im.at.Occurrences.Created)
 			if asked != nil {
 				return run, asked
 			}
@@ -40,7 +40,7 @@ func (im *importer) tried(ctx context.Context, run []*parcel, create func(contex
 
 // absent returns the parcels that the target has not, and counts the others. The
 // n-th of equal occurrences in the file is there if the target has n.
-func (im *importer) absent(ctx context.Context, run []*parcel) ([]*parcel, error) {
+func (im *importer) absent(ctx context.Context, run []*parcel, counter *int64) ([]*parcel, error) {
 	wanted := map[key]int{} // how many of each content the target has
 	uris := map[string]bool{}
 	for _, p := range run {
@@ -56,7 +56,7 @@ func (im *importer) absent(ctx context.Context, run []*parcel) ([]*parcel, error
 		k := contentOf(p.sent)
 		before[p.content]++
 		if wanted[k] >= before[p.content] {
-			im.at.Occurrences.Existing++
+			*counter++
 			continue
 		}
 		left = append(left, p)
@@ -88,8 +88,7 @@ func (im *importer) before(run []*parcel) map[key]int {
 // count counts on the target the contents that are wanted, resource by resource.
 // A server that does not filter shows it by other resources; its list is read once.
 func (im *importer) count(ctx context.Context, one *parcel, uris map[string]bool, wanted map[key]int) error {
-	const many = 200 // more than that are as soon read as asked for one by one
-	filtered := len(uris) <= many
+	filtered := true
 	for uri := range uris {
 		if !plain(uri) {
 			filtered = false
@@ -106,11 +105,10 @@ func (im *importer) count(ctx context.Context, one *parcel, uris map[string]bool
 				}
 				return obeyed
 			})
-			if code := status.Code(err); code == codes.InvalidArgument || code == codes.Unimplemented {
-				obeyed = false
-			} else if err != nil {
+			if err != nil && metadata.KindOf(err) != metadata.InvalidArgument {
 				return explain(err, "looking for occurrences of %q", clean(uri))
 			}
+			obeyed = obeyed && err == nil
 			if !obeyed {
 				break
 			}

@@ -164,8 +164,11 @@ func (im *importer) open() (resumed bool, err error) {
 		}
 		im.at = was
 	}
-	im.rejects, err = openRejects(im.opts.RejectsFile, im.at.RejectsBytes, im.index.header)
-	return resumed, err
+	if im.rejects, err = openRejects(im.opts.RejectsFile, im.at.RejectsBytes, im.index.header); err != nil {
+		return false, err
+	}
+	im.at.RejectsBytes = im.rejects.size()
+	return resumed, writeState(im.opts.StateFile, im.at)
 }
 
 // A group of items goes in one state: what is in doubt after an interruption.
@@ -191,7 +194,7 @@ func (im *importer) run(ctx context.Context) error {
 			return err
 		}
 		before := im.at
-		if err := im.send(ctx, doubt || im.opts.SkipExisting); err != nil {
+		if err := im.send(ctx, doubt); err != nil {
 			return errors.Join(err, im.back(before))
 		}
 		im.at.Done, im.at.Sending = im.at.Done+im.at.Sending, 0

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	projects "github.com/gatehouse-dev/gatehouse/api/grafeas/v1/project"
@@ -228,10 +227,12 @@ func serves(ctx context.Context, r remote, c caller) (bool, error) {
 		_, _, err := r.list(ctx, notes, query{size: 1})
 		return err
 	})
-	switch status.Code(err) {
+	switch codeOf(err) {
 	case codes.Unimplemented:
 		return false, nil
-	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.PermissionDenied, codes.FailedPrecondition, codes.OutOfRange:
+	case codes.OK:
+		return err == nil, err
+	case codes.InvalidArgument, codes.NotFound, codes.PermissionDenied, codes.FailedPrecondition, codes.OutOfRange:
 		return true, nil
 	}
 	return false, err

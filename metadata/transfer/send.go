@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -21,7 +20,7 @@ type parcel struct {
 	failed     error // why it was refused in another version
 }
 
-// send sends the window. In doubt, what the target has already is not sent.
+// send sends the window. In doubt, what the target has was sent before.
 func (im *importer) send(ctx context.Context, doubt bool) error {
 	var groups [][]*parcel
 	at := map[string]int{}
@@ -101,9 +100,13 @@ func runs(group []*parcel) [][]*parcel {
 }
 
 func (im *importer) sendRun(ctx context.Context, run []*parcel, doubt bool) error {
-	if doubt && run[0].item.sort == occurrences {
+	if run[0].item.sort == occurrences && (doubt || im.opts.SkipExisting) {
+		counter := &im.at.Occurrences.Existing
+		if doubt {
+			counter = &im.at.Occurrences.Created
+		}
 		var err error
-		if run, err = im.absent(ctx, run); err != nil {
+		if run, err = im.absent(ctx, run, counter); err != nil {
 			return err
 		}
 	}
@@ -132,7 +135,7 @@ func (im *importer) batch(ctx context.Context, run []*parcel) error {
 		return nil
 	case err == nil:
 		return im.partly(ctx, run, made)
-	case status.Code(err) == codes.Unimplemented:
+	case codeOf(err) == codes.Unimplemented:
 		im.single = true
 		return im.each(ctx, run)
 	case !refused(err):
@@ -182,19 +185,19 @@ func identity(k sort, m proto.Message) key {
 // each creates parcels one by one.
 func (im *importer) each(ctx context.Context, run []*parcel) error {
 	for _, p := range run {
-		if err := im.single1(ctx, p); err != nil {
+		if err := im.create(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (im *importer) single1(ctx context.Context, p *parcel) error {
+func (im *importer) create(ctx context.Context, p *parcel) error {
 	left, err := im.tried(ctx, []*parcel{p}, func(ctx context.Context, _ []*parcel) error {
 		_, err := p.by.create(ctx, p.item.sort, p.parent, p.id, p.sent)
 		return err
 	})
-	code := status.Code(err)
+	code := codeOf(err)
 	switch {
 	case len(left) == 0:
 		return nil
@@ -217,7 +220,7 @@ func (im *importer) single1(ctx context.Context, p *parcel) error {
 		// The rules of the versions differ.
 		p.failed = reason
 		if im.choose(p) {
-			return im.single1(ctx, p)
+			return im.create(ctx, p)
 		}
 	}
 	if p.failed != nil {
@@ -264,7 +267,7 @@ func (im *importer) project(ctx context.Context, it item, e entry) error {
 		return nil
 	}
 	err := im.caller.call(ctx, func(ctx context.Context) error { return im.remotes[0].createProject(ctx, it.name) })
-	switch code := status.Code(err); {
+	switch code := codeOf(err); {
 	case err == nil:
 		im.at.Projects.Created++
 		return nil
@@ -289,7 +292,7 @@ func (im *importer) refuse(p *parcel, reason error) error {
 
 // refused reports whether a call failed for what it said, so that others may pass.
 func refused(err error) bool {
-	switch status.Code(err) {
+	switch codeOf(err) {
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
 		codes.PermissionDenied, codes.Internal, codes.Unknown:
 		return true

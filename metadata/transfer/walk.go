@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -69,7 +68,7 @@ func (w *walk) next(ctx context.Context) ([]proto.Message, error) {
 		switch {
 		case tooLarge(err) && w.size > 1:
 			w.size = max(w.size/8, 1)
-		case w.resumed && status.Code(err) == codes.InvalidArgument:
+		case w.resumed && codeOf(err) == codes.InvalidArgument:
 			w.restart() // the server does not know its old token any more
 		case err != nil:
 			return nil, explain(err, "%s", w.of)
