@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"metadata/metadatatest": {"metadata", "api/*"},
 	"metadata/v1beta1":      {"metadata", "api/*"},
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "metadata/v1beta1", "metadata/grafeasapi/*", "api/*"},
+	"metadata/transfer":     {"internal/bounded", "metadata", "metadata/v1beta1", "api/*"},
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/gen/*":        {},
@@ -54,7 +55,7 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {
-		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "decide",
+		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "metadata/transfer", "decide",
 		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server",
 	},
 
