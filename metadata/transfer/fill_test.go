@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"fmt"
 
+	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -105,3 +106,8 @@ func namesOf(names []protoreflect.Name) []string {
 }
 
 func nameOf(s string) protoreflect.Name { return protoreflect.Name(s) }
+
+// v1Note is a request for a note of a kind, in projects/p.
+func v1Note(member protoreflect.Name) *grafeas.CreateNoteRequest {
+	return &grafeas.CreateNoteRequest{Parent: "projects/p", NoteId: string(member), Note: filled(&grafeas.Note{}, member, 0)}
+}

@@ -214,6 +214,7 @@ func (g *gatehouse) filled(t testing.TB, n int) {
 	g.project(t, "projects/provider")
 	note := g.secretNote(t, "projects/provider", "n")
 	g.secretNote(t, "projects/p", "m")
+	g.secretNote(t, "projects/p", "o")
 	all := []*grafeas.Occurrence{secretOccurrence(note, 0)}
 	for i := range n - 1 {
 		all = append(all, secretOccurrence(note, i))
