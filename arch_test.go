@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"metadata/grafeasapi/*": {"metadata"},
 	"metadata/v1beta1":      {"metadata", "api/*"},
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "metadata/v1beta1", "metadata/grafeasapi/*", "api/*"},
+	"metadata/transfer":     {"internal/bounded", "metadata", "metadata/v1beta1", "api/*"},
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/gen/*":        {},
@@ -56,7 +57,7 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {
-		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "decide",
+		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "metadata/transfer", "decide",
 		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server",
 	},
 

@@ -125,7 +125,10 @@ func (p *problems) attestation(a *attestation.Attestation) {
 		p.Require(s.PgpSignedAttestation.GetSignature() != "", "attestation.attestation.pgp_signed_attestation.signature")
 	case *attestation.Attestation_GenericSignedAttestation:
 		at := "attestation.attestation.generic_signed_attestation"
-		p.Require(len(s.GenericSignedAttestation.GetSerializedPayload()) > 0, "%s.serialized_payload", at)
+		// A signature of OpenPGP may hold its payload: that is how Kritis signs.
+		if len(s.GenericSignedAttestation.GetSerializedPayload()) == 0 && len(s.GenericSignedAttestation.GetSignatures()) == 0 {
+			p.Add("%s.serialized_payload or %s.signatures is required", at, at)
+		}
 		for i, sig := range s.GenericSignedAttestation.GetSignatures() {
 			p.Require(sig.GetPublicKeyId() != "", "%s.signatures[%d].public_key_id", at, i)
 			p.Require(len(sig.GetSignature()) > 0, "%s.signatures[%d].signature", at, i)

@@ -83,7 +83,7 @@ func TestOccurrenceRules(t *testing.T) {
 		{"a generic attestation", `{` + about + `, "attestation": {"attestation": {"genericSignedAttestation": {
 			"serializedPayload": "cA==", "signatures": [{"signature": "cw==", "publicKeyId": "k"}]}}}}`, ""},
 		{"a generic attestation of nothing", `{` + about + `, "attestation": {"attestation": {"genericSignedAttestation": {}}}}`,
-			"attestation.attestation.generic_signed_attestation.serialized_payload is required"},
+			"attestation.attestation.generic_signed_attestation.serialized_payload or attestation.attestation.generic_signed_attestation.signatures is required"},
 		{"an empty signature", `{` + about + `, "attestation": {"attestation": {"genericSignedAttestation": {"serializedPayload": "cA==", "signatures": [{}]}}}}`,
 			"attestation.attestation.generic_signed_attestation.signatures[0].public_key_id is required, " +
 				"attestation.attestation.generic_signed_attestation.signatures[0].signature is required"},
