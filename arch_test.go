@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"metadata/internal/*":   {"metadata"},
 	"metadata/memory":       {"metadata", "metadata/internal/*"},
 	"metadata/sqlite":       {"metadata", "metadata/internal/*"},
+	"metadata/postgres":     {"metadata", "metadata/internal/*"},
 	"metadata/metadatatest": {"metadata", "api/*"},
 	"metadata/grafeasapi/*": {"metadata"},
 	"metadata/v1beta1":      {"metadata", "api/*"},
@@ -51,7 +52,7 @@ var arrows = map[string][]string{
 	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
-		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/grafeasapi", "policy", "policy/binauthz",
+		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/binauthz",
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {

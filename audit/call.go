@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
@@ -34,7 +36,14 @@ type Call struct {
 	Error string `json:"error,omitempty"`
 	// Took is in seconds.
 	Took float64 `json:"took"`
+	// Omitted is how many calls before this one were refused for coming too often
+	// and have no line: somebody who is told to go away could fill the disk.
+	Omitted int `json:"omitted,omitempty"`
 }
+
+// exhaustedPerSecond is how many calls that are refused for coming too often get
+// a line of their own: enough to see who it is.
+const exhaustedPerSecond = 10
 
 // codeOK is what gRPC calls a call without an error.
 const codeOK = "OK"
@@ -45,19 +54,28 @@ type Calls struct {
 	logger *slog.Logger
 	lost   func()
 	behind atomic.Bool // said already
+
+	exhausted *rate.Limiter
+	omitted   atomic.Int64
 }
 
 // NewCalls returns a recorder to the log, which is for calls alone. It calls lost
 // for each call that could not be recorded because the disk did not keep up.
 func NewCalls(log *Log, logger *slog.Logger, lost func()) *Calls {
-	return &Calls{log: log, logger: logger, lost: lost}
+	return &Calls{log: log, logger: logger, lost: lost, exhausted: rate.NewLimiter(exhaustedPerSecond, exhaustedPerSecond)}
 }
 
-// Record hands the call to the log without waiting for the disk.
+// Record hands the call to the log without waiting for the disk. Calls that are
+// refused for coming too often have a line each only up to some a second.
 func (c *Calls) Record(ctx context.Context, r metadata.CallRecord) {
+	if r.Err != nil && metadata.KindOf(r.Err) == metadata.ResourceExhausted && !c.exhausted.AllowN(r.Time, 1) {
+		c.omitted.Add(1)
+		return
+	}
 	call := Call{
 		ID: NewID(), Time: r.Time.UTC(), Method: short(r.Method), Caller: short(r.Caller.Name), Origin: metadata.OriginOf(ctx),
 		Resource: short(r.Resource), Permissions: slices.Clone(r.Permissions), Items: r.Items, Code: codeOK, Took: r.Took.Seconds(),
+		Omitted: int(c.omitted.Swap(0)),
 	}
 	if r.Err != nil {
 		call.Code, call.Error = metadata.KindOf(r.Err).String(), short(r.Err.Error())

@@ -92,3 +92,28 @@ func TestACallThatCannotBeRecordedIsCounted(t *testing.T) {
 		t.Errorf("%d lost, said %q", lost, said.String())
 	}
 }
+
+func TestWhoIsToldToGoAwayDoesNotFillTheDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log := open(t, dir)
+	calls := audit.NewCalls(log, slog.New(slog.DiscardHandler), func() { t.Error("a call was lost") })
+	at := time.Date(2026, 11, 26, 1, 2, 3, 0, time.UTC)
+	tooOften := metadata.CallRecord{Time: at, Method: "GetNote", Err: metadata.Errorf(metadata.ResourceExhausted, "too often")}
+	for range 1000 {
+		calls.Record(t.Context(), tooOften)
+	}
+	calls.Record(t.Context(), metadata.CallRecord{Time: at, Method: "ListNotes"})
+	tooOften.Time = at.Add(time.Second)
+	calls.Record(t.Context(), tooOften)
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var omitted []int
+	if err := audit.QueryCalls(dir, audit.CallFilter{}, func(c audit.Call) error { omitted = append(omitted, c.Omitted); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(omitted, []int{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 990, 0}); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -73,7 +73,7 @@ func (s *schema) known(path string) (field, bool) {
 		return fieldNoteName, true
 	}
 	f, ok := fieldSpellings[path]
-	return f, ok && !(s.notes && f == fieldResource)
+	return f, ok && (!s.notes || f != fieldResource)
 }
 
 // kind parses a kind: its name, a former one, or its number in the dialect.
@@ -105,13 +105,13 @@ type filter struct {
 
 // noteFilter parses a filter on notes as the service's dialect shows them.
 func (s *Service) noteFilter(text string) (*filter, error) {
-	return s.dialect.noteSchema().parse(text)
+	return s.filters.parse(s.dialect.noteSchema(), text)
 }
 
 // occurrenceFilter parses a filter on occurrences as the service's dialect shows
 // them.
 func (s *Service) occurrenceFilter(text string) (*filter, error) {
-	return s.dialect.occurrenceSchema().parse(text)
+	return s.filters.parse(s.dialect.occurrenceSchema(), text)
 }
 
 // parse parses a filter; one that is empty is nil.

@@ -157,8 +157,8 @@ func TestFilterCacheServesManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
-			for i := range 2 * maxCachedFilters {
-				f, err := c.parse(s, fmt.Sprintf(`noteId="%d" OR vulnerability.severity=HIGH`, (i*g)%(maxCachedFilters+100)))
+			for i := range 200 {
+				f, err := c.parse(s, fmt.Sprintf(`noteId="%d" OR vulnerability.severity=HIGH`, (i*g)%maxCachedFilters))
 				if err != nil || !f.matchOccurrence(testRow()) {
 					t.Errorf("got %v and error %v", f, err)
 					return

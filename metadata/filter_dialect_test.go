@@ -224,7 +224,7 @@ func TestFilterRefusesValuesOfTheWrongType(t *testing.T) {
 		{`kind>BUILD`, "kinds have no order"},
 		{`resourceUrl>"a"`, "two spellings"},
 		{`resorce.name="x"`, `position 1: cannot filter by "resorce.name": strange.Occurrence has no field "resorce"; did you mean "resource"?`},
-		{`items.nmae="x"`, `strange.Item has no field "nmae"; did you mean "name"?`},
+		{`items.nam="x"`, `strange.Item has no field "nam"; did you mean "name"?`},
 		{`vulnerability.severity=HIGH`, `strange.Occurrence has no field "vulnerability"`},
 		{`name.x="y"`, `name is a value and has no field "x"`},
 		{`items` + strings.Repeat(".items", 40) + `.name="x"`, "it has 42 parts, at most 32"},

@@ -168,7 +168,7 @@ func (s *Service) UpdateNote(ctx context.Context, caller Caller, name string, ch
 
 // nextNote returns the note as an update stores it.
 func (s *Service) nextNote(current, changed *grafeas.Note) (*grafeas.Note, error) {
-	if err := s.validateNote(changed); err != nil {
+	if err := ruled(s.validateNote(changed), current, changed); err != nil {
 		return nil, err
 	}
 	next := proto.CloneOf(changed)

@@ -352,7 +352,7 @@ func (s *Service) UpdateOccurrence(ctx context.Context, caller Caller, name stri
 
 // nextOccurrence returns the occurrence as an update stores it.
 func (s *Service) nextOccurrence(current, changed *grafeas.Occurrence) (*grafeas.Occurrence, error) {
-	if err := s.validateOccurrence(changed); err != nil {
+	if err := ruled(s.validateOccurrence(changed), current, changed); err != nil {
 		return nil, err
 	}
 	next := proto.CloneOf(changed)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -31,4 +33,28 @@ func updateTime(now time.Time, before *timestamppb.Timestamp) *timestamppb.Times
 		return timestamppb.New(last.Add(time.Nanosecond))
 	}
 	return timestamppb.New(now)
+}
+
+// details returns a copy of a message without the fields that every kind has.
+func details[T proto.Message](m T) T {
+	c := proto.CloneOf(m)
+	r := c.ProtoReflect()
+	for _, name := range []protoreflect.Name{
+		"name", "kind", "create_time", "update_time", "resource_uri", "note_name", "remediation",
+		"short_description", "long_description", "related_url", "expiration_time", "related_note_names",
+	} {
+		if field := r.Descriptor().Fields().ByName(name); field != nil {
+			r.Clear(field)
+		}
+	}
+	return c
+}
+
+// ruled returns the error of a dialect's rules about a changed message, unless it
+// is about details that have not changed: another dialect may have let them in.
+func ruled[T proto.Message](err error, current, changed T) error {
+	if err == nil || proto.Equal(details(current), details(changed)) {
+		return nil
+	}
+	return err
 }

@@ -35,6 +35,7 @@ type Config struct {
 	// other addresses than loopback.
 	InsecureNoAuth bool `yaml:"insecureNoAuth"`
 
+	Store     StoreConfig     `yaml:"store"`
 	Metadata  MetadataConfig  `yaml:"metadata"`
 	Identity  identity.Config `yaml:"identity"`
 	Attestor  AttestorConfig  `yaml:"attestor"`
@@ -150,6 +151,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs,
+		c.Store.validate(),
 		c.validateMetadataAddress(),
 		c.validateTLS(),
 		c.Identity.Validate(),

@@ -110,7 +110,7 @@ type rest struct {
 	base   string
 }
 
-func (c rest) do(token, method, path, body string) (*http.Response, string) {
+func (c rest) do(token, method, path, body string) (code int, header http.Header, text string) {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), method, c.base+path, strings.NewReader(body))
 	if err != nil {
@@ -124,18 +124,18 @@ func (c rest) do(token, method, path, body string) (*http.Response, string) {
 		c.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
+	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return resp, string(text)
+	return resp.StatusCode, resp.Header, string(raw)
 }
 
 func (c rest) expect(token, method, path, body string, code int, texts ...string) string {
 	c.t.Helper()
-	resp, text := c.do(token, method, path, body)
-	if resp.StatusCode != code {
-		c.t.Errorf("%s %s: status %d, want %d: %s", method, path, resp.StatusCode, code, text)
+	got, _, text := c.do(token, method, path, body)
+	if got != code {
+		c.t.Errorf("%s %s: status %d, want %d: %s", method, path, got, code, text)
 	}
 	for _, want := range texts {
 		if !strings.Contains(text, want) {
@@ -206,9 +206,9 @@ func TestWhoeverMayAttachAttestsAndNobodyElse(t *testing.T) {
 	}
 
 	// Nobody, over REST and gRPC.
-	resp, text := c.do("", "POST", "/v1/projects/shop/occurrences", attest)
-	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != "Bearer" || !strings.Contains(text, "UNAUTHENTICATED") {
-		t.Errorf("without a token: %s %q %s", resp.Status, resp.Header.Get("WWW-Authenticate"), text)
+	code, header, text := c.do("", "POST", "/v1/projects/shop/occurrences", attest)
+	if code != http.StatusUnauthorized || header.Get("WWW-Authenticate") != "Bearer" || !strings.Contains(text, "UNAUTHENTICATED") {
+		t.Errorf("without a token: %d %q %s", code, header.Get("WWW-Authenticate"), text)
 	}
 	c.expect(tokenOf("ci@shop")+"x", "GET", "/v1/projects/shop/notes", "", http.StatusUnauthorized, "not known")
 	rpc := dial(t, r.Metadata, credentials.NewTLS(&tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}))
@@ -293,9 +293,9 @@ func TestACallerWhoAsksTooOftenIsTold(t *testing.T) {
 	for range 2 {
 		c.expect(tokenOf("ci"), "GET", "/v1/projects/p/notes", "", http.StatusOK)
 	}
-	resp, text := c.do(tokenOf("ci"), "GET", "/v1/projects/p/notes", "")
-	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" || !strings.Contains(text, "try again in") {
-		t.Errorf("%s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), text)
+	code, header, text := c.do(tokenOf("ci"), "GET", "/v1/projects/p/notes", "")
+	if code != http.StatusTooManyRequests || header.Get("Retry-After") == "" || !strings.Contains(text, "try again in") {
+		t.Errorf("%d, Retry-After %q: %s", code, header.Get("Retry-After"), text)
 	}
 	client := grafeas.NewGrafeasClient(dial(t, r.Metadata, insecure.NewCredentials()))
 	if _, err := client.ListNotes(as(t.Context(), "ci"), &grafeas.ListNotesRequest{Parent: "projects/p"}); status.Code(err) != codes.ResourceExhausted {

@@ -32,8 +32,11 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
-	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
 )
+
+// kritisProject is where Kritis files what it attests, whatever it is told; its
+// clients expect it to exist.
+const kritisProject = "kritis"
 
 // Addresses tell where everything listens.
 type Addresses struct {
@@ -77,6 +80,11 @@ func newParts(cfg Config, logger *slog.Logger) *parts {
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
+	}
+	if cfg.Store.Postgres.ConnectionFile != "" {
+		if _, err := cfg.Store.Postgres.connString(); err != nil {
+			return err
+		}
 	}
 	attestors := cfg.Admission.AttestorsFile
 	if own := attestorsPath(cfg.Data); attestors == "" {
@@ -205,7 +213,7 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.openIdentity(); err != nil {
 		return err
 	}
-	if err := p.openStore(ctx); err != nil {
+	if err := p.openService(ctx); err != nil {
 		return err
 	}
 	if err := p.listen(ctx); err != nil {
@@ -237,8 +245,9 @@ func (p *parts) guard(l *listener, h http.Handler, authenticated bool) http.Hand
 	return sameSite(h, isLoopbackAddr(l.addr()) && !authenticated && !p.cfg.InsecureNoAuth)
 }
 
-func (p *parts) openStore(ctx context.Context) error {
-	store, err := sqlite.Open(ctx, filepath.Join(p.cfg.Data, "metadata.db"), sqlite.Options{})
+// openService opens the store and the service over it.
+func (p *parts) openService(ctx context.Context) error {
+	store, err := p.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -251,6 +260,7 @@ func (p *parts) openStore(ctx context.Context) error {
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
 		Recorder:   calls,
+		Projects:   []string{kritisProject, p.cfg.Project},
 		Logger:     p.logger,
 	})
 	return err

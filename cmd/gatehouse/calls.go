@@ -40,6 +40,9 @@ func printCall(w io.Writer, c audit.Call) error {
 	if c.Error != "" {
 		line("    %s", c.Error)
 	}
+	if c.Omitted > 0 {
+		line("    (before it %d calls were refused for coming too often)", c.Omitted)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

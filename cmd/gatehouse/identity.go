@@ -42,12 +42,12 @@ While a token is replaced a caller may have two: NAME:HASH,HASH.`,
 	}
 	c.Flags().BoolVar(&generate, "generate", false, "make a random token and show it on standard error")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		token := ""
-		var err error
-		if generate {
-			token = identity.NewToken()
-		} else if token, err = readSecret(c.InOrStdin(), "token"); err != nil {
-			return err
+		token := identity.NewToken()
+		if !generate {
+			var err error
+			if token, err = readSecret(c.InOrStdin(), "token"); err != nil {
+				return err
+			}
 		}
 		line, err := identity.TokenLine(args[0], token)
 		if err != nil {

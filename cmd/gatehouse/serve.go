@@ -77,6 +77,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Admission.AttestorsFile, "attestors", cfg.Admission.AttestorsFile, "attestors file, watched for changes (default: those of the development attestor)")
 	f.StringVar((*string)(&cfg.Admission.Templates), "templates", string(cfg.Admission.Templates), "what a workload gets whose pods would be refused: "+string(admission.DenyTemplates)+" or "+string(admission.WarnTemplates))
 	f.StringVar(&cfg.Attestor.ConfigFile, "attestor-config", cfg.Attestor.ConfigFile, "the attestor's configuration, in Voucher's TOML (default: all checks, a development key)")
+	f.StringVar(&cfg.Store.Postgres.ConnectionFile, "postgres-connection-file", cfg.Store.Postgres.ConnectionFile, "file with the connection string of a PostgreSQL database to keep notes and occurrences in (default: SQLite in the data folder)")
 	f.StringVar(&cfg.Metadata.Address, "metadata-addr", cfg.Metadata.Address, "address of the metadata API; port 0 picks a free one")
 	f.StringVar(&cfg.Attestor.Address, "attestor-addr", cfg.Attestor.Address, "address of the attestor")
 	f.StringVar(&cfg.Admission.Address, "admission-addr", cfg.Admission.Address, "address of the admission webhook (TLS)")

@@ -80,9 +80,10 @@ type Index struct {
 
 	mu     sync.RWMutex
 	images map[image.Digest]evidence.Image
-	// gone names occurrences deleted while a scan runs, so that the scan cannot
-	// bring back what it read before; nil while none runs.
-	gone map[string]struct{}
+	// told names occurrences that the feed has told of while a scan runs, so that
+	// the scan cannot bring back what it read before they were changed or
+	// deleted; nil while none runs.
+	told map[string]struct{}
 
 	// start is where following begins: SetTrust reads what was stored before.
 	start    uint64
@@ -121,12 +122,12 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	both := union(old, trust)
 
 	x.mu.Lock()
-	x.gone = make(map[string]struct{})
+	x.told = make(map[string]struct{})
 	x.trust.Store(&both)
 	x.mu.Unlock()
 	defer func() {
 		x.mu.Lock()
-		x.gone = nil
+		x.told = nil
 		x.mu.Unlock()
 	}()
 
@@ -169,7 +170,7 @@ func (x *Index) scan(ctx context.Context, note string) error {
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
 			for o := range work {
-				x.put(o)
+				x.put(o, fromScan)
 			}
 			return nil
 		})
@@ -309,14 +310,22 @@ func (x *Index) apply(c metadata.Change) {
 		x.remove(o)
 		return
 	}
-	x.put(o)
+	x.put(o, fromFeed)
 }
+
+// origin is where an attestation was read.
+type origin bool
+
+const (
+	fromScan origin = false
+	fromFeed origin = true
+)
 
 // put verifies an attestation with the keys that are trusted now, and files what
 // came of it in place of what was filed for the same occurrence before. What was
 // verified with the keys of before a change must not replace what a scan has
 // found with those of after it, and so is verified again.
-func (x *Index) put(o *grafeas.Occurrence) {
+func (x *Index) put(o *grafeas.Occurrence, from origin) {
 	ref, err := image.ParseResourceURI(o.GetResourceUri())
 	if err != nil {
 		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
@@ -329,19 +338,22 @@ func (x *Index) put(o *grafeas.Occurrence) {
 			return
 		}
 		accepted, rejected := verify(o, ref.Digest(), keys, x.memo)
-		filed = x.file(o.GetName(), ref.Digest(), trust, accepted, rejected)
+		filed = x.file(o.GetName(), from, ref.Digest(), trust, accepted, rejected)
 	}
 }
 
 // file replaces what is known from one occurrence, unless the trust has changed.
-func (x *Index) file(occurrence string, d image.Digest, trust *Trust, accepted []evidence.Attestation, rejected []evidence.Rejection) bool {
+func (x *Index) file(occurrence string, from origin, d image.Digest, trust *Trust, accepted []evidence.Attestation, rejected []evidence.Rejection) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.trust.Load() != trust {
 		return false
 	}
-	if _, deleted := x.gone[occurrence]; deleted {
+	if _, newer := x.told[occurrence]; newer && from == fromScan {
 		return true
+	}
+	if x.told != nil && from == fromFeed {
+		x.told[occurrence] = struct{}{}
 	}
 	img := without(x.images[d], occurrence)
 	img.Attestations = append(img.Attestations, accepted...)
@@ -360,8 +372,8 @@ func (x *Index) remove(o *grafeas.Occurrence) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.gone != nil {
-		x.gone[o.GetName()] = struct{}{}
+	if x.told != nil {
+		x.told[o.GetName()] = struct{}{}
 	}
 	if img, ok := x.images[ref.Digest()]; ok {
 		x.store(ref.Digest(), without(img, o.GetName()))

@@ -33,10 +33,37 @@ func TestWhatWasVerifiedWithOtherKeysIsNotFiled(t *testing.T) {
 	}
 	d := image.DigestOf([]byte("x"))
 	verdict := []evidence.Attestation{{Note: "projects/p/notes/n", Occurrence: "o"}}
-	if x.file("o", d, before, verdict, nil) || x.Len() != 0 {
+	if x.file("o", fromFeed, d, before, verdict, nil) || x.Len() != 0 {
 		t.Error("filed what was verified with the keys of before")
 	}
-	if !x.file("o", d, x.trust.Load(), verdict, nil) || x.Len() != 1 {
+	if !x.file("o", fromFeed, d, x.trust.Load(), verdict, nil) || x.Len() != 1 {
 		t.Error("did not file what was verified with the keys of now")
+	}
+}
+
+// TestAScanBringsNothingBack: what a scan read before the feed told of a change or
+// of a deletion must not be filed after it.
+func TestAScanBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	x := New(silent{}, slog.New(slog.DiscardHandler))
+	d := image.DigestOf([]byte("x"))
+	x.told = map[string]struct{}{} // a scan runs
+	trust := x.trust.Load()
+	before := []evidence.Attestation{{Note: "projects/p/notes/n", Occurrence: "o", KeyID: "before"}}
+	x.file("o", fromFeed, d, trust, nil, []evidence.Rejection{{Note: "projects/p/notes/n", Occurrence: "o"}})
+	if !x.file("o", fromScan, d, trust, before, nil) {
+		t.Error("the scan is told to try again")
+	}
+	if img := x.images[d]; len(img.Attestations) != 0 || len(img.Rejected) != 1 {
+		t.Errorf("after the feed told of a change, a scan filed what it was before: %+v", img)
+	}
+	x.file("o", fromFeed, d, trust, before, nil)
+	if img := x.images[d]; len(img.Attestations) != 1 {
+		t.Errorf("the feed's next change was not filed: %+v", img)
+	}
+	x.told = nil
+	x.file("o", fromScan, d, trust, nil, nil)
+	if x.Len() != 0 {
+		t.Error("a later scan does not count")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
@@ -178,6 +179,30 @@ func TestADeletedAttestationStopsCounting(t *testing.T) {
 	}
 	if x.Len() != 0 {
 		t.Errorf("the index still holds %d digests", x.Len())
+	}
+}
+
+func TestAnUpdatedAttestationCountsAsItIsNow(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	o := f.attest(digest(1))
+	stranger := newSigner(t)
+	for _, test := range []struct {
+		signer signature.Signer
+		want   int
+	}{{stranger, 0}, {f.signer, 1}} {
+		_, err := f.UpdateOccurrence(t.Context(), caller, o.GetName(), func(current *grafeas.Occurrence) (*grafeas.Occurrence, error) {
+			next := proto.CloneOf(current)
+			next.Details = occurrence(t, test.signer, note, digest(1), digest(1)).Details
+			return next, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img := collect(t, x, digest(1)); len(img.Attestations) != test.want || len(img.Rejected) != 1-test.want {
+			t.Errorf("got %+v, want %d attestations", img, test.want)
+		}
 	}
 }
 

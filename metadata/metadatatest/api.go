@@ -101,7 +101,7 @@ func (a *api) updateNote(n *grafeas.Note, paths ...string) (*grafeas.Note, error
 	if paths != nil {
 		req.UpdateMask = &fieldmaskpb.FieldMask{Paths: paths}
 	}
-	return a.GrafeasClient.UpdateNote(a.ctx, req)
+	return a.UpdateNote(a.ctx, req)
 }
 
 const (
@@ -182,7 +182,7 @@ func (a *api) updateWhole() {
 	diff(a, want, ok(a, read, err))
 
 	o := a.occurrence(apiProject, apiAttestation(apiImage, "1"))
-	updated, err := a.GrafeasClient.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: o.GetName(), Occurrence: &grafeas.Occurrence{Remediation: "do"}})
+	updated, err := a.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: o.GetName(), Occurrence: &grafeas.Occurrence{Remediation: "do"}})
 	ok(a, updated, err)
 	o.Remediation, o.UpdateTime = "do", updated.GetUpdateTime()
 	diff(a, o, updated)
@@ -259,12 +259,12 @@ func (a *api) updateRefused() {
 		if test.path != "" {
 			req.UpdateMask = &fieldmaskpb.FieldMask{Paths: []string{test.path}}
 		}
-		_, err := a.GrafeasClient.UpdateOccurrence(a.ctx, req)
+		_, err := a.UpdateOccurrence(a.ctx, req)
 		a.want(err, codes.InvalidArgument, test.text)
 	}
-	_, err := a.GrafeasClient.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: o.GetName()})
+	_, err := a.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: o.GetName()})
 	a.want(err, codes.InvalidArgument, "an occurrence must be specified")
-	_, err = a.GrafeasClient.UpdateNote(a.ctx, &grafeas.UpdateNoteRequest{Name: "projects/provider/notes/missing", Note: &grafeas.Note{}})
+	_, err = a.UpdateNote(a.ctx, &grafeas.UpdateNoteRequest{Name: "projects/provider/notes/missing", Note: &grafeas.Note{}})
 	a.want(err, codes.NotFound)
 	read, err := a.GetOccurrence(a.ctx, &grafeas.GetOccurrenceRequest{Name: o.GetName()})
 	diff(a, o, ok(a, read, err))
@@ -295,7 +295,7 @@ func (a *api) updateConcurrently() {
 func (a *api) updateFound() {
 	a.note("projects/provider", "n", &grafeas.Note{Type: attestationType()})
 	o := a.occurrence(apiProject, apiAttestation(apiImage, "1"))
-	updated, err := a.GrafeasClient.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{
+	updated, err := a.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{
 		Name: o.GetName(), Occurrence: apiAttestation(apiImage, "2"), UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"attestation"}},
 	})
 	ok(a, updated, err)

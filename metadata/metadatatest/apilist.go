@@ -205,7 +205,7 @@ func (a *api) isolation() {
 			a.want(err, codes.NotFound)
 			_, err = a.DeleteOccurrence(a.ctx, &grafeas.DeleteOccurrenceRequest{Name: other + "/occurrences" + id})
 			a.want(err, codes.NotFound)
-			_, err = a.GrafeasClient.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: other + "/occurrences" + id, Occurrence: &grafeas.Occurrence{}})
+			_, err = a.UpdateOccurrence(a.ctx, &grafeas.UpdateOccurrenceRequest{Name: other + "/occurrences" + id, Occurrence: &grafeas.Occurrence{}})
 			a.want(err, codes.NotFound)
 		}
 	}

@@ -82,6 +82,21 @@ func TestUpdatesOfDetails(t *testing.T) {
 			t.Errorf("error %v, want one of kind FAILED_PRECONDITION that tells the way out", err)
 		}
 	})
+	t.Run("are refused where v1 added what is unknown to what v1beta1 wrote", func(t *testing.T) {
+		current := v1beta1.NoteFrom(filled(&grafeasbeta.Note{}, "intoto", 0))
+		change := func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
+			n.GetIntoto().StepName = "other"
+			return n, nil
+		}
+		if _, err := v1beta1.UpdateNote(current, change); err != nil {
+			t.Fatal(err)
+		}
+		r := current.ProtoReflect()
+		r.SetUnknown(metadata.AppendField(r.GetUnknown(), 99, []byte("new in v1")))
+		if _, err := v1beta1.UpdateNote(current, change); metadata.KindOf(err) != metadata.FailedPrecondition {
+			t.Errorf("error %v, want one of kind FAILED_PRECONDITION", err)
+		}
+	})
 	t.Run("are refused where v1 has a kind that v1beta1 has not", func(t *testing.T) {
 		_, err := v1beta1.UpdateNote(filled(&grafeas.Note{}, "upgrade", 0), func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
 			n.Type = &grafeasbeta.Note_Package{Package: &pkg.Package{Name: "p"}}
