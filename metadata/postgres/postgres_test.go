@@ -1,8 +1,6 @@
 package postgres_test
 
 import (
-	"context"
-	"os"
 	"testing"
 
 	kit "github.com/gatehouse-dev/gatehouse/gatetest/postgres"
@@ -10,10 +8,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/postgres"
 )
-
-var _ = context.Background
-
-func TestMain(m *testing.M) { os.Exit(kit.Main(m)) }
 
 func open(t testing.TB, connString string, opts postgres.Options) *postgres.Store {
 	t.Helper()

@@ -24,7 +24,7 @@ var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload FROM feed 
 	page("seq", `SELECT seq, op, is_note, coalesce(payload, CASE WHEN is_note
 			THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
 			ELSE (SELECT payload FROM occurrence WHERE occurrence.id = e.key AND occurrence.seq = e.seq) END) AS payload
-		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e`) + `) c ON true WHERE f.id = 1 ORDER BY c.seq`
+		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e OFFSET 0`) + `) c ON true WHERE f.id = 1 ORDER BY c.seq`
 
 // page wraps a selection so that it ends where its payloads pass MaxPageBytes,
 // with the row that does: what is not sent need not be thrown away.
