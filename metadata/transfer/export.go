@@ -72,7 +72,11 @@ func Export(ctx context.Context, conn grpc.ClientConnInterface, file string, opt
 		}
 	}
 	if err := x.run(ctx); err != nil {
-		return x.result(file, resumed), fmt.Errorf("after %d notes and %d occurrences: %w; the same command goes on from there", x.at.Totals.Notes, x.at.Totals.Occurrences, err)
+		on := "the same command goes on from there"
+		if isCircle(err) {
+			on = "what is there is kept"
+		}
+		return x.result(file, resumed), fmt.Errorf("after %d notes and %d occurrences: %w; %s", x.at.Totals.Notes, x.at.Totals.Occurrences, err, on)
 	}
 	return x.result(file, resumed), x.out.finish()
 }
@@ -130,7 +134,7 @@ func newExport(ctx context.Context, conn grpc.ClientConnInterface, opts ExportOp
 	x := &exporter{opts: opts, caller: newCaller(opts.Timeout, opts.Sleep), strays: map[string]bool{}, written: map[key]struct{}{}}
 	var err error
 	x.remotes, err = remotes(ctx, conn, opts.Version, x.caller)
-	x.at.fits = fits{Source: opts.Source, Projects: opts.Projects, Salvage: opts.Salvage}
+	x.at.fits = fits{Source: opts.Source, Projects: opts.Projects}
 	for _, r := range x.remotes {
 		x.at.APIs = append(x.at.APIs, r.version())
 	}

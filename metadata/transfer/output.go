@@ -28,7 +28,6 @@ type fits struct {
 	Source   string    `json:"source"`
 	APIs     []Version `json:"apis"`
 	Projects []string  `json:"projects"`
-	Salvage  bool      `json:"salvage"`
 }
 
 // A position is how far an export has come. It is true of the first Bytes of the
@@ -133,11 +132,11 @@ func (x *exporter) open(file string) (resumed bool, err error) {
 }
 
 func sameExport(file string, was, now fits) error {
-	if was.Source == now.Source && was.Salvage == now.Salvage && slices.Equal(was.APIs, now.APIs) && slices.Equal(was.Projects, now.Projects) {
+	if was.Source == now.Source && slices.Equal(was.APIs, now.APIs) && slices.Equal(was.Projects, now.Projects) {
 		return nil
 	}
 	return metadata.Errorf(metadata.FailedPrecondition,
-		"%q is of another export (server %q, versions %v, projects %q, salvage %t); --restart drops it", file+partSuffix, was.Source, was.APIs, was.Projects, was.Salvage)
+		"%q is of another export (server %q, versions %v, projects %q); --restart drops it", file+partSuffix, was.Source, was.APIs, was.Projects)
 }
 
 // reread learns from what is written which projects are exported, and which names
