@@ -46,7 +46,7 @@ func (s *Service) GetIamPolicy(ctx context.Context, caller Caller, resource stri
 func (s *Service) SetIamPolicy(ctx context.Context, caller Caller, resource string, policy *iampb.Policy) (*iampb.Policy, error) {
 	return do(ctx, s, caller, "SetIamPolicy", resource, func(c *call) (*iampb.Policy, error) {
 		var stale error // not to be tried again
-		set, err := untilUnchanged(ctx, func() (*iampb.Policy, error) {
+		set, err := untilUnchanged(ctx, s, resource, func() (*iampb.Policy, error) {
 			was, err := c.policy(ctx, resource, NotesSetIamPolicy, OccurrencesSetIamPolicy)
 			if err != nil {
 				return nil, err

@@ -148,7 +148,7 @@ func (s *Service) UpdateNote(ctx context.Context, caller Caller, name string, ch
 		if err := c.need(ctx, NotesUpdate, name); err != nil {
 			return nil, err
 		}
-		return untilUnchanged(ctx, func() (*grafeas.Note, error) {
+		return untilUnchanged(ctx, s, name, func() (*grafeas.Note, error) {
 			current, err := c.store().Note(ctx, n)
 			if err != nil {
 				return nil, err
@@ -178,7 +178,7 @@ func (s *Service) nextNote(current, changed *grafeas.Note) (*grafeas.Note, error
 	}
 	next.Name, next.Kind, next.CreateTime = current.GetName(), current.GetKind(), current.GetCreateTime()
 	next.UpdateTime = updateTime(s.now(), current.GetUpdateTime())
-	return next, checkSize("note", next)
+	return next, storable("note", next, s.dialect.NoteView)
 }
 
 // DeleteNote deletes a note that has no occurrences.
@@ -219,7 +219,7 @@ func (s *Service) newNote(name NoteName, from *grafeas.Note) (*grafeas.Note, err
 	n := proto.CloneOf(from)
 	now := timestamppb.New(s.now())
 	n.Name, n.Kind, n.CreateTime, n.UpdateTime = name.String(), noteKind(n), now, now
-	return n, checkSize("note", n)
+	return n, storable("note", n, s.dialect.NoteView)
 }
 
 // noteID returns the last segment of a stored note's name.

@@ -329,7 +329,7 @@ func (q *OccurrenceQuery) narrow(b bounds) bool {
 // allowed to attach to the note.
 func (s *Service) UpdateOccurrence(ctx context.Context, caller Caller, name string, change func(current *grafeas.Occurrence) (*grafeas.Occurrence, error)) (*grafeas.Occurrence, error) {
 	return do(ctx, s, caller, "UpdateOccurrence", name, func(c *call) (*grafeas.Occurrence, error) {
-		return untilUnchanged(ctx, func() (*grafeas.Occurrence, error) {
+		return untilUnchanged(ctx, s, name, func() (*grafeas.Occurrence, error) {
 			current, err := c.occurrence(ctx, OccurrencesUpdate, name)
 			if err != nil {
 				return nil, err
@@ -367,7 +367,7 @@ func (s *Service) nextOccurrence(current, changed *grafeas.Occurrence) (*grafeas
 	}
 	next.Name, next.Kind, next.CreateTime = current.GetName(), current.GetKind(), current.GetCreateTime()
 	next.UpdateTime = updateTime(s.now(), current.GetUpdateTime())
-	return next, checkSize("occurrence", next)
+	return next, storable("occurrence", next, s.dialect.OccurrenceView)
 }
 
 // DeleteOccurrence deletes an occurrence. Who does needs to be allowed to attach
@@ -403,7 +403,7 @@ func (s *Service) newOccurrence(name OccurrenceName, from *grafeas.Occurrence) (
 	o := proto.CloneOf(from)
 	now := timestamppb.New(s.now())
 	o.Name, o.Kind, o.CreateTime, o.UpdateTime = name.String(), occurrenceKind(o), now, now
-	return o, checkSize("occurrence", o)
+	return o, storable("occurrence", o, s.dialect.OccurrenceView)
 }
 
 // maxURI bounds a resource URI, in bytes.

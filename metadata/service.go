@@ -152,6 +152,7 @@ type Service struct {
 	projects []string
 	dialect  Dialect
 	filters  *filterCache
+	updates  *turns
 }
 
 // A Dialect is a version of the API other than v1, in which messages are kept:
@@ -195,7 +196,7 @@ func NewService(ctx context.Context, store Store, opts Options) (*Service, error
 	if err != nil {
 		return nil, fmt.Errorf("starting the metadata service: %w", err)
 	}
-	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, recorder: opts.Recorder, now: opts.Clock, tokens: tokens, projects: opts.Projects, filters: newFilterCache()}
+	s := &Service{store: store, auth: opts.Authorizer, log: opts.Logger, recorder: opts.Recorder, now: opts.Clock, tokens: tokens, projects: opts.Projects, filters: newFilterCache(), updates: new(turns)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -10,13 +11,21 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// maxUpdateTries bounds how often an update is repeated because somebody else
-// changed the same message at the same time.
-const maxUpdateTries = 10
+// maxUpdateTries bounds how often an update is repeated because another process
+// changed the same message at the same time. Those of this process wait in turn.
+const maxUpdateTries = 100
+
+// turns lets updates of one message follow each other; names share a few locks.
+type turns [256]sync.Mutex
+
+func (t *turns) of(name string) *sync.Mutex { return &t[KeyOf(name)[0]] }
 
 // untilUnchanged repeats an update that read a message which was changed before
 // it could be written.
-func untilUnchanged[T any](ctx context.Context, update func() (T, error)) (T, error) {
+func untilUnchanged[T any](ctx context.Context, s *Service, name string, update func() (T, error)) (T, error) {
+	turn := s.updates.of(name)
+	turn.Lock()
+	defer turn.Unlock()
 	for try := 1; ; try++ {
 		result, err := update()
 		var own *Error

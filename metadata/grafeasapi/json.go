@@ -39,7 +39,9 @@ func (m *marshaler) Marshal(v any) ([]byte, error) {
 	opts.EmitDefaultValues = lacksKind(message.ProtoReflect())
 	raw, err := aiskill.Marshal(opts, message)
 	if err != nil {
-		return nil, err
+		if raw, err = marshalForeign(opts, message); err != nil {
+			return nil, err
+		}
 	}
 	var b bytes.Buffer
 	b.Grow(len(raw))
