@@ -188,11 +188,17 @@ func TestACallerMayLeaveWhileAnotherClientHoldsTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	answer := make(chan error)
+	answer := make(chan error, 1)
 	go func() { answer <- s.Apply(ctx, note("left")) }()
+	// Not in the transaction, which sees the activity of one moment.
+	watch, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = watch.Close(context.Background()) }()
 	const waiting = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
 	for found := false; !found; {
-		if err := other.QueryRow(t.Context(), waiting).Scan(&found); err != nil {
+		if err := watch.QueryRow(t.Context(), waiting).Scan(&found); err != nil {
 			t.Fatal(err)
 		}
 	}

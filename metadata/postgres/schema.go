@@ -149,10 +149,15 @@ func migrate(ctx context.Context, conn *pgx.Conn) error {
 	return describe(tx.Commit(ctx))
 }
 
+// findSchema reads the catalog itself: to_regclass goes by a cache, which may not
+// have heard yet of what the process before us in the queue has created.
+const findSchema = `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE c.relname = 'gatehouse' AND n.nspname = ANY (current_schemas(false)))`
+
 // schemaVersion returns 0 if there is no schema of ours yet.
 func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
 	var ours bool
-	if err := conn.QueryRow(ctx, "SELECT to_regclass('gatehouse') IS NOT NULL").Scan(&ours); err != nil || !ours {
+	if err := conn.QueryRow(ctx, findSchema).Scan(&ours); err != nil || !ours {
 		return 0, describe(err)
 	}
 	if err := conn.QueryRow(ctx, "SELECT version FROM gatehouse").Scan(&version); err != nil {
