@@ -45,7 +45,7 @@ func WriteUntil(ctx context.Context, s metadata.Store, out io.Writer, patient bo
 		group.Go(func() error {
 			for n := 0; ctx.Err() == nil; n++ {
 				err := writeOnce(ctx, svc, out, fmt.Sprintf("%d.%p.%d.%d", os.Getpid(), s, writer, n))
-				if err != nil && !(patient && metadata.KindOf(err) == metadata.Unavailable) {
+				if away := patient && metadata.KindOf(err) == metadata.Unavailable; err != nil && !away {
 					return err
 				}
 			}

@@ -56,7 +56,7 @@ const (
 
 // queueChanges queues all that the jobs have changed, and reports whether that is
 // anything.
-func (o *overlay) queueChanges(b *pgx.Batch) (any bool, err error) {
+func (o *overlay) queueChanges(b *pgx.Batch) (bool, error) {
 	o.flushOccurrences(b)
 	o.flushNotes(b)
 	o.flushNames(b)

@@ -61,7 +61,7 @@ func (w *writer) try(ctx context.Context, t *transaction) error {
 		return w.abandon(ctx, err)
 	}
 	b := &pgx.Batch{}
-	if any, err := o.queueChanges(b); err != nil || !any {
+	if some, err := o.queueChanges(b); err != nil || !some {
 		return w.abandon(ctx, err) // nothing is left to be written
 	}
 	w.queueEnd(b, o)

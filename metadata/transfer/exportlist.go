@@ -144,8 +144,9 @@ func (x *exporter) get(ctx context.Context, r remote, k sort, name string) (prot
 		m, err = r.get(ctx, k, name)
 		return err
 	})
-	if err = explain(err, "reading %q through %s", clean(name), r.version()); metadata.KindOf(err) == metadata.NotFound && err != nil {
-		return nil, nil //nolint:nilnil // it is not there
+	err = explain(err, "reading %q through %s", clean(name), r.version())
+	if err != nil && metadata.KindOf(err) == metadata.NotFound {
+		return nil, nil // it is not there
 	}
 	if err != nil {
 		return nil, err
