@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(postgres.Main(m))
 }
 
 // usage is what a process has used so far.

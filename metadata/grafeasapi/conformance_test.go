@@ -6,10 +6,12 @@ import (
 
 	"google.golang.org/grpc"
 
+	postgreskit "github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
+	"github.com/gatehouse-dev/gatehouse/metadata/postgres"
 	"github.com/gatehouse-dev/gatehouse/metadata/sqlite"
 )
 
@@ -20,6 +22,13 @@ func TestConformance(t *testing.T) {
 		"memory": func(testing.TB) metadata.Store { return memory.New() },
 		"sqlite": func(t testing.TB) metadata.Store {
 			s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "metadata.db"), sqlite.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"postgres": func(t testing.TB) metadata.Store {
+			s, err := postgres.Open(t.Context(), postgreskit.Database(t), postgres.Options{MaxConnections: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
