@@ -79,6 +79,7 @@ func (s *Service) authorize(ctx context.Context, caller Caller, permission Permi
 
 // end hands the call to the recorder and the log.
 func (c *call) end(ctx context.Context, err error) {
+	markRecorded(ctx)
 	r := &c.record
 	r.Took, r.Err = max(c.s.now().Sub(r.Time), 0), err
 	if c.s.recorder != nil {

@@ -105,6 +105,8 @@ func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop
 		grpc.MaxRecvMsgSize(opts.MaxRequestBytes),
 		grpc.ChainUnaryInterceptor(limitTime(opts.Timeout), recoverUnary(opts.Logger)),
 		grpc.ChainStreamInterceptor(recoverStream(opts.Logger)),
+		grpc.StatsHandler(refusals{svc}),
+		grpc.UnknownServiceHandler(unknownMethod),
 	)
 	state := api.register(rpc)
 	rest := newREST(api, opts)

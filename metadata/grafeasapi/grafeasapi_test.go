@@ -51,6 +51,11 @@ func startOn(t testing.TB, store metadata.Store, auth metadata.Authorizer, opts 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, store, svc, opts)
+}
+
+func serve(t testing.TB, store metadata.Store, svc *metadata.Service, opts grafeasapi.Options) *system {
+	t.Helper()
 	handler, stop := grafeasapi.NewHandler(svc, opts)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -23,12 +23,13 @@ const enumNumbersType = "application/x-gatehouse-enum-numbers"
 // A rest is the REST face: the generated gateway, and around it what a server
 // that faces the world needs.
 type rest struct {
+	svc  *metadata.Service
 	mux  *runtime.ServeMux
 	opts Options
 }
 
 func newREST(api *services, opts Options) *rest {
-	h := &rest{opts: opts}
+	h := &rest{svc: api.v1.svc, opts: opts}
 	h.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler(false)),
 		runtime.WithMarshalerOption(enumNumbersType, newMarshaler(true)),
@@ -120,6 +121,7 @@ func (h *rest) writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Ma
 		kind = metadata.KindOfCode(st.Code())
 	}
 	message := st.Message()
+	recordRefused(ctx, h.svc, r.Method+" "+r.URL.Path, st)
 	raw, err := json.Marshal(errorBody{
 		Code:    kind.Code(),
 		Message: message,
