@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // watchInterval is how often policy files are looked at. They are read whole and
@@ -123,7 +124,7 @@ func (p *policies) read() (content, error) {
 func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
 	var attestors []binauthz.Attestor
 	if p.attestorsFile != "" {
-		var found binauthz.Diagnostics
+		var found document.Diagnostics
 		attestors, found = binauthz.ParseAttestors(p.attestorsFile, c.attestors)
 		if err := p.report("attestors", found); err != nil {
 			return nil, nil, err
@@ -147,10 +148,10 @@ func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
 }
 
 // report logs warnings and returns errors.
-func (p *policies) report(what string, found binauthz.Diagnostics) error {
+func (p *policies) report(what string, found document.Diagnostics) error {
 	var errs []error
 	for _, d := range found {
-		if d.Severity == binauthz.Error {
+		if d.Severity == document.Error {
 			errs = append(errs, errors.New(d.String()))
 		} else {
 			p.logger.Warn("reading "+what, "finding", d.String())

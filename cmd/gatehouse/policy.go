@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // maxInput bounds a file that a command reads.
@@ -101,7 +102,7 @@ Exit status: 2 if there is an error (with --strict also for a warning), else 0.`
 		_, found := binauthz.ParsePolicy(args[0], data)
 		if *output == formatJSON {
 			if found == nil {
-				found = binauthz.Diagnostics{}
+				found = document.Diagnostics{}
 			}
 			err = printJSON(c.OutOrStdout(), found)
 		} else {
@@ -256,7 +257,7 @@ func (in offlineInput) readOccurrences(c *cobra.Command) ([]*grafeas.Occurrence,
 }
 
 // report prints findings, and ends the command if there is an error among them.
-func report(c *cobra.Command, found binauthz.Diagnostics) error {
+func report(c *cobra.Command, found document.Diagnostics) error {
 	if err := printDiagnostics(c.ErrOrStderr(), found); err != nil {
 		return err
 	}
@@ -302,7 +303,7 @@ func parseOccurrences(data []byte) ([]*grafeas.Occurrence, error) {
 	return occurrences, nil
 }
 
-func printDiagnostics(w io.Writer, found binauthz.Diagnostics) error {
+func printDiagnostics(w io.Writer, found document.Diagnostics) error {
 	for _, d := range found {
 		if _, err := fmt.Fprintln(w, d); err != nil {
 			return err

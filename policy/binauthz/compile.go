@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // Where exemptions come from, as decisions name it.
@@ -27,11 +28,11 @@ func SystemPolicy() string { return systemPolicy }
 // Compile makes the Ruleset that enforces p with these attestors. It is never
 // nil. An attestor that a rule names and that is not among them is a warning and
 // denies; two attestors of one name are an error, and neither is used.
-func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, Diagnostics) {
+func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, document.Diagnostics) {
 	if p == nil {
-		return &policy.Ruleset{}, Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
+		return &policy.Ruleset{}, document.Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
 	}
-	r := &reporter{file: p.File}
+	r := newReporter(p.File)
 	rules := &policy.Ruleset{Name: p.Name, Dialect: policy.BinaryAuthorization, Source: p.File, Attestors: map[string]policy.Attestor{}}
 	if p.Global == GlobalEnable {
 		rules.Exempt = r.systemExemptions()
@@ -46,12 +47,12 @@ func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, Diagnostics) {
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
 	rules.Version = version(p, rules.Attestors)
-	return rules.Build(), r.diagnostics()
+	return rules.Build(), r.Diagnostics()
 }
 
 func (r *reporter) systemExemptions() []policy.Exemption {
 	system, diags := ParsePolicy("system policy", []byte(systemPolicy))
-	r.diags = append(r.diags, diags...)
+	r.Add(diags...)
 	if system == nil {
 		return nil
 	}
@@ -68,7 +69,7 @@ func (r *reporter) index(attestors []Attestor) map[string]*Attestor {
 	for i := range attestors {
 		a := &attestors[i]
 		if _, twice := byName[a.Name]; twice {
-			r.errorf(0, "attestor %q is there twice; neither is used, and rules that name it deny", a.Name)
+			r.Errorf(0, "attestor %q is there twice; neither is used, and rules that name it deny", a.Name)
 			byName[a.Name] = nil
 			continue
 		}
@@ -90,7 +91,7 @@ func (r *reporter) compileRule(from AdmissionRule, id string, scope policy.Scope
 		a := byName[ref.Name]
 		switch _, done := used[ref.Name]; {
 		case a == nil:
-			r.warnf(ref.Line, "attestor %q does not exist; until it does, the rule denies every image that is not exempt", ref.Name)
+			r.Warnf(ref.Line, "attestor %q does not exist; until it does, the rule denies every image that is not exempt", ref.Name)
 		case !done:
 			used[ref.Name] = a.compile()
 		}
