@@ -42,7 +42,9 @@ func (g *gate) condition(c policy.Condition, u *use) (Verdict, []Reason) {
 		return one(inDirectory(c, u))
 	}
 	// What is left rests on evidence, and that is about digests.
-	switch {
+	switch why := unmeetable(c); {
+	case why != "":
+		return one(Reason{Code: CodeNoCheck, Message: "The check can never pass: " + why, Next: "correct the check, or take it out of the rule"})
 	case !u.hasDigest():
 		return one(notDigested(u, ""))
 	case u.known.State != evidence.Known:
@@ -59,6 +61,52 @@ func (g *gate) condition(c policy.Condition, u *use) (Verdict, []Reason) {
 		return one(builtBy(c, u))
 	}
 	return one(Reason{Code: CodeNoCheck, Message: "The check demands nothing that is known here"})
+}
+
+// unmeetable tells why no evidence can meet a condition, "" if some can. Such a
+// condition denies also while evidence cannot be read: it is not in doubt.
+func unmeetable(c policy.Condition) string {
+	const (
+		noKey     = "it names no key that is trusted"
+		noProject = "it names no project to look in"
+	)
+	switch c := c.(type) {
+	case policy.SignedBy:
+		switch {
+		case !haveKeys(c.Signers):
+			return noKey
+		case len(c.Projects) == 0:
+			return noProject
+		}
+		return ""
+	case policy.Vulnerabilities:
+		if len(c.Projects) == 0 {
+			return noProject
+		}
+		return ""
+	case policy.Fresh:
+		switch {
+		case !haveKeys(c.Recorders):
+			return "it names no one who records uploads"
+		case len(c.Projects) == 0:
+			return noProject
+		case c.MaxAge <= 0:
+			return "it allows no age"
+		}
+		return ""
+	case policy.BuiltBy:
+		for i := range c.Rules {
+			if r := &c.Rules[i]; len(r.Projects) > 0 && len(r.Builder.Keys) > 0 && len(r.Builder.IDs) > 0 {
+				return ""
+			}
+		}
+		return "none of its rules names a builder, keys of his and a project to look in"
+	}
+	return "it demands nothing that is known here"
+}
+
+func haveKeys(signers []policy.Signer) bool {
+	return slices.ContainsFunc(signers, func(s policy.Signer) bool { return len(s.Keys) > 0 })
 }
 
 func one(r Reason) (Verdict, []Reason) { return r.Verdict, []Reason{r} }
@@ -285,7 +333,7 @@ func violates(c policy.Vulnerabilities, f evidence.Finding) (limit string, bad b
 func names(list []string, note string) bool {
 	id := note[strings.LastIndexByte(note, '/')+1:]
 	for _, n := range list {
-		if n == note || n == id {
+		if n != "" && (n == note || n == id) {
 			return true
 		}
 	}

@@ -35,6 +35,9 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	pod := scopeOf(req)
 	said := make([]PolicyDecision, len(set))
 	for i, rules := range set {
+		if rules == nil {
+			rules = &policy.Ruleset{} // which denies
+		}
 		g := gate{rules: rules, now: now, named: len(set) > 1}
 		said[i] = g.decide(&d, uses, pod, req.BreakGlass != "")
 	}
@@ -189,7 +192,9 @@ type gate struct {
 func (g *gate) decide(d *Decision, uses []use, pod policy.Scope, breakGlass bool) PolicyDecision {
 	g.rule, _ = g.rules.Select(pod)
 	said := PolicyDecision{Deciding: g.deciding(), Verdict: ALLOW}
-	bridged := true // each image that could not be checked was allowed before
+	// Whether no image is in doubt but for evidence that could not be read, and
+	// whether each that is was allowed before.
+	unread, bridged := true, true
 	for i := range uses {
 		u, id := &uses[i], &d.Images[i]
 		v, exemption, reasons := g.image(u)
@@ -206,12 +211,13 @@ func (g *gate) decide(d *Decision, uses []use, pod policy.Scope, breakGlass bool
 		id.Reasons = append(id.Reasons, reasons...)
 		switch {
 		case v == INDETERMINATE:
+			unread = unread && u.known.State != evidence.Known
 			bridged = bridged && g.allowedBefore(u)
 		case v == ALLOW && exemption == "" && g.bridges() && u.hasDigest():
-			d.Grants = append(d.Grants, Grant{u.ref.Digest(), evidence.Allowed{Rule: g.rule.Hash(), Policy: g.rules.Version, Time: g.now}})
+			d.Grants = append(d.Grants, Grant{u.ref.Digest(), evidence.Allowed{Image: u.Text, Rule: g.rule.Hash(), Policy: g.rules.Version, Time: g.now}})
 		}
 	}
-	said.Override = g.override(said.Verdict, bridged, breakGlass)
+	said.Override = g.override(said.Verdict, unread, unread && bridged, breakGlass)
 	return said
 }
 
@@ -246,14 +252,14 @@ func (g *gate) bridges() bool {
 	return g.rule != nil && g.rule.OnUnavailable.LastAllowedWithin > 0 && g.rule.Hash() != ""
 }
 
-// allowedBefore reports whether the rule has allowed the image, not too long ago
-// and not in the future.
+// allowedBefore reports whether the rule has allowed the image, spelt the same, not
+// too long ago and not in the future.
 func (g *gate) allowedBefore(u *use) bool {
 	if !g.bridges() {
 		return false
 	}
 	for _, a := range u.known.Allowed {
-		if age := g.now.Sub(a.Time); a.Rule == g.rule.Hash() && age >= 0 && age <= g.rule.OnUnavailable.LastAllowedWithin {
+		if age := g.now.Sub(a.Time); a.Rule == g.rule.Hash() && a.Image == u.Text && age >= 0 && age <= g.rule.OnUnavailable.LastAllowedWithin {
 			return true
 		}
 	}
@@ -261,13 +267,13 @@ func (g *gate) allowedBefore(u *use) bool {
 }
 
 // override returns what lets a request in that has the verdict, if anything does.
-func (g *gate) override(v Verdict, bridged, breakGlass bool) Override {
+func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 	switch {
 	case v == ALLOW:
 		return NoOverride
 	case g.rule != nil && g.rule.DryRun:
 		return DryRun
-	case v == INDETERMINATE && g.rule != nil && g.rule.OnUnavailable.Warn:
+	case v == INDETERMINATE && unread && g.rule != nil && g.rule.OnUnavailable.Warn:
 		return FailOpen
 	case v == INDETERMINATE && bridged:
 		return LastAllowed
