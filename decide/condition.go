@@ -323,7 +323,7 @@ func violates(c policy.Vulnerabilities, f evidence.Finding) (limit string, bad b
 	if f.Fixable {
 		most, what = c.MaxFixable, "with a fix"
 	}
-	if most.Allows(policy.Severity(f.Severity)) || (c.UnspecifiedAllowed && f.Severity == 0 && most > policy.BlockAll) {
+	if most.Allows(policy.Severity(f.Severity)) || (c.UnspecifiedAllowed && f.Severity == 0 && most > policy.BlockAll && most <= policy.AllowAll) {
 		return "", false
 	}
 	return "the most that is allowed " + what + " is " + most.String(), true

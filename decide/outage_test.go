@@ -122,3 +122,17 @@ func TestAFindingWithoutANameIsAllowedByNone(t *testing.T) {
 		}
 	}
 }
+
+// A limit that is none of the severities is BLOCK_ALL, also for what has no severity.
+func TestALimitOutOfRangeAllowsNothing(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []policy.Severity{policy.BlockAll, -1, policy.AllowAll + 1} {
+		for severity := -1; severity <= 6; severity++ {
+			rules := rulesFor(policy.Vulnerabilities{MaxFixable: limit, MaxUnfixable: limit, Projects: []string{"p"}, UnspecifiedAllowed: true}, policy.OnUnavailable{})
+			img := evidence.Image{State: evidence.Known, Scans: []evidence.Scan{{Project: "p", Finished: true, Findings: []evidence.Finding{{Note: "CVE-1", Severity: severity}}}}}
+			if d := decided(request(digested), rules, images{digestA(): img}, noon); d.Verdict != decide.DENY {
+				t.Errorf("limit %d, severity %d: %v", limit, severity, d.Verdict)
+			}
+		}
+	}
+}
