@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"policy/document": {},
 	"policy/binauthz": {"image", "signature", "policy", "policy/document"},
 	"policy/bundle":   {"signature", "policy", "policy/*"},
+	"policy/suite":    {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":        {"image"},
 	"evidence/index":  {"image", "signature", "metadata", "evidence"},
 	"decide":          {"image", "policy", "evidence"},

@@ -31,6 +31,7 @@ package decide
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
@@ -247,3 +248,16 @@ const (
 	CodeBuilt         Code = "BUILT"
 	CodeNotBuilt      Code = "NOT_BUILT" // as required
 )
+
+// Codes returns the codes of all reasons, each once, in their order.
+func (d *Decision) Codes() []Code {
+	var list []Code
+	for i := range d.Images {
+		for j := range d.Images[i].Reasons {
+			if c := d.Images[i].Reasons[j].Code; !slices.Contains(list, c) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
