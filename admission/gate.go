@@ -158,6 +158,9 @@ func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s sub
 	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
 		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
+		if d.Verdict == decide.INDETERMINATE { // an outage is no verdict, and whoever counts refusals must not take it for one
+			a.code, a.reason = http.StatusServiceUnavailable, reasonUnavailable
+		}
 		if s.isTemplate && g.Templates == WarnTemplates {
 			a.allowed = true
 			a.warnings = append(a.warnings, warningLines("its pods will be refused: "+a.message)...)

@@ -249,6 +249,25 @@ const (
 	CodeNotBuilt      Code = "NOT_BUILT" // as required
 )
 
+// Overrides returns all that let the request in against policies, each once. A
+// request that is not let in has none.
+func (d *Decision) Overrides() []Override {
+	if !d.Allowed {
+		return nil
+	}
+	var list []Override
+	add := func(o Override) {
+		if o != NoOverride && !slices.Contains(list, o) {
+			list = append(list, o)
+		}
+	}
+	add(d.Override)
+	for _, p := range d.Policies {
+		add(p.Override)
+	}
+	return list
+}
+
 // Codes returns the codes of all reasons, each once, in their order.
 func (d *Decision) Codes() []Code {
 	var list []Code
