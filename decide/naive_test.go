@@ -362,12 +362,12 @@ func (n naive) vulnerabilities(c policy.Vulnerabilities) decide.Verdict {
 		}
 	}
 	switch {
+	case !finished && !c.UnscannedAllowed:
+		return decide.DENY
 	case more:
 		return decide.INDETERMINATE
-	case finished || c.UnscannedAllowed:
-		return decide.ALLOW
 	}
-	return decide.DENY
+	return decide.ALLOW
 }
 
 func naiveViolates(c policy.Vulnerabilities, f evidence.Finding) bool {

@@ -95,10 +95,11 @@ func randomBytes(seed, i int) []byte {
 // simplest question that fails, and shown.
 func everyQuestion(t *testing.T, seed int, fails func(data []byte) string) {
 	t.Helper()
-	n := 4000
-	if testing.Short() {
-		n = 400
-	}
+	questions(t, seed, 400, fails)
+}
+
+func questions(t *testing.T, seed, n int, fails func(data []byte) string) {
+	t.Helper()
 	for i := range n {
 		data := randomBytes(seed, i)
 		if fails(data) == "" {
@@ -381,7 +382,9 @@ func (w world) directory() image.Directory {
 
 func (w world) provenanceRule() policy.ProvenanceRule {
 	r := policy.ProvenanceRule{
-		Builder:  policy.Builder{Name: "GOOGLE_CLOUD_BUILD", IDs: some(w, 2, func() string { return pick(w.choices, "https://build.example/", "https://build.example/", "https://other.example/", "") }), Keys: w.keys()},
+		Builder: policy.Builder{Name: "GOOGLE_CLOUD_BUILD", IDs: some(w, 2, func() string {
+			return pick(w.choices, "https://build.example/", "https://build.example/", "https://other.example/", "")
+		}), Keys: w.keys()},
 		Projects: w.projects(), ConfigBased: w.n(4) == 3,
 	}
 	if w.n(6) == 5 {
