@@ -308,7 +308,7 @@ func (g *gate) image(u *use, out *reasons) (v Verdict, exemption string) {
 	case policy.AlwaysAllow:
 		return out.add(Reason{Verdict: ALLOW, Code: CodeAlwaysAllow, Message: "Allowed by always_allow admission rule"}), ""
 	case policy.RequireChecks:
-		if e, ok := policy.Exempts(g.rule.Exempt, u.Text); ok {
+		if e, ok := g.rule.Exempts(u.Text); ok {
 			return out.add(g.exempt(e, g.rule.File)), e.Pattern.String()
 		}
 		return g.checks(u, out), ""
@@ -359,7 +359,7 @@ func (g *gate) checks(u *use, out *reasons) Verdict {
 func (g *gate) check(index int, u *use, out *reasons) (v Verdict) {
 	c := &g.rule.Checks[index]
 	before := len(*out)
-	if e, ok := policy.Exempts(c.Exempt, u.Text); ok {
+	if e, ok := c.Exempts(u.Text); ok {
 		v = out.add(g.exempt(e, c.File))
 	} else {
 		v = g.condition(c.Condition, u, out)

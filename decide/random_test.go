@@ -494,6 +494,9 @@ func (w world) grant(q *question) {
 		}
 		copied := *r
 		copied.Rules = slices.Clone(r.Rules)
+		for i := range copied.Rules {
+			copied.Rules[i].Checks = slices.Clone(copied.Rules[i].Checks)
+		}
 		for i := range copied.Build().Rules {
 			hashes = append(hashes, copied.Rules[i].Hash())
 		}
