@@ -203,13 +203,15 @@ func (r *Reason) inKritis(text, message string) string {
 	return message + named
 }
 
-// A list is lines without repetition, in the order they came.
+// A list is lines without repetition, in the order they came. Whatever they are made
+// of, each is one line that prints, and no longer than a sentence may be.
 type list struct {
 	lines []string
 	seen  map[string]bool
 }
 
 func (l *list) add(line string) {
+	line = cut(escaped(cut(line, maxSentence)), maxSentence)
 	if l.seen[line] {
 		return
 	}
@@ -253,6 +255,23 @@ func quoteOdd(s string) string {
 		return s
 	}
 	return strconv.Quote(s)
+}
+
+// escaped returns s with what does not print escaped as in a Go string.
+func escaped(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // cut shortens s to at most most bytes, at the beginning of a character, and
