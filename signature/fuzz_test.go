@@ -114,7 +114,7 @@ func FuzzParsePKIXPublicKey(f *testing.F) {
 
 func FuzzParsePayload(f *testing.F) {
 	f.Add(testPayload())
-	f.Add([]byte(`{"optional":{"a":1.5e3},"critical":{"type":"","image":{"docker-manifest-digest":"` + zeroDigest + `"}}}`))
+	f.Add([]byte(`{"optional":{"a":1.5e3},"critical":{"type":"ATOMIC container signature","image":{"docker-manifest-digest":"` + zeroDigest + `"}}}`))
 	f.Add([]byte(`{"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `","docker-manifest-digest":""}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePayload(b)

@@ -81,6 +81,8 @@ var (
 	ErrPayloadMismatch = errors.New("signed content differs from the payload beside it")
 	// ErrMalformed means that the input is not what it should be at all.
 	ErrMalformed = errors.New("malformed")
+	// ErrWrongType means a well-formed statement of another kind than asked for.
+	ErrWrongType = errors.New("another kind of statement")
 	// ErrWeak means an algorithm or a key size that is no longer safe.
 	ErrWeak = errors.New("too weak")
 	// ErrUnsupported means a form that is known and refused on purpose.
