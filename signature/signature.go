@@ -32,9 +32,13 @@
 // OpenPGP signatures with an expiry (nothing here would enforce it), and every
 // signature by a revoked key, whenever it was made.
 //
-// The expiry of an OpenPGP key is not enforced on verification, as in Kritis: an
-// attestation outlives the key's validity until the key is removed from its
-// attestor. An expired key does not sign.
+// An OpenPGP signature counts when it says that it was made while its key was
+// valid: not before the key and its primary key were made, and not after either
+// had expired. It then goes on counting, as in Kritis, also after the key has
+// expired, until the key is removed from its attestor. Whoever holds the private
+// half of an expired key can still date a signature back: expiry tidies up after
+// honest signers, and a key that may be in other hands must be revoked or
+// removed. [PublicKey.Expires] says when a key expires.
 //
 // # Signing
 //
@@ -54,6 +58,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -99,8 +104,8 @@ var (
 // Fingerprint is the SHA-256 over a key's kind, algorithm and key material: what
 // a key is, whatever it is called. The same key with another algorithm has
 // another fingerprint. That of an OpenPGP key covers the primary key, every
-// subkey that may sign, and whether the key is revoked, which is all that its
-// verdicts depend on; user ids and expiry do not change it.
+// subkey that may sign, until when each of them is valid, and whether the key is
+// revoked, which is all that its verdicts depend on; user ids do not change it.
 type Fingerprint = [sha256.Size]byte
 
 // A PublicKey verifies signatures. It is immutable and safe for concurrent use.
@@ -145,6 +150,16 @@ func (k *PublicKey) Matches(publicKeyID string) bool {
 func (k *PublicKey) Revoked() bool {
 	p, ok := k.key.(*pgpKey)
 	return ok && p.revoked
+}
+
+// Expires returns the last second in which a signature by the key, or by any of
+// its subkeys, can be made so that it counts, and false when there is no such
+// limit. PKIX keys never expire.
+func (k *PublicKey) Expires() (time.Time, bool) {
+	if p, ok := k.key.(*pgpKey); ok {
+		return p.expires()
+	}
+	return time.Time{}, false
 }
 
 // Verify checks sig and returns the bytes that it covers.
