@@ -178,27 +178,35 @@ func (k *pkixKey) verify(payload, sig []byte) ([]byte, error) {
 	if len(payload) == 0 {
 		return nil, fmt.Errorf("%w: there is no payload; a PKIX signature is detached and needs the bytes that it covers", ErrMalformed)
 	}
-	ok := false
+	if !k.valid(payload, sig) {
+		return nil, errAltered
+	}
+	return payload, nil
+}
+
+var (
+	errNoKey   = errors.New("there is no key")
+	errAltered = errors.New("the payload or the signature was altered, or another key or algorithm made it")
+)
+
+// valid reports whether sig is the key's signature over payload.
+func (k *pkixKey) valid(payload, sig []byte) bool {
 	switch key := k.key.(type) {
 	case *rsa.PublicKey:
 		digest := k.details.digest(payload)
 		if k.details.scheme == schemePSS {
 			// Signers choose the salt's length: Cloud KMS takes the digest's, others the longest.
-			ok = rsa.VerifyPSS(key, k.details.hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
-		} else {
-			ok = rsa.VerifyPKCS1v15(key, k.details.hash, digest, sig) == nil
+			return rsa.VerifyPSS(key, k.details.hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
 		}
+		return rsa.VerifyPKCS1v15(key, k.details.hash, digest, sig) == nil
 	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(key, k.details.digest(payload), sig)
+		return ecdsa.VerifyASN1(key, k.details.digest(payload), sig)
 	case ed25519.PublicKey:
-		ok = ed25519.Verify(key, payload, sig)
+		return ed25519.Verify(key, payload, sig)
 	case *mldsa65.PublicKey:
-		ok = mldsa65.Verify(key, payload, nil, sig)
+		return mldsa65.Verify(key, payload, nil, sig)
 	}
-	if !ok {
-		return nil, errors.New("the payload or the signature was altered, or another key or algorithm made it")
-	}
-	return payload, nil
+	return false
 }
 
 // digest returns the hash that is signed in payload's place.

@@ -182,7 +182,7 @@ func (k *PublicKey) Verify(payload, sig []byte) (signed []byte, err error) {
 func (k *PublicKey) verify(payload, sig []byte) ([]byte, error) {
 	switch {
 	case k == nil || k.key == nil:
-		return nil, errors.New("there is no key")
+		return nil, errNoKey
 	case len(payload) > MaxPayload:
 		return nil, fmt.Errorf("%w: the payload has %d bytes, more than %d", ErrMalformed, len(payload), MaxPayload)
 	case len(sig) > MaxSignature:
