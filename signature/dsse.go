@@ -202,7 +202,8 @@ func PAE(payloadType string, body []byte) []byte {
 // form, to between 1 and most bytes.
 func decodeBase64(s string, most int) ([]byte, error) {
 	encoding := base64.StdEncoding
-	if strings.ContainsAny(s, "-_") {
+	// IndexByte, since IndexAny takes as long as the decoding.
+	if strings.IndexByte(s, '-') >= 0 || strings.IndexByte(s, '_') >= 0 {
 		encoding = base64.URLEncoding
 	}
 	switch {
@@ -210,7 +211,7 @@ func decodeBase64(s string, most int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it is missing or empty", ErrMalformed)
 	case encoding.DecodedLen(len(s)) > most+2: // up to two bytes are padding
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrMalformed, most)
-	case strings.ContainsAny(s, "\r\n"):
+	case hasLineEnd(s):
 		return nil, fmt.Errorf("%w: base64 with line ends", ErrMalformed)
 	}
 	b, err := encoding.Strict().DecodeString(s)
