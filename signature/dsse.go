@@ -74,7 +74,7 @@ func parseEnvelope(b []byte) (*Envelope, error) {
 	}
 	var wire envelopeJSON
 	if err := json.Unmarshal(b, &wire); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, malformedJSON(err)
 	}
 	if n := len(wire.PayloadType); n == 0 || n > maxPayloadType {
 		return nil, fmt.Errorf("%w: payloadType has %d bytes, want 1 to %d", ErrMalformed, n, maxPayloadType)
@@ -232,7 +232,7 @@ func readArray[T any](raw jsontext.Value, most int) ([]T, error) {
 		return nil, fmt.Errorf("%w: there is no list", ErrMalformed)
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, malformedJSON(err)
 	}
 	var list []T
 	for d.PeekKind() != ']' {
@@ -244,7 +244,7 @@ func readArray[T any](raw jsontext.Value, most int) ([]T, error) {
 		}
 		var item T
 		if err := json.UnmarshalDecode(d, &item); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+			return nil, malformedJSON(err)
 		}
 		list = append(list, item)
 	}

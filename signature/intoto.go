@@ -93,7 +93,7 @@ func readStatement(b []byte) (Statement, error) {
 	}
 	var wire statementJSON
 	if err := json.Unmarshal(b, &wire); err != nil {
-		return Statement{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return Statement{}, malformedJSON(err)
 	}
 	if wire.Type != StatementV01 && wire.Type != StatementV1 {
 		return Statement{}, fmt.Errorf("%w: _type is %q, want %q or %q", ErrWrongType, clip(wire.Type), StatementV1, StatementV01)
@@ -130,7 +130,7 @@ func readDigestSet(raw jsontext.Value) (image.Digest, error) {
 	}
 	var set digestJSON
 	if err := json.Unmarshal(raw, &set); err != nil {
-		return image.Digest{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return image.Digest{}, malformedJSON(err)
 	}
 	if set.SHA256 == nil {
 		return image.Digest{}, nil

@@ -122,9 +122,9 @@ func parseJWTHeader(b []byte) (jwtHeader, error) {
 	err := json.Unmarshal(b, &h, json.RejectUnknownMembers(true))
 	switch {
 	case errors.Is(err, json.ErrUnknownName):
-		return jwtHeader{}, fmt.Errorf("%w: a header with more than typ, alg and kid: %w", ErrUnsupported, err)
+		return jwtHeader{}, fmt.Errorf("%w: a header with more than typ, alg and kid: %s", ErrUnsupported, clip(err.Error()))
 	case err != nil:
-		return jwtHeader{}, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+		return jwtHeader{}, fmt.Errorf("header: %w", malformedJSON(err))
 	case !equalFoldASCII(h.Type, "JWT"):
 		return jwtHeader{}, fmt.Errorf("%w: typ is %q, want %q", ErrWrongType, clip(h.Type), "JWT")
 	case h.KeyID == "":
@@ -210,7 +210,7 @@ type jwtClaims struct {
 func parseClaims(b []byte) (Payload, error) {
 	var c jwtClaims
 	if err := json.Unmarshal(b, &c); err != nil {
-		return Payload{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return Payload{}, malformedJSON(err)
 	}
 	digest, err := parseSubject(c.Subject)
 	if err != nil {
@@ -266,7 +266,7 @@ func checkAudience(raw jsontext.Value) error {
 	audience := []jsontext.Value{raw}
 	if raw.Kind() == '[' {
 		if err := json.Unmarshal(raw, &audience); err != nil {
-			return fmt.Errorf("%w: aud: %w", ErrMalformed, err)
+			return fmt.Errorf("aud: %w", malformedJSON(err))
 		}
 	}
 	found := false
@@ -289,7 +289,7 @@ func stringValue(raw jsontext.Value) (string, error) {
 	}
 	var s string
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMalformed, err)
+		return "", malformedJSON(err)
 	}
 	return s, nil
 }

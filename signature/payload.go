@@ -84,7 +84,7 @@ func ParsePayload(b []byte) (Payload, error) {
 	}
 	var p simpleSigning
 	if err := json.Unmarshal(b, &p); err != nil {
-		return Payload{}, fmt.Errorf("parsing signed payload: %w: %w", ErrMalformed, err)
+		return Payload{}, fmt.Errorf("parsing signed payload: %w", malformedJSON(err))
 	}
 	d, err := image.ParseDigest(p.Critical.Image.DockerManifestDigest)
 	if err != nil {
