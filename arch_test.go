@@ -37,10 +37,17 @@ var arrows = map[string][]string{
 
 	"policy":          {"image"},
 	"policy/document": {},
-	"policy/binauthz": {"image", "signature", "policy", "policy/document"},
-	"evidence":        {"image"},
-	"evidence/index":  {"image", "signature", "metadata", "evidence"},
-	"decide":          {"image", "policy", "evidence"},
+	"policy/names":    {"policy"},
+	"policy/keys":     {"signature", "policy", "policy/document"},
+	"policy/binauthz": {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
+
+	"policy/platform":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/platform/constraint"},
+	"policy/platform/constraint": {"policy"},
+	"policy/platform/evaluate":   {"image", "policy", "policy/platform", "decide"},
+
+	"evidence":       {"image"},
+	"evidence/index": {"image", "signature", "metadata", "evidence"},
+	"decide":         {"image", "policy", "evidence"},
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
@@ -70,7 +77,8 @@ var arrows = map[string][]string{
 // pure packages decide and verify: whatever they come to import, however far
 // away, none of it may reach a network, a database or the machine.
 var (
-	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document"}
+	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
