@@ -36,6 +36,50 @@ func TestPatternSetFindsTheFirst(t *testing.T) {
 	}
 }
 
+// TestIncludingIsAboutAllReferences tries references on each pair that is said to
+// include one another, and has pairs that are known to.
+func TestIncludingIsAboutAllReferences(t *testing.T) {
+	t.Parallel()
+	parse := func(text string) image.Pattern {
+		p, err := image.ParsePlatformPattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const img = "reg.io/path/img"
+	for _, pair := range []struct {
+		wide, narrow string
+		want         bool
+	}{
+		{"reg.io/**", "reg.io/path/**", true}, {"reg.io/path/**", "reg.io/**", false}, {"reg.io/**", img, true}, {"reg.io/**", img + ":v1" + directoryDigest, true},
+		{"reg.io/path/*", img, true}, {"reg.io/path/*", img + ":v*", true}, {"reg.io/path/*", "reg.io/path/i*", true}, {"reg.io/path/i*", "reg.io/path/*", false},
+		{"reg.io/path/*", "reg.io/path/**", false}, {"reg.io/path/*", "reg.io/path/a/b", false}, {"reg.io/path/*", "reg.io/path/a/**", false},
+		{img, img + ":v1", true}, {img, img + directoryDigest, true}, {img, img + ":v1" + directoryDigest, true}, {img, img + ":v*", true}, {img, img + "*", false}, {img, img + "2", false},
+		{img + ":v*", img + ":v1", true}, {img + ":v*", img + ":v1*", true}, {img + ":v1*", img + ":v*", false}, {img + ":v*", img, false}, {img + ":v*", img + ":v1" + directoryDigest, true}, {img + ":v*", img + directoryDigest, false},
+		{img + ":v1", img + ":v1" + directoryDigest, true}, {img + ":v1", img + ":v1*", false}, {img + ":v1", img, false}, {img + ":v1" + directoryDigest, img + ":v1", false},
+		{img + directoryDigest, img + ":v1" + directoryDigest, true}, {img + directoryDigest, img, false}, {img + directoryDigest, img + ":v1", false},
+		{img, img, false},
+	} {
+		if got := image.NewPatternSet([]image.Pattern{parse(pair.wide)}).Including(parse(pair.narrow)) == 0; got != pair.want {
+			t.Errorf("%s includes %s: %v", pair.wide, pair.narrow, got)
+		}
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 20000 {
+		wide, err := image.ParsePlatformPattern(randomPattern(t, rng).String())
+		narrow, err2 := image.ParsePlatformPattern(randomPattern(t, rng).String())
+		if err != nil || err2 != nil || image.NewPatternSet([]image.Pattern{wide}).Including(narrow) < 0 {
+			continue
+		}
+		for range 20 {
+			if ref := randomReference(rng); narrow.Match(ref) && !wide.Match(ref) {
+				t.Fatalf("%v does not include %v: %s", wide, narrow, ref)
+			}
+		}
+	}
+}
+
 func TestEmptyPatternSetCoversNothing(t *testing.T) {
 	t.Parallel()
 	for _, set := range []*image.PatternSet{{}, image.NewPatternSet(nil), image.NewPatternSet(make([]image.Pattern, 3))} {

@@ -5,6 +5,7 @@ package names
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
@@ -130,3 +131,16 @@ func consistsOf(s string, ok func(byte) bool) bool {
 
 func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// IsSharedRegistry tells a registry in which everyone can have a place.
+func IsSharedRegistry(host string) bool {
+	return strings.HasSuffix(host, "-docker.pkg.dev") || slices.Contains([]string{
+		"asia.gcr.io", "docker.io", "eu.gcr.io", "gcr.io", "ghcr.io", "index.docker.io", "public.ecr.aws", "quay.io",
+		"registry-1.docker.io", "registry.gitlab.com", "us.gcr.io",
+	}, host)
+}
+
+// IsSharedForge tells a host of source code in which everyone can have a place.
+func IsSharedForge(host string) bool {
+	return slices.Contains([]string{"bitbucket.org", "codeberg.org", "gist.github.com", "github.com", "gitlab.com", "source.cloud.google.com"}, host)
+}
