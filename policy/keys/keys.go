@@ -2,6 +2,9 @@
 package keys
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
@@ -78,4 +81,40 @@ func pkix(r *document.Reporter, n *yaml.Node, f document.Fields, id string) (*si
 		return nil, ""
 	}
 	return k, pem
+}
+
+// PEM reads an object whose one field holds the PEM of a key, to be used with the
+// algorithm that is usual for its type. It reports why it cannot and returns nil.
+func PEM(r *document.Reporter, n *yaml.Node, what, field string) *signature.PublicKey {
+	f, ok := r.Fields(n, what, field)
+	if !ok {
+		return nil
+	}
+	if f.Values[field] == nil {
+		r.Errorf(n.Line, "%s: %s is missing", what, field)
+		return nil
+	}
+	text, ok := r.Scalar(f.Values[field], field)
+	if !ok {
+		return nil
+	}
+	k, err := signature.ParsePKIXPublicKey(text, usualAlgorithm(text), "")
+	if err != nil {
+		r.Errorf(f.Lines[field], "%s: %v", field, err)
+		return nil
+	}
+	return k
+}
+
+// usualAlgorithm returns that of the key in a PEM text. For a text that holds none
+// it returns any, so that the reader of keys says what is wrong with it.
+func usualAlgorithm(text string) signature.Algorithm {
+	if block, _ := pem.Decode([]byte(text)); block != nil {
+		if key, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
+			if algorithm, err := signature.DefaultAlgorithm(key); err == nil {
+				return algorithm
+			}
+		}
+	}
+	return signature.ECDSAP256SHA256
 }
