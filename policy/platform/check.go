@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/policy/keys"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 	"github.com/gatehouse-dev/gatehouse/policy/platform/constraint"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -80,20 +81,18 @@ func (r *reporter) imageFreshness(f document.Fields, field string) Requirement {
 		r.Errorf(n.Line, "%s: %s is missing", field, name)
 		return ImageFreshness{}
 	}
-	value, err := strconv.ParseInt(days.Value, 10, 64)
+	digits := strings.TrimLeft(days.Value, "+-")
+	value, err := strconv.ParseInt(days.Value, 10, 32)
 	switch {
-	case days.Kind != yaml.ScalarNode || days.ShortTag() != "!!int" || err != nil && !isTooLarge(days.Value):
+	case days.Kind != yaml.ScalarNode || days.ShortTag() == "!!str" || !names.IsNumber(digits):
 		r.Errorf(days.Line, "%s must be a whole number of days, and is %s", name, document.KindOf(days))
-	case err != nil || value < 1 || value > math.MaxInt32:
+	case err != nil || value < 1:
 		r.Errorf(days.Line, "%s: %.50s is not a number of days from 1 to %d", name, days.Value, math.MaxInt32)
 	default:
-		return ImageFreshness{MaxUploadAgeDays: int32(value)} //nolint:gosec // its bounds were just checked
+		return ImageFreshness{MaxUploadAgeDays: int32(value)}
 	}
 	return ImageFreshness{}
 }
-
-// isTooLarge tells a decimal number that no integer holds from another notation.
-func isTooLarge(s string) bool { return strings.Trim(s, "0123456789-+") == "" }
 
 func (r *reporter) trustedDirectory(f document.Fields, field string) Requirement {
 	const name = "trustedDirPatterns"
