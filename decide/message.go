@@ -153,7 +153,7 @@ func (r *Reason) worded(dialect policy.Dialect, text string) string {
 	case r.Check == nil:
 		return message
 	case dialect == policy.PlatformPolicy:
-		return r.Check.explain(r.checkVerdict(), message)
+		return r.Explanation()
 	case dialect == policy.Kritis:
 		return r.inKritis(plain(text), message)
 	}
@@ -167,6 +167,16 @@ func (c *CheckRef) explain(verdict, message string) string {
 		name = " with display name " + strconv.Quote(cut(c.Name, maxPlain))
 	}
 	return c.Type + " at index " + strconv.Itoa(c.Index) + name + " has verdict " + verdict + ". " + message
+}
+
+// Explanation tells what a check of a platform policy found, in the words of
+// continuous validation. It is the message of a reason that is of no check.
+func (r *Reason) Explanation() string {
+	message := strings.TrimSuffix(r.Message, ".")
+	if r.Check == nil {
+		return message
+	}
+	return r.Check.explain(r.checkVerdict(), message)
 }
 
 // checkVerdict is the word that explanations of continuous validation have.
