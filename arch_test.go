@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"policy":          {"image"},
 	"policy/document": {},
 	"policy/binauthz": {"image", "signature", "policy", "policy/document"},
+	"policy/kritis":   {"image", "signature", "policy", "policy/document"},
 	"policy/bundle":   {"signature", "policy", "policy/*"},
 	"evidence":        {"image"},
 	"evidence/index":  {"image", "signature", "metadata", "evidence"},
@@ -71,7 +72,7 @@ var arrows = map[string][]string{
 // pure packages decide and verify: whatever they come to import, however far
 // away, none of it may reach a network, a database or the machine.
 var (
-	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/bundle"}
+	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/kritis", "policy/bundle"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
