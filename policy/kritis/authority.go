@@ -11,7 +11,8 @@ import (
 
 func (r *reporter) attestationAuthority(m Meta, f document.Fields) {
 	const what = "AttestationAuthority"
-	a := AttestationAuthority{Meta: m, Released: f.Values["publicKeyData"] != nil}
+	data := f.Values["publicKeyData"]
+	a := AttestationAuthority{Meta: m, Released: data != nil}
 	a.NoteLine = f.Lines["noteReference"]
 	if f.Values["noteReference"] == nil {
 		r.Errorf(m.Line, "%s: noteReference is missing", what)
@@ -21,11 +22,11 @@ func (r *reporter) attestationAuthority(m Meta, f document.Fields) {
 	_ = r.Text(f, "privateKeySecretName") // of v0.2.x; not used here
 	_ = r.Text(f, "policyType")           // of v0.2.x; nothing ever used it
 	switch {
-	case a.Released && f.Values["publicKeys"] != nil:
+	case data != nil && f.Values["publicKeys"] != nil:
 		r.Errorf(f.Lines["publicKeyData"], "%s: publicKeyData is what v0.2.x has in place of publicKeys; give one of them", what)
-	case a.Released:
+	case data != nil:
 		r.Warnf(f.Lines["publicKeyData"], "%s: publicKeyData is of v0.2.x; it is read as one PGP key of publicKeys", what)
-		if k := r.pgpKey(f.Values["publicKeyData"], "publicKeyData", ""); k != nil {
+		if k := r.pgpKey(data, "publicKeyData", ""); k != nil {
 			a.Keys = append(a.Keys, k)
 		}
 	default:

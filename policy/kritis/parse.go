@@ -14,7 +14,7 @@ import (
 type reporter struct {
 	*document.Reporter
 	objects *Objects
-	count   int
+	count   int            // of objects in lists
 	lines   map[string]int // of objects by kind and name
 	skipped []skipped
 }
@@ -44,9 +44,7 @@ func Parse(file string, data []byte) (*Objects, document.Diagnostics) {
 func (r *reporter) value(n *yaml.Node, listed bool) {
 	switch {
 	case n.Kind == yaml.SequenceNode && !listed:
-		for _, item := range n.Content {
-			r.value(item, true)
-		}
+		r.list(n)
 		return
 	case n.Kind != yaml.MappingNode:
 		r.Errorf(n.Line, "want an object of Kubernetes, and this is %s", document.KindOf(n))
@@ -68,18 +66,22 @@ func (r *reporter) value(n *yaml.Node, listed bool) {
 	case v != version:
 		r.Errorf(n.Line, "apiVersion %.100q: the only version is %s/%s", apiVersion, group, version)
 	default:
-		if r.counted(n) && r.Check(n) {
+		if r.Check(n) {
 			r.object(n, kind)
 		}
 	}
 }
 
-func (r *reporter) counted(n *yaml.Node) bool {
-	r.count++
-	if r.count == MaxObjects+1 {
+// list reads the objects of a list, unless they are too many.
+func (r *reporter) list(n *yaml.Node) {
+	r.count += len(n.Content)
+	if r.count > MaxObjects {
 		r.Errorf(n.Line, "more than %d objects", MaxObjects)
+		return
 	}
-	return r.count <= MaxObjects
+	for _, item := range n.Content {
+		r.value(item, true)
+	}
 }
 
 // items reads what a List holds.
@@ -88,13 +90,8 @@ func (r *reporter) items(n *yaml.Node) {
 	switch {
 	case items == nil || (items.Kind != yaml.SequenceNode && !document.IsNull(items)):
 		r.Errorf(n.Line, "a List needs items, once and as a list")
-		return
-	case items.Kind == yaml.SequenceNode && len(items.Content) > MaxObjects:
-		r.Errorf(items.Line, "more than %d objects", MaxObjects)
-		return
-	}
-	for _, item := range items.Content {
-		r.value(item, true)
+	case items.Kind == yaml.SequenceNode:
+		r.list(items)
 	}
 }
 
