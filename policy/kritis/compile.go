@@ -226,16 +226,16 @@ func (c *compiler) rule(namespace string, p *policies) policy.Rule {
 // pattern of the pooled ones covers it.
 func (c *compiler) attestations(gaps, pooled []*GenericAttestationPolicy) policy.Check {
 	check := policy.Check{Type: typeGAP, Line: gaps[0].Line, File: gaps[0].File}
-	var any policy.AnyOf
+	var alternatives policy.AnyOf
 	var names []string
 	for _, gap := range gaps {
-		any.Of = append(any.Of, c.authoritiesOf(gap))
+		alternatives.Of = append(alternatives.Of, c.authoritiesOf(gap))
 		names = append(names, gap.key())
 	}
 	if len(names) > maxNamed {
 		names = append(names[:maxNamed], fmt.Sprintf("%d more", len(names)-maxNamed))
 	}
-	check.Name, check.Condition = strings.Join(names, " or "), any
+	check.Name, check.Condition = strings.Join(names, " or "), alternatives
 	for _, gap := range pooled {
 		for _, p := range gap.Patterns {
 			check.Exempt = append(check.Exempt, policy.Exemption{Pattern: p.Pattern, Origin: originPatterns, Line: p.Line, File: gap.File})

@@ -169,14 +169,13 @@ func (r *reporter) object(n *yaml.Node, kindName string) {
 	k := all[i]
 	f, _ := r.Fields(n, k.name, "apiVersion", "kind", "metadata", "spec")
 	m, ok := r.metadata(f, n.Line, k)
-	spec := document.Fields{}
-	if s := f.Values["spec"]; s == nil {
+	s := f.Values["spec"]
+	if s == nil {
 		r.Errorf(n.Line, "%s: spec is missing", k.name)
 		return
-	} else if spec, _ = r.Fields(s, k.name, k.fields...); s.Kind != yaml.MappingNode {
-		return
 	}
-	if !ok {
+	spec, _ := r.Fields(s, k.name, k.fields...)
+	if !ok || s.Kind != yaml.MappingNode {
 		return
 	}
 	id := k.name + " " + m.key()
