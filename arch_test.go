@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"policy/binauthz": {"image", "signature", "policy", "policy/document"},
 	"policy/kritis":   {"image", "signature", "policy", "policy/document"},
 	"policy/bundle":   {"signature", "policy", "policy/*"},
+	"policy/suite":    {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":        {"image"},
 	"evidence/index":  {"image", "signature", "metadata", "evidence"},
 	"decide":          {"image", "policy", "evidence"},

@@ -64,6 +64,30 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 	return l.bundle, l.found
 }
 
+// Lint returns what there is to say about files of any sort, each by itself; and if
+// there are policies and attestors among them, of the ones with the others.
+func Lint(files []File) document.Diagnostics {
+	s := Sources{Project: "default"}
+	var found document.Diagnostics
+	for _, f := range files {
+		switch SortOf(f.Data) {
+		case Attestors:
+			s.Attestors = append(s.Attestors, f)
+		default:
+			s.Policies = append(s.Policies, f)
+		}
+	}
+	if len(s.Attestors) > 0 {
+		_, found = Load(s)
+		return found
+	}
+	for _, f := range s.Policies {
+		_, more := binauthz.ParsePolicy(f.Name, f.Data)
+		found = append(found, more...)
+	}
+	return found
+}
+
 type loader struct {
 	sources Sources
 	bundle  *Bundle
