@@ -1,7 +1,6 @@
 package kritis
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -695,14 +694,13 @@ func (i *importer) platform() object {
 	}
 }
 
+// marshal writes a text in the form that all texts are brought into.
 func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if err := enc.Encode(v); err != nil {
+	text, err := yaml.Marshal(v)
+	if err != nil {
 		return nil, err
 	}
-	return b.Bytes(), enc.Close()
+	return document.Format(text)
 }
 
 // cut bounds a display name.
