@@ -132,6 +132,7 @@ type form byte
 const (
 	formRaw form = iota // as PublicKey.Verify takes it
 	formJWS             // as JSON Web Signatures have it
+	formDSSE            // in an envelope
 )
 
 // memoName hashes what the verdict depends on, unambiguously.
