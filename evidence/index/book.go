@@ -125,22 +125,28 @@ func (b *book) count(had, has bool) {
 	}
 }
 
-// keep drops the statements and scans for which the functions return false; a nil
-// function keeps all.
-func (b *book) keep(statements func(*statement) bool, scans func(scanned) bool) {
+// keep asks why each statement may still be looked at, and drops those for which
+// there is no reason any more.
+func (b *book) keep(why func(*statement) via) {
 	for d, have := range b.statements {
-		if statements == nil {
-			break
+		kept := have[:0]
+		for i := range have {
+			if v := why(&have[i]); v != 0 {
+				kept = append(kept, have[i])
+				kept[len(kept)-1].via = v
+			}
 		}
-		if kept := slices.DeleteFunc(have, func(s statement) bool { return !statements(&s) }); len(kept) < len(have) {
+		if len(kept) < len(have) {
+			clear(have[len(kept):])
 			b.put(d, slices.Clip(kept))
 		}
 	}
+}
+
+// keepScans drops the scans for which the function returns false.
+func (b *book) keepScans(of func(scanned) bool) {
 	for d, have := range b.scans {
-		if scans == nil {
-			break
-		}
-		if kept := slices.DeleteFunc(have, func(s scan) bool { return !scans(s.of) }); len(kept) < len(have) {
+		if kept := slices.DeleteFunc(have, func(s scan) bool { return !of(s.of) }); len(kept) < len(have) {
 			b.putScans(d, true, slices.Clip(kept))
 		}
 	}

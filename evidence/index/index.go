@@ -202,7 +202,7 @@ func (x *Index) SetScope(ctx context.Context, projects []string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.scope.Store(&next)
-	x.book.keep(nil, func(s scanned) bool { return both[s.project()] })
+	x.book.keepScans(func(s scanned) bool { return both[s.project()] })
 	return nil
 }
 
@@ -285,7 +285,7 @@ func (x *Index) forget(both, next Trust) {
 	defer x.mu.Unlock()
 	x.trust.Store(&next)
 	if !both.covers(x.held) {
-		x.book.keep(both.keeps(), nil)
+		x.book.keep(both.why())
 	}
 	x.held = both
 }

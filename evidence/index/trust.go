@@ -92,8 +92,9 @@ func (t Trust) covers(other Trust) bool {
 	return true
 }
 
-// keeps returns a function that reports whether the keys may still sign a statement.
-func (t Trust) keeps() func(*statement) bool {
+// why returns a function that tells why a statement that was made before may be
+// looked at with the keys of t: zero if none of them made it.
+func (t Trust) why() func(*statement) via {
 	type grant struct {
 		name string
 		key  keyName
@@ -104,13 +105,16 @@ func (t Trust) keeps() func(*statement) bool {
 			granted[grant{name, keyName{k.ID(), k.Fingerprint()}}] = true
 		}
 	}
-	return func(s *statement) bool {
+	return func(s *statement) (v via) {
 		note, project := s.note.Value(), s.occurrence.project()
-		if s.kind == rejection {
-			return isNote(note) && t[note] != nil || t[project] != nil
-		}
 		key := s.key.Value()
-		return isNote(note) && granted[grant{note, key}] || granted[grant{project, key}]
+		if isNote(note) && (granted[grant{note, key}] || s.kind == rejection && t[note] != nil) {
+			v |= viaNote
+		}
+		if granted[grant{project, key}] || s.kind == rejection && t[project] != nil {
+			v |= viaProject
+		}
+		return v
 	}
 }
 
