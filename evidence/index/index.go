@@ -368,8 +368,8 @@ func (x *Index) follow(ctx context.Context) error {
 }
 
 // resnapshot reads everything anew after the feed has forgotten changes that were not
-// read in time, or was set back. Facts of occurrences deleted meanwhile must go, so
-// all are rebuilt from nothing, and until then nothing is Known.
+// read in time. Facts of occurrences deleted meanwhile must go, so all are rebuilt
+// from nothing, and until then nothing is Known.
 func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.setting.Lock()
 	defer x.setting.Unlock()
