@@ -38,27 +38,25 @@ var trusted = [32]byte{1}
 // built as tagged.
 type facts struct{ down bool }
 
-func (f facts) Collect(_ context.Context, digests []image.Digest) evidence.Set {
-	set := evidence.Set{}
-	for _, d := range digests {
+func (f facts) Collect(_ context.Context, refs []image.Reference) evidence.Facts {
+	set := map[image.Digest]evidence.Image{}
+	known := evidence.Facts{Images: set, Built: map[string]image.Digest{}}
+	for _, ref := range refs {
+		d := ref.Digest()
 		switch {
+		case ref.String() == tagged:
+			was, _ := image.Parse(good)
+			known.Built[tagged] = was.Digest()
+		case d.IsZero():
 		case f.down:
 			set[d] = evidence.Image{State: evidence.Unavailable, Err: "store is gone"}
 		case strings.HasSuffix(good, d.String()):
-			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Note: note, Fingerprint: trusted, Repository: "reg.test/shop/web"}}}
+			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Origin: evidence.Origin{Note: note, Fingerprint: trusted}, Repository: "reg.test/shop/web"}}}
 		default:
 			set[d] = evidence.Image{State: evidence.Known}
 		}
 	}
-	return set
-}
-
-func (facts) BuiltAs(ref image.Reference) (image.Digest, bool) {
-	if ref.String() != tagged {
-		return image.Digest{}, false
-	}
-	r, err := image.Parse(good)
-	return r.Digest(), err == nil
+	return known
 }
 
 // recorder keeps records; it fails as told.
@@ -96,7 +94,7 @@ func ruleset(dryRun bool) *policy.Ruleset {
 	return &policy.Ruleset{
 		Name: "projects/p/policy", Version: "v1",
 		Rules: []policy.Rule{{
-			ID: "default admission rule", Evaluation: policy.RequireAttestation, Attestors: []string{attestor}, DryRun: dryRun,
+			ID: "default admission rule", Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: attestor}}}, DryRun: dryRun,
 		}},
 		Attestors: map[string]policy.Attestor{attestor: {Name: attestor, Note: note, Keys: []policy.Key{{ID: "k", Fingerprint: trusted}}}},
 	}
@@ -106,7 +104,12 @@ func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options))
 	t.Helper()
 	f := fixture{recorder: &recorder{}, registry: prometheus.NewRegistry()}
 	o := admission.Options{
-		Rules: func() *policy.Ruleset { return rules }, Evidence: facts{}, Recorder: f.recorder, Place: admission.Place{Cluster: "us-east1-b.prod"},
+		Rules: func() policy.Set {
+			if rules == nil {
+				return nil
+			}
+			return policy.Set{rules}
+		}, Evidence: facts{}, Recorder: f.recorder, Place: admission.Place{Cluster: "us-east1-b.prod"},
 		Now:      func() time.Time { return time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) },
 		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registry: f.registry,

@@ -28,7 +28,7 @@ func BenchmarkGate(b *testing.B) {
 	b.Cleanup(func() { _ = log.Close() })
 	rules := ruleset(false)
 	gate, err := admission.NewGate(admission.Options{
-		Rules: func() *policy.Ruleset { return rules }, Evidence: facts{}, Recorder: patient{log},
+		Rules: func() policy.Set { return policy.Set{rules} }, Evidence: facts{}, Recorder: patient{log},
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {

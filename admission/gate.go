@@ -35,11 +35,9 @@ const (
 
 // Evidence answers what is known about digests, from memory.
 type Evidence interface {
-	// Collect returns an entry for each digest; one that could not be brought up
-	// to date before ctx ended is Unavailable.
-	Collect(ctx context.Context, digests []image.Digest) evidence.Set
-	// BuiltAs returns the digest that was last built under a tag, as a hint.
-	BuiltAs(ref image.Reference) (image.Digest, bool)
+	// Collect returns what is known about the images: an entry for each digest,
+	// which is Unavailable if it could not be brought up to date before ctx ended.
+	Collect(ctx context.Context, refs []image.Reference) evidence.Facts
 }
 
 // Recorder keeps the record of decisions.
@@ -63,8 +61,8 @@ const (
 
 // Options configure a [Gate]. All fields but Templates and Cluster are required.
 type Options struct {
-	// Rules returns the policy in force, or nil for none.
-	Rules    func() *policy.Ruleset
+	// Rules returns the policies in force, which may be none.
+	Rules    func() policy.Set
 	Evidence Evidence
 	Recorder Recorder
 	// Place is the cluster whose reviews are answered.
@@ -78,6 +76,7 @@ type Options struct {
 // A Gate judges admission requests. It is safe for concurrent use.
 type Gate struct {
 	Options
+	grants    *grants
 	decisions *prometheus.CounterVec
 	unlogged  prometheus.Counter
 }
@@ -97,6 +96,7 @@ func NewGate(o Options) (*Gate, error) {
 	}
 	g := &Gate{
 		Options: o,
+		grants:  newGrants(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_admission_decisions_total",
 			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
@@ -150,8 +150,10 @@ func (g *Gate) review(ctx context.Context, req *request) answer {
 
 func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s subject, images []decide.ImageUse) answer {
 	in := s.request(g.Place, req.Namespace, images)
-	d := decide.Decide(in, g.Rules(), g.Evidence.Collect(ctx, Digests(images)), g.Now())
-	g.nameDigests(&d)
+	facts := g.Evidence.Collect(ctx, References(images))
+	g.grants.remind(&facts)
+	d := decide.Decide(in, g.Rules(), facts, g.Now())
+	g.grants.keep(d.Grants)
 
 	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
@@ -225,25 +227,6 @@ func (g *Gate) append(r audit.Record) {
 	}
 }
 
-// nameDigests adds to each refused tag the digest it was last built as.
-func (g *Gate) nameDigests(d *decide.Decision) {
-	for i := range d.Images {
-		for j := range d.Images[i].Reasons {
-			r := &d.Images[i].Reasons[j]
-			if r.Code != decide.CodeNoDigest {
-				continue
-			}
-			ref, err := image.Parse(d.Images[i].Image)
-			if err != nil {
-				continue
-			}
-			if digest, ok := g.Evidence.BuiltAs(ref); ok {
-				r.Next = fmt.Sprintf("write %s, which is what was last built as %s", ref.WithDigest(digest), ref)
-			}
-		}
-	}
-}
-
 // A Place is where pods would run, as far as a request does not say.
 type Place struct {
 	Cluster     string // LOCATION.NAME
@@ -252,7 +235,7 @@ type Place struct {
 
 // Check returns an error if rules are chosen by something that is not known of
 // the place: they would silently never match.
-func (p Place) Check(rules *policy.Ruleset) error {
+func (p Place) Check(rules policy.Set) error {
 	cluster, istio := rules.Needs()
 	switch {
 	case cluster && p.Cluster == "":
@@ -310,12 +293,12 @@ func sameImages(a, b []decide.ImageUse) bool {
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byPlace), slices.SortedFunc(slices.Values(b), byPlace))
 }
 
-// Digests returns the digests that the images name.
-func Digests(images []decide.ImageUse) []image.Digest {
-	list := make([]image.Digest, 0, len(images))
+// References returns what the images refer to, without those that refer to nothing.
+func References(images []decide.ImageUse) []image.Reference {
+	list := make([]image.Reference, 0, len(images))
 	for _, u := range images {
-		if ref, err := image.Parse(u.Text); err == nil && !ref.Digest().IsZero() {
-			list = append(list, ref.Digest())
+		if ref, err := image.Parse(u.Text); err == nil {
+			list = append(list, ref)
 		}
 	}
 	return list

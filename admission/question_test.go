@@ -113,7 +113,7 @@ func TestRulesThatNeedAPlace(t *testing.T) {
 		"istio rules, domain not known":    {istio, admission.Place{Cluster: "a.b"}, false},
 		"no such rules":                    {ruleset(false), admission.Place{}, true},
 	} {
-		if err := tc.place.Check(tc.rules); (err == nil) != tc.known {
+		if err := tc.place.Check(policy.Set{tc.rules}); (err == nil) != tc.known {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

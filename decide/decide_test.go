@@ -67,21 +67,45 @@ func rulesOf(rule policy.Rule) *policy.Ruleset {
 }
 
 func requireBoth() policy.Rule {
-	return policy.Rule{Evaluation: policy.RequireAttestation, Attestors: []string{built, scanned}}
+	return policy.Rule{Evaluation: policy.RequireChecks, Checks: attestedBy(built, scanned)}
+}
+
+// attestedBy returns a check for each attestor.
+func attestedBy(names ...string) []policy.Check {
+	var list []policy.Check
+	for _, name := range names {
+		list = append(list, policy.Check{Condition: policy.Attested{Attestor: name}})
+	}
+	return list
+}
+
+// images are what is known about digests.
+type images = map[image.Digest]evidence.Image
+
+// decided decides by one policy, or without any if rules is nil.
+func decided(req decide.Request, rules *policy.Ruleset, known images, now time.Time) decide.Decision {
+	var set policy.Set
+	if rules != nil {
+		set = policy.Set{rules}
+	}
+	return decide.Decide(req, set, evidence.Facts{Images: known}, now)
 }
 
 func attestation(name string, key [32]byte) evidence.Attestation {
 	return evidence.Attestation{
-		Note: "projects/p/notes/" + name, Occurrence: "projects/p/occurrences/" + name, KeyID: "key-" + name,
-		Fingerprint: key, Repository: "gcr.io/p/app", Created: noon.Add(-time.Hour),
+		Origin: evidence.Origin{
+			Note: "projects/p/notes/" + name, Occurrence: "projects/p/occurrences/" + name, Project: "p",
+			KeyID: "key-" + name, Fingerprint: key, Created: noon.Add(-time.Hour),
+		},
+		Repository: "gcr.io/p/app",
 	}
 }
 
-func known(list ...evidence.Attestation) evidence.Set {
-	return evidence.Set{digestA(): {State: evidence.Known, Attestations: list}}
+func known(list ...evidence.Attestation) images {
+	return images{digestA(): {State: evidence.Known, Attestations: list}}
 }
 
-func both() evidence.Set {
+func both() images {
 	return known(attestation("built", keyBuilt), attestation("scanned", keyScanned))
 }
 
@@ -122,39 +146,39 @@ func TestTruthTable(t *testing.T) {
 		{policy.AlwaysDeny, "none", tagged, decide.DENY, decide.CodeAlwaysDeny},
 		{policy.AlwaysDeny, "unreadable", digested, decide.DENY, decide.CodeAlwaysDeny},
 		{policy.Evaluation(7), "all", digested, decide.DENY, decide.CodeAlwaysDeny},
-		{policy.RequireAttestation, "all", digested, decide.ALLOW, decide.CodeAttested},
-		{policy.RequireAttestation, "some", digested, decide.DENY, decide.CodeNotAttested},
-		{policy.RequireAttestation, "none", digested, decide.DENY, decide.CodeNotAttested},
-		{policy.RequireAttestation, "all", tagged, decide.DENY, decide.CodeNoDigest},
-		{policy.RequireAttestation, "none", tagged, decide.DENY, decide.CodeNoDigest},
-		{policy.RequireAttestation, "all", "gcr.io/p/app@sha256:12", decide.DENY, decide.CodeInvalidReference},
-		{policy.RequireAttestation, "all", "", decide.DENY, decide.CodeInvalidReference},
-		{policy.RequireAttestation, "unreadable", digested, decide.INDETERMINATE, decide.CodeEvidenceUnavailable},
+		{policy.RequireChecks, "all", digested, decide.ALLOW, decide.CodeAttested},
+		{policy.RequireChecks, "some", digested, decide.DENY, decide.CodeNotAttested},
+		{policy.RequireChecks, "none", digested, decide.DENY, decide.CodeNotAttested},
+		{policy.RequireChecks, "all", tagged, decide.DENY, decide.CodeNoDigest},
+		{policy.RequireChecks, "none", tagged, decide.DENY, decide.CodeNoDigest},
+		{policy.RequireChecks, "all", "gcr.io/p/app@sha256:12", decide.DENY, decide.CodeInvalidReference},
+		{policy.RequireChecks, "all", "", decide.DENY, decide.CodeInvalidReference},
+		{policy.RequireChecks, "unreadable", digested, decide.INDETERMINATE, decide.CodeEvidenceUnavailable},
 	}
-	sets := map[string]evidence.Set{
+	sets := map[string]images{
 		"all": both(), "some": known(attestation("built", keyBuilt)), "none": known(), "unreadable": {digestA(): {Err: "the disk is full"}},
 	}
 	for _, r := range rows {
 		for _, dryRun := range []bool{false, true} {
 			for _, breakGlass := range []string{"", "label image-policy.k8s.io/break-glass"} {
-				for _, onUnavailable := range []policy.OnUnavailable{policy.Deny, policy.Warn} {
-					name := fmt.Sprintf("%v/%s/%s/dryRun=%v/breakGlass=%v/warn=%v", r.evaluation, r.evidence, r.text, dryRun, breakGlass != "", onUnavailable == policy.Warn)
+				for _, onUnavailable := range []policy.OnUnavailable{{}, {Warn: true}} {
+					name := fmt.Sprintf("%v/%s/%s/dryRun=%v/breakGlass=%v/warn=%v", r.evaluation, r.evidence, r.text, dryRun, breakGlass != "", onUnavailable.Warn)
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
 						rule := policy.Rule{Evaluation: r.evaluation, DryRun: dryRun, OnUnavailable: onUnavailable}
-						if r.evaluation == policy.RequireAttestation {
-							rule.Attestors = []string{built, scanned}
+						if r.evaluation == policy.RequireChecks {
+							rule.Checks = attestedBy(built, scanned)
 						}
 						req := request(r.text)
 						req.BreakGlass, req.Justification = breakGlass, "the shop is down"
-						d := decide.Decide(req, rulesOf(rule), sets[r.evidence], noon)
+						d := decided(req, rulesOf(rule), sets[r.evidence], noon)
 
 						override, allowed := decide.NoOverride, r.verdict == decide.ALLOW
 						switch {
 						case allowed:
 						case dryRun:
 							override, allowed = decide.DryRun, true
-						case onUnavailable == policy.Warn && r.verdict == decide.INDETERMINATE:
+						case onUnavailable.Warn && r.verdict == decide.INDETERMINATE:
 							override, allowed = decide.FailOpen, true
 						case breakGlass != "":
 							override, allowed = decide.BreakGlass, true
@@ -183,10 +207,10 @@ func TestTruthTable(t *testing.T) {
 
 func TestExemptionsComeBeforeEveryRule(t *testing.T) {
 	t.Parallel()
-	for _, e := range []policy.Evaluation{policy.AlwaysDeny, policy.RequireAttestation} {
-		rules := rulesOf(policy.Rule{Evaluation: e, Attestors: []string{built}})
+	for _, e := range []policy.Evaluation{policy.AlwaysDeny, policy.RequireChecks} {
+		rules := rulesOf(policy.Rule{Evaluation: e, Checks: attestedBy(built)})
 		rules.Exempt = append(exempt(t, "system policy", "gke.gcr.io/**"), exempt(t, "admissionWhitelistPatterns", "gke.gcr.io/a*", "gcr.io/p/app:*")...)
-		d := decide.Decide(request("gke.gcr.io/a:1", tagged), rules, nil, noon)
+		d := decided(request("gke.gcr.io/a:1", tagged), rules, nil, noon)
 		if !d.Allowed || d.Verdict != decide.ALLOW {
 			t.Fatalf("%v: exempt images are denied: %s", e, decide.Message(d))
 		}
@@ -196,7 +220,7 @@ func TestExemptionsComeBeforeEveryRule(t *testing.T) {
 		if got := d.Images[1].Exemption; got != "gcr.io/p/app:*" {
 			t.Errorf("exemption %q", got)
 		}
-		if d := decide.Decide(request("gke.gcr.io/a:1", digested), rules, nil, noon); d.Allowed {
+		if d := decided(request("gke.gcr.io/a:1", digested), rules, nil, noon); d.Allowed {
 			t.Errorf("%v: an exempt image lets in another one", e)
 		}
 	}
@@ -230,7 +254,7 @@ func TestRuleIsChosenByThePod(t *testing.T) {
 	}
 	for _, test := range tests {
 		test.req.Images = request(tagged).Images
-		d := decide.Decide(test.req, rules, nil, noon)
+		d := decided(test.req, rules, nil, noon)
 		if d.Rule != test.want || d.Allowed != (test.want != "default") {
 			t.Errorf("%+v: rule %q, allowed %v; want %q", test.req, d.Rule, d.Allowed, test.want)
 		}
@@ -241,7 +265,7 @@ func TestNoPolicyAllowsAndSaysSo(t *testing.T) {
 	t.Parallel()
 	req := request(digested, "not a reference")
 	req.BreakGlass = "marker"
-	d := decide.Decide(req, nil, nil, noon)
+	d := decided(req, nil, nil, noon)
 	if !d.Allowed || d.Override != decide.NoPolicy || d.Verdict == decide.ALLOW || d.BreakGlass != "marker" {
 		t.Errorf("got %+v", d)
 	}
@@ -257,7 +281,7 @@ func TestNoPolicyAllowsAndSaysSo(t *testing.T) {
 
 func TestZeroRulesetDenies(t *testing.T) {
 	t.Parallel()
-	d := decide.Decide(request(digested), &policy.Ruleset{}, both(), noon)
+	d := decided(request(digested), &policy.Ruleset{}, both(), noon)
 	if d.Allowed || d.Verdict != decide.DENY || d.Images[0].Reasons[0].Code != decide.CodeNoRule {
 		t.Errorf("got %+v", d)
 	}
@@ -265,7 +289,7 @@ func TestZeroRulesetDenies(t *testing.T) {
 
 func TestNoImagesIsAllowed(t *testing.T) {
 	t.Parallel()
-	d := decide.Decide(request(), rulesOf(policy.Rule{}), nil, noon)
+	d := decided(request(), rulesOf(policy.Rule{}), nil, noon)
 	if !d.Allowed || d.Verdict != decide.ALLOW || d.Images == nil || !strings.Contains(d.Summary, "no image") {
 		t.Errorf("got %+v", d)
 	}
@@ -276,14 +300,14 @@ func TestNoImagesIsAllowed(t *testing.T) {
 func TestWhatDoesNotSatisfyAnAttestor(t *testing.T) {
 	t.Parallel()
 	good := attestation("built", keyBuilt)
-	with := func(change func(*evidence.Attestation)) evidence.Set {
+	with := func(change func(*evidence.Attestation)) images {
 		att := good
 		change(&att)
 		return known(att)
 	}
 	tests := map[string]struct {
 		attestor func(*policy.Attestor)
-		evidence evidence.Set
+		evidence images
 		text     string
 		verdict  decide.Verdict
 		code     decide.Code
@@ -295,12 +319,12 @@ func TestWhatDoesNotSatisfyAnAttestor(t *testing.T) {
 		"another key": {evidence: with(func(a *evidence.Attestation) { a.Fingerprint, a.KeyID = keyOther, "mallory" }), code: decide.CodeNotAttested,
 			detail: "an attestation by key mallory exists (projects/p/occurrences/built), and the attestor does not trust that key"},
 		"another key of the same name": {evidence: with(func(a *evidence.Attestation) { a.Fingerprint = keyOther }), code: decide.CodeNotAttested, detail: "does not trust"},
-		"another digest":               {evidence: evidence.Set{image.DigestOf(nil): {State: evidence.Known, Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
-		"another digest, known":        {evidence: evidence.Set{image.DigestOf(nil): known(good)[digestA()], digestA(): {State: evidence.Known}}, code: decide.CodeNotAttested},
+		"another digest":               {evidence: images{image.DigestOf(nil): {State: evidence.Known, Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
+		"another digest, known":        {evidence: images{image.DigestOf(nil): known(good)[digestA()], digestA(): {State: evidence.Known}}, code: decide.CodeNotAttested},
 		"no evidence at all":           {evidence: nil, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
-		"evidence of unknown state":    {evidence: evidence.Set{digestA(): {State: 7, Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
-		"unreadable, with a remnant":   {evidence: evidence.Set{digestA(): {Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
-		"rejected": {evidence: evidence.Set{digestA(): {State: evidence.Known, Rejected: []evidence.Rejection{
+		"evidence of unknown state":    {evidence: images{digestA(): {State: 7, Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
+		"unreadable, with a remnant":   {evidence: images{digestA(): {Attestations: []evidence.Attestation{good}}}, verdict: decide.INDETERMINATE, code: decide.CodeEvidenceUnavailable},
+		"rejected": {evidence: images{digestA(): {State: evidence.Known, Rejected: []evidence.Rejection{
 			{Note: good.Note, Occurrence: "projects/p/occurrences/r", Reason: `is signed by unknown key "x"`},
 			{Note: "projects/p/notes/scanned", Occurrence: "projects/p/occurrences/s", Reason: "belongs elsewhere"},
 		}}}, code: decide.CodeNotAttested, detail: `the attestation projects/p/occurrences/r is signed by unknown key "x"`},
@@ -317,7 +341,7 @@ func TestWhatDoesNotSatisfyAnAttestor(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rules := rulesOf(policy.Rule{Evaluation: policy.RequireAttestation, Attestors: []string{built}})
+			rules := rulesOf(policy.Rule{Evaluation: policy.RequireChecks, Checks: attestedBy(built)})
 			if test.attestor != nil {
 				a := rules.Attestors[built]
 				test.attestor(&a)
@@ -327,7 +351,7 @@ func TestWhatDoesNotSatisfyAnAttestor(t *testing.T) {
 			if text == "" {
 				text = digested
 			}
-			d := decide.Decide(request(text), rules, test.evidence, noon)
+			d := decided(request(text), rules, test.evidence, noon)
 			if d.Verdict != test.verdict || d.Allowed != (test.verdict == decide.ALLOW) {
 				t.Errorf("verdict %v, allowed %v; want %v", d.Verdict, d.Allowed, test.verdict)
 			}
@@ -344,20 +368,20 @@ func TestWhatDoesNotSatisfyAnAttestor(t *testing.T) {
 
 func TestMissingAttestorDeniesEvenWithoutEvidence(t *testing.T) {
 	t.Parallel()
-	rule := policy.Rule{Evaluation: policy.RequireAttestation, Attestors: []string{built, "projects/p/attestors/gone", scanned}, OnUnavailable: policy.Warn}
-	d := decide.Decide(request(digested), rulesOf(rule), nil, noon)
+	rule := policy.Rule{Evaluation: policy.RequireChecks, Checks: attestedBy(built, "projects/p/attestors/gone", scanned), OnUnavailable: policy.OnUnavailable{Warn: true}}
+	d := decided(request(digested), rulesOf(rule), nil, noon)
 	want := []decide.Code{decide.CodeEvidenceUnavailable, decide.CodeAttestorMissing}
 	if d.Allowed || d.Verdict != decide.DENY || !cmp.Equal(codes(d.Images[0]), want) {
 		t.Errorf("verdict %v, reasons %v; want DENY and %v", d.Verdict, codes(d.Images[0]), want)
 	}
-	if d := decide.Decide(request(digested), rulesOf(rule), both(), noon); d.Allowed {
+	if d := decided(request(digested), rulesOf(rule), both(), noon); d.Allowed {
 		t.Error("two of three attestors let the image in")
 	}
 }
 
 func TestRuleThatNamesNoAttestorDenies(t *testing.T) {
 	t.Parallel()
-	d := decide.Decide(request(digested), rulesOf(policy.Rule{Evaluation: policy.RequireAttestation}), both(), noon)
+	d := decided(request(digested), rulesOf(policy.Rule{Evaluation: policy.RequireChecks}), both(), noon)
 	if d.Allowed || !cmp.Equal(codes(d.Images[0]), []decide.Code{decide.CodeAttestorMissing}) {
 		t.Errorf("got %+v", d)
 	}
@@ -366,12 +390,12 @@ func TestRuleThatNamesNoAttestorDenies(t *testing.T) {
 func TestOneBadImageDeniesThePod(t *testing.T) {
 	t.Parallel()
 	for _, texts := range [][]string{{digested, tagged}, {tagged, digested}, {digested, "gcr.io/p/b@sha256:" + strings.Repeat("0", 64), tagged}} {
-		d := decide.Decide(request(texts...), rulesOf(requireBoth()), both(), noon)
+		d := decided(request(texts...), rulesOf(requireBoth()), both(), noon)
 		if d.Allowed || d.Verdict != decide.DENY || len(d.Images) != len(texts) {
 			t.Errorf("%v: %+v", texts, d)
 		}
 	}
-	d := decide.Decide(request(digested, "gcr.io/p/b@sha256:"+strings.Repeat("0", 64)), rulesOf(requireBoth()), both(), noon)
+	d := decided(request(digested, "gcr.io/p/b@sha256:"+strings.Repeat("0", 64)), rulesOf(requireBoth()), both(), noon)
 	if d.Allowed || d.Verdict != decide.INDETERMINATE {
 		t.Errorf("one image without evidence: %+v", d)
 	}
@@ -382,9 +406,9 @@ func TestAttestationIsChosenWhateverTheOrder(t *testing.T) {
 	older, newest, twin := attestation("built", keyBuilt), attestation("built", keyBuilt), attestation("built", keyBuilt)
 	older.Created, older.Occurrence = noon.Add(-2*time.Hour), "projects/p/occurrences/0"
 	newest.Occurrence, twin.Occurrence = "projects/p/occurrences/1", "projects/p/occurrences/2"
-	rules := rulesOf(policy.Rule{Evaluation: policy.RequireAttestation, Attestors: []string{built}})
+	rules := rulesOf(policy.Rule{Evaluation: policy.RequireChecks, Checks: attestedBy(built)})
 	for _, list := range [][]evidence.Attestation{{older, newest, twin}, {twin, newest, older}, {newest, older, twin}} {
-		d := decide.Decide(request(digested), rules, known(list...), noon)
+		d := decided(request(digested), rules, known(list...), noon)
 		if r := d.Images[0].Reasons[0]; r.Occurrence != newest.Occurrence || r.KeyID != "key-built" || r.Attestor != built {
 			t.Errorf("got %+v, want occurrence %s", r, newest.Occurrence)
 		}
@@ -393,7 +417,7 @@ func TestAttestationIsChosenWhateverTheOrder(t *testing.T) {
 
 func TestImageTextIsBounded(t *testing.T) {
 	t.Parallel()
-	d := decide.Decide(request("gcr.io/"+strings.Repeat("é", 1<<20)), rulesOf(requireBoth()), nil, noon)
+	d := decided(request("gcr.io/"+strings.Repeat("é", 1<<20)), rulesOf(requireBoth()), nil, noon)
 	if d.Allowed || len(d.Images[0].Image) > 1<<10 {
 		t.Errorf("allowed %v, %d bytes of text", d.Allowed, len(d.Images[0].Image))
 	}

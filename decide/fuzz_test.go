@@ -24,9 +24,9 @@ func FuzzDecide(f *testing.F) {
 		req.BreakGlass = breakGlass
 		ev := fuzzEvidence(have)
 
-		d := decide.Decide(req, rules, ev, noon)
+		d := decided(req, rules, ev, noon)
 		message := decide.Message(d)
-		if again := decide.Decide(req, rules, ev, noon); !reflect.DeepEqual(d, again) || decide.Message(again) != message {
+		if again := decided(req, rules, ev, noon); !reflect.DeepEqual(d, again) || decide.Message(again) != message {
 			t.Error("the same question has two answers")
 		}
 		if len(message) > 3200 {
@@ -34,34 +34,34 @@ func FuzzDecide(f *testing.F) {
 		}
 		checkAnswer(t, d, dryRun, breakGlass)
 
-		if rule.Evaluation == policy.RequireAttestation {
-			if d := decide.Decide(req, rules, evidence.Set{}, noon); d.Verdict == decide.ALLOW || (d.Allowed && !dryRun && breakGlass == "") {
+		if rule.Evaluation == policy.RequireChecks {
+			if d := decided(req, rules, images{}, noon); d.Verdict == decide.ALLOW || (d.Allowed && !dryRun && breakGlass == "") {
 				t.Error("allowed without evidence")
 			}
 		}
-		if d := decide.Decide(req, &policy.Ruleset{}, ev, noon); d.Verdict != decide.DENY || (d.Allowed && breakGlass == "") {
+		if d := decided(req, &policy.Ruleset{}, ev, noon); d.Verdict != decide.DENY || (d.Allowed && breakGlass == "") {
 			t.Error("the zero Ruleset allows")
 		}
 
 		// More that counts never makes it worse, less never better.
-		if more := decide.Decide(req, rules, both(), noon); d.Verdict == decide.ALLOW && more.Verdict != decide.ALLOW {
+		if more := decided(req, rules, both(), noon); d.Verdict == decide.ALLOW && more.Verdict != decide.ALLOW {
 			t.Error("more evidence denies")
 		}
 		fewer := *rules
 		fewer.Rules = []policy.Rule{rule}
-		fewer.Rules[0].Attestors = []string{built}
-		if less := decide.Decide(req, &fewer, ev, noon); d.Verdict == decide.ALLOW && less.Verdict != decide.ALLOW {
+		fewer.Rules[0].Checks = attestedBy(built)
+		if less := decided(req, &fewer, ev, noon); d.Verdict == decide.ALLOW && less.Verdict != decide.ALLOW {
 			t.Error("asking for fewer attestors denies")
 		}
 		wider := *rules
 		wider.Exempt = exempt(t, "admissionWhitelistPatterns", "gcr.io/p/exempt/**")
-		if w := decide.Decide(req, &wider, ev, noon); d.Verdict == decide.ALLOW && w.Verdict != decide.ALLOW {
+		if w := decided(req, &wider, ev, noon); d.Verdict == decide.ALLOW && w.Verdict != decide.ALLOW {
 			t.Error("an exemption denies")
 		}
 	})
 }
 
-func fuzzEvidence(have uint8) evidence.Set {
+func fuzzEvidence(have uint8) images {
 	img := evidence.Image{}
 	if have&1 != 0 {
 		img.State = evidence.Known
@@ -78,7 +78,7 @@ func fuzzEvidence(have uint8) evidence.Set {
 	if have&16 != 0 {
 		img.Rejected = append(img.Rejected, evidence.Rejection{Note: "projects/p/notes/built", Reason: "is bad"})
 	}
-	return evidence.Set{digestA(): img}
+	return images{digestA(): img}
 }
 
 // checkAnswer asserts how the parts of a decision hang together.
@@ -118,7 +118,7 @@ func BenchmarkDecide(b *testing.B) {
 	for _, bench := range []struct {
 		name string
 		req  decide.Request
-		ev   evidence.Set
+		ev   images
 		want decide.Verdict
 	}{
 		{"attested", request(digested), both(), decide.ALLOW},
@@ -130,7 +130,7 @@ func BenchmarkDecide(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if d := decide.Decide(bench.req, rules, bench.ev, noon); d.Verdict != bench.want {
+				if d := decided(bench.req, rules, bench.ev, noon); d.Verdict != bench.want {
 					b.Fatal(d.Verdict)
 				}
 			}

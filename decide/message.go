@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
 const (
@@ -39,12 +41,19 @@ func Message(d Decision) string {
 		if id.Verdict == ALLOW {
 			continue
 		}
-		sentences.add(sentence(d.Rule, id))
+		for _, by := range d.asked() {
+			if text := sentence(by, id); text != "" {
+				sentences.add(text)
+			}
+		}
 		for _, r := range id.Reasons {
+			if r.Verdict == ALLOW {
+				continue
+			}
 			for _, detail := range r.Details {
 				found.add("  " + plain(detail))
 			}
-			if r.Next != "" && r.Code != CodeAttested {
+			if r.Next != "" {
 				steps.add("  " + cut(r.Next, maxSentence))
 			}
 		}
@@ -59,37 +68,139 @@ func Message(d Decision) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func sentence(rule string, id *ImageDecision) string {
+// asked returns the policies that were asked.
+func (d *Decision) asked() []Deciding {
+	if len(d.Policies) == 0 {
+		return []Deciding{d.Deciding}
+	}
+	all := make([]Deciding, len(d.Policies))
+	for i := range d.Policies {
+		all[i] = d.Policies[i].Deciding
+	}
+	return all
+}
+
+// sentence says why one policy does not allow an image, "" if it does.
+func sentence(by Deciding, id *ImageDecision) string {
+	verdict, reasons := against(by, id)
+	if len(reasons) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	b.WriteString("Image " + plain(id.Image))
-	switch {
-	case id.Verdict == INDETERMINATE && rule == "":
+	switch name := by.title(); {
+	case verdict == INDETERMINATE && name == "":
 		b.WriteString(" was not checked.")
-	case id.Verdict == INDETERMINATE:
-		b.WriteString(" not admitted by Binary Authorization " + rule + ".")
-	case rule == "":
+	case verdict == INDETERMINATE:
+		b.WriteString(" not admitted by " + name + ".")
+	case name == "":
 		b.WriteString(" denied.")
 	default:
-		b.WriteString(" denied by Binary Authorization " + rule + ".")
+		b.WriteString(" denied by " + name + ".")
 	}
-	shown, left := 0, 0
-	for _, r := range id.Reasons {
-		switch {
-		case r.Code == CodeAttested:
-		case shown == maxReasons:
-			left++
-		default:
-			if shown > 0 {
-				b.WriteString(".")
-			}
-			b.WriteString(" " + r.Message)
-			shown++
+	for i, r := range reasons {
+		if i == maxReasons {
+			b.WriteString(" (and " + strconv.Itoa(len(reasons)-i) + " more" + reasons[0].plural() + ")")
+			break
 		}
-	}
-	if left > 0 {
-		b.WriteString(" (and " + strconv.Itoa(left) + " more attestors)")
+		if i > 0 {
+			b.WriteString(".")
+		}
+		b.WriteString(" " + r.worded(by.Dialect, id.Image))
 	}
 	return cut(b.String(), maxSentence)
+}
+
+// against returns what a policy has against an image, and its verdict.
+func against(by Deciding, id *ImageDecision) (Verdict, []*Reason) {
+	verdict := ALLOW
+	var list []*Reason
+	for i := range id.Reasons {
+		r := &id.Reasons[i]
+		if r.Verdict == ALLOW || (r.Policy != "" && r.Policy != by.Policy) {
+			continue
+		}
+		verdict = worse(verdict, r.Verdict)
+		list = append(list, r)
+	}
+	return verdict, list
+}
+
+// title is how a sentence calls the rule that denies.
+func (by Deciding) title() string {
+	switch {
+	case by.Rule == "":
+		return ""
+	case by.Dialect == "":
+		return "Binary Authorization " + by.Rule
+	case by.Dialect == policy.PlatformPolicy:
+		return "platform policy " + plain(by.Policy) + ", " + by.Rule
+	}
+	return by.Rule
+}
+
+func (r *Reason) plural() string {
+	if r.Attestor != "" {
+		return " attestors"
+	}
+	return ""
+}
+
+// worded puts a reason into the words of its dialect.
+func (r *Reason) worded(dialect policy.Dialect, text string) string {
+	message := strings.TrimSuffix(r.Message, ".")
+	switch {
+	case r.Check == nil:
+		return message
+	case dialect == policy.PlatformPolicy:
+		return r.Check.explain(r.checkVerdict(), message)
+	case dialect == policy.Kritis:
+		return r.inKritis(plain(text), message)
+	}
+	return message
+}
+
+// explain says in the words of continuous validation what a check found.
+func (c *CheckRef) explain(verdict, message string) string {
+	name := ""
+	if c.Name != "" {
+		name = " with display name " + strconv.Quote(cut(c.Name, maxPlain))
+	}
+	return c.Type + " at index " + strconv.Itoa(c.Index) + name + " has verdict " + verdict + ". " + message
+}
+
+// checkVerdict is the word that explanations of continuous validation have.
+func (r *Reason) checkVerdict() string {
+	switch {
+	case r.Verdict == ALLOW:
+		return "CONFORMANT"
+	case r.Erred():
+		return "ERROR"
+	}
+	return "NOT_CONFORMANT"
+}
+
+// Erred reports whether the reason is that something needed to reach a verdict is
+// missing, which a platform policy calls an ERROR.
+func (r *Reason) Erred() bool {
+	return r.Verdict == INDETERMINATE || r.Code == CodeNotScanned || r.Code == CodeUploadUnknown
+}
+
+// inKritis says it as Kritis did, whose messages people search for.
+func (r *Reason) inKritis(text, message string) string {
+	named := ""
+	if r.Check.Name != "" {
+		named = " (" + r.Check.Type + " " + plain(r.Check.Name) + ")"
+	}
+	switch {
+	case r.Code == CodeNoDigest && r.Attestor == "":
+		return text + " is not a fully qualified image" + named
+	case r.Code == CodeVulnerable:
+		return "found violations in " + text + named + ": " + message
+	case r.Code == CodeNotAttested && r.Alternative != "":
+		return text + " is not attested by " + r.Attestor + " in " + plain(r.Alternative)
+	}
+	return message + named
 }
 
 // A list is lines without repetition, in the order they came.

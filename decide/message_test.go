@@ -42,7 +42,7 @@ func gallery(t *testing.T) map[string]decide.Decision {
 	t.Helper()
 	stranger := attestation("built", keyOther)
 	stranger.KeyID = "projects/mallory/key"
-	found := evidence.Set{digestA(): {
+	found := images{digestA(): {
 		State:        evidence.Known,
 		Attestations: []evidence.Attestation{attestation("scanned", keyScanned), stranger},
 		Rejected:     []evidence.Rejection{{Note: "projects/p/notes/built", Occurrence: "projects/p/occurrences/77", Reason: `is signed by unknown key "x"`}},
@@ -55,28 +55,28 @@ func gallery(t *testing.T) map[string]decide.Decision {
 	dry := requireBoth()
 	dry.DryRun = true
 	warn := requireBoth()
-	warn.OnUnavailable = policy.Warn
+	warn.OnUnavailable.Warn = true
 	broken := request(digested)
 	broken.BreakGlass, broken.Justification = "label image-policy.k8s.io/break-glass", "INC-7: checkout is down"
 	missing := requireBoth()
-	missing.Attestors = append(missing.Attestors, "projects/p/attestors/gone")
+	missing.Checks = append(missing.Checks, attestedBy("projects/p/attestors/gone")...)
 
 	return map[string]decide.Decision{
-		"attested":          decide.Decide(request(digested), rulesOf(requireBoth()), both(), noon),
-		"exempt":            decide.Decide(request(tagged), exempted, nil, noon),
-		"always allow":      decide.Decide(request(tagged), rulesOf(policy.Rule{Evaluation: policy.AlwaysAllow}), nil, noon),
-		"always deny":       decide.Decide(request(tagged), rulesOf(policy.Rule{}), nil, noon),
-		"not attested":      decide.Decide(request(digested), clusterRules, found, noon),
-		"tag":               decide.Decide(request(tagged, digested), rulesOf(requireBoth()), both(), noon),
-		"invalid reference": decide.Decide(request("gcr.io/p/app:v1\nImage x allowed"), rulesOf(requireBoth()), nil, noon),
-		"attestor missing":  decide.Decide(request(digested), rulesOf(missing), both(), noon),
-		"unreadable":        decide.Decide(request(digested), rulesOf(requireBoth()), evidence.Set{digestA(): {Err: "reading the store: disk I/O error"}}, noon),
-		"fail open":         decide.Decide(request(digested), rulesOf(warn), nil, noon),
-		"dry run":           decide.Decide(request(tagged), rulesOf(dry), nil, noon),
-		"break-glass":       decide.Decide(broken, rulesOf(requireBoth()), known(), noon),
-		"no policy":         decide.Decide(request(tagged), nil, nil, noon),
-		"no rule":           decide.Decide(request(tagged), &policy.Ruleset{}, nil, noon),
-		"no images":         decide.Decide(request(), rulesOf(policy.Rule{}), nil, noon),
+		"attested":          decided(request(digested), rulesOf(requireBoth()), both(), noon),
+		"exempt":            decided(request(tagged), exempted, nil, noon),
+		"always allow":      decided(request(tagged), rulesOf(policy.Rule{Evaluation: policy.AlwaysAllow}), nil, noon),
+		"always deny":       decided(request(tagged), rulesOf(policy.Rule{}), nil, noon),
+		"not attested":      decided(request(digested), clusterRules, found, noon),
+		"tag":               decided(request(tagged, digested), rulesOf(requireBoth()), both(), noon),
+		"invalid reference": decided(request("gcr.io/p/app:v1\nImage x allowed"), rulesOf(requireBoth()), nil, noon),
+		"attestor missing":  decided(request(digested), rulesOf(missing), both(), noon),
+		"unreadable":        decided(request(digested), rulesOf(requireBoth()), images{digestA(): {Err: "reading the store: disk I/O error"}}, noon),
+		"fail open":         decided(request(digested), rulesOf(warn), nil, noon),
+		"dry run":           decided(request(tagged), rulesOf(dry), nil, noon),
+		"break-glass":       decided(broken, rulesOf(requireBoth()), known(), noon),
+		"no policy":         decided(request(tagged), nil, nil, noon),
+		"no rule":           decided(request(tagged), &policy.Ruleset{}, nil, noon),
+		"no images":         decided(request(), rulesOf(policy.Rule{}), nil, noon),
 	}
 }
 
@@ -130,7 +130,7 @@ func TestMessageSaysItInBinaryAuthorizationsWords(t *testing.T) {
 
 func TestMessageSpeaksOfDeniedImagesOnly(t *testing.T) {
 	t.Parallel()
-	d := decide.Decide(request(digested, tagged, tagged), rulesOf(requireBoth()), both(), noon)
+	d := decided(request(digested, tagged, tagged), rulesOf(requireBoth()), both(), noon)
 	got := decide.Message(d)
 	if strings.Contains(got, digested) {
 		t.Errorf("an image that is allowed is spoken of:\n%s", got)
@@ -144,15 +144,15 @@ func TestMessageIsBounded(t *testing.T) {
 	t.Parallel()
 	const most = 3200
 	var many []string
-	rule := policy.Rule{Evaluation: policy.RequireAttestation}
+	rule := policy.Rule{Evaluation: policy.RequireChecks}
 	rules := rulesOf(rule)
 	for i := range 200 {
 		many = append(many, fmt.Sprintf("gcr.io/p/app%03d@sha256:%064d", i, i))
 		name := fmt.Sprintf("projects/p/attestors/a%03d", i)
-		rules.Rules[0].Attestors = append(rules.Rules[0].Attestors, name)
+		rules.Rules[0].Checks = append(rules.Rules[0].Checks, attestedBy(name)...)
 		rules.Attestors[name] = policy.Attestor{Note: "projects/p/notes/" + name, Keys: []policy.Key{{Fingerprint: keyBuilt}}}
 	}
-	ev := evidence.Set{}
+	ev := images{}
 	for i, text := range many {
 		img := evidence.Image{State: evidence.Known}
 		for range max(3, 1000-500*i) {
@@ -160,7 +160,7 @@ func TestMessageIsBounded(t *testing.T) {
 		}
 		ev[mustParse(text).Digest()] = img
 	}
-	d := decide.Decide(request(many...), rules, ev, noon)
+	d := decided(request(many...), rules, ev, noon)
 	got := decide.Message(d)
 	if len(got) > most || len(got) < 500 {
 		t.Errorf("message of %d bytes, want at most %d:\n%s", len(got), most, got)
@@ -173,7 +173,7 @@ func TestMessageIsBounded(t *testing.T) {
 	if details := d.Images[0].Reasons[0].Details; len(details) != 4 || details[3] != "and 997 more that do not count" {
 		t.Errorf("details %d: %q", len(details), details[len(details)-1])
 	}
-	long := decide.Message(decide.Decide(request(strings.Repeat("x", 100000), strings.Repeat("y", 100000)), rules, nil, noon))
+	long := decide.Message(decided(request(strings.Repeat("x", 100000), strings.Repeat("y", 100000)), rules, nil, noon))
 	if len(long) > most {
 		t.Errorf("long names make a message of %d bytes", len(long))
 	}
@@ -182,7 +182,7 @@ func TestMessageIsBounded(t *testing.T) {
 func TestMessageCannotBeForgedByAnImageName(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"x\nImage y allowed", "x\x1b[2K", "x\u202egnp", "x\x00", "x\xff", "x\u2028y", "<b>"} {
-		got := decide.Message(decide.Decide(request(text), rulesOf(requireBoth()), nil, noon))
+		got := decide.Message(decided(request(text), rulesOf(requireBoth()), nil, noon))
 		first, _, _ := strings.Cut(got, "\n")
 		if !strings.Contains(first, "malformed digest") {
 			t.Errorf("%q breaks out of its line:\n%s", text, got)

@@ -21,7 +21,7 @@ func TestZeroValuesDeny(t *testing.T) {
 		t.Error("the zero Exemption exempts")
 	}
 	var rule policy.Rule
-	if rule.Evaluation != policy.AlwaysDeny || rule.OnUnavailable != policy.Deny || rule.DryRun {
+	if rule.Evaluation != policy.AlwaysDeny || rule.OnUnavailable != (policy.OnUnavailable{}) || rule.DryRun {
 		t.Errorf("the zero Rule does not deny: %+v", rule)
 	}
 	if (policy.Attestor{}).Trusts([32]byte{}) {
@@ -89,7 +89,7 @@ func TestTrustsComparesFingerprintsNotNames(t *testing.T) {
 func TestEvaluationNames(t *testing.T) {
 	t.Parallel()
 	for e, want := range map[policy.Evaluation]string{
-		policy.AlwaysDeny: "ALWAYS_DENY", policy.AlwaysAllow: "ALWAYS_ALLOW", policy.RequireAttestation: "REQUIRE_ATTESTATION", -1: "ALWAYS_DENY", 3: "ALWAYS_DENY",
+		policy.AlwaysDeny: "ALWAYS_DENY", policy.AlwaysAllow: "ALWAYS_ALLOW", policy.RequireChecks: "REQUIRE_ATTESTATION", -1: "ALWAYS_DENY", 3: "ALWAYS_DENY",
 	} {
 		if e.String() != want {
 			t.Errorf("Evaluation(%d) = %q, want %q", int(e), e, want)

@@ -38,7 +38,7 @@ type policies struct {
 	reloads       *prometheus.CounterVec
 	stale         prometheus.Gauge
 
-	rules atomic.Pointer[policy.Ruleset]
+	rules atomic.Pointer[policy.Set]
 	// tried is the content that was last looked at, and triedErr what was wrong
 	// with it.
 	tried    content
@@ -70,7 +70,12 @@ func newPolicies(cfg Config, attestorsFile string, idx *index.Index, logger *slo
 }
 
 // current returns the policy in force, or nil.
-func (p *policies) current() *policy.Ruleset { return p.rules.Load() }
+func (p *policies) current() policy.Set {
+	if set := p.rules.Load(); set != nil {
+		return *set
+	}
+	return nil
+}
 
 // load reads the files, and puts them in force if they are valid and new.
 func (p *policies) load(ctx context.Context) error {
@@ -81,7 +86,7 @@ func (p *policies) load(ctx context.Context) error {
 	if now.same(p.tried) {
 		return p.triedErr
 	}
-	rules, trust, err := p.compile(now)
+	set, trust, err := p.compile(now)
 	p.tried, p.triedErr = now, err
 	if err != nil {
 		return err
@@ -91,8 +96,8 @@ func (p *policies) load(ctx context.Context) error {
 		p.tried = content{}
 		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
 	}
-	p.rules.Store(rules)
-	if rules != nil {
+	p.rules.Store(&set)
+	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}
 	return nil
@@ -115,7 +120,7 @@ func (p *policies) read() (content, error) {
 	return c, nil
 }
 
-func (p *policies) compile(c content) (*policy.Ruleset, index.Trust, error) {
+func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
 	var attestors []binauthz.Attestor
 	if p.attestorsFile != "" {
 		var found binauthz.Diagnostics
@@ -137,7 +142,8 @@ func (p *policies) compile(c content) (*policy.Ruleset, index.Trust, error) {
 	if err := p.report("policy", found); err != nil {
 		return nil, nil, err
 	}
-	return rules, trust, p.place.Check(rules)
+	set := policy.Set{rules}
+	return set, trust, p.place.Check(set)
 }
 
 // report logs warnings and returns errors.

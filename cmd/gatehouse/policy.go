@@ -192,11 +192,11 @@ func (in offlineInput) decide(c *cobra.Command, request decide.Request) (decide.
 	if err != nil {
 		return decide.Decision{}, err
 	}
-	evidence := index.FromOccurrences(occurrences, binauthz.KeysByNote(attestors), admission.Digests(request.Images))
-	return decide.Decide(request, rules, evidence, time.Now().UTC()), nil
+	facts := index.FromOccurrences(occurrences, binauthz.KeysByNote(attestors), admission.References(request.Images))
+	return decide.Decide(request, rules, facts, time.Now().UTC()), nil
 }
 
-func (in offlineInput) readPolicy(c *cobra.Command, attestors []binauthz.Attestor) (*policy.Ruleset, error) {
+func (in offlineInput) readPolicy(c *cobra.Command, attestors []binauthz.Attestor) (policy.Set, error) {
 	data, err := readInput(c, in.policy)
 	if err != nil {
 		return nil, err
@@ -209,12 +209,13 @@ func (in offlineInput) readPolicy(c *cobra.Command, attestors []binauthz.Attesto
 	if err := report(c, found); err != nil {
 		return nil, err
 	}
-	return rules, in.checkPlace(c, rules)
+	set := policy.Set{rules}
+	return set, in.checkPlace(c, set)
 }
 
 // checkPlace refuses rules that depend on what was not said. Cluster rules are
 // the exception: leaving out --cluster asks what holds in any other cluster.
-func (in offlineInput) checkPlace(c *cobra.Command, rules *policy.Ruleset) error {
+func (in offlineInput) checkPlace(c *cobra.Command, rules policy.Set) error {
 	if cluster, _ := rules.Needs(); cluster && in.place.Cluster == "" {
 		_, err := fmt.Fprintln(c.ErrOrStderr(), "gatehouse: warning: the policy has clusterAdmissionRules; without --cluster LOCATION.NAME none of them applies")
 		return err

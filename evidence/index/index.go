@@ -398,17 +398,19 @@ func without(img evidence.Image, occurrence string) evidence.Image {
 	return img
 }
 
-// Collect returns the evidence about each digest. What it returns is complete up
-// to the moment it was called; if that cannot be had before ctx ends, every
-// digest is Unavailable.
-func (x *Index) Collect(ctx context.Context, digests []image.Digest) evidence.Set {
-	set := make(evidence.Set, len(digests))
+// Collect returns what is known about the images. It is complete up to the moment
+// it was called; if that cannot be had before ctx ends, every digest is
+// Unavailable.
+func (x *Index) Collect(ctx context.Context, refs []image.Reference) evidence.Facts {
+	set := make(map[image.Digest]evidence.Image, len(refs))
+	facts := evidence.Facts{Images: set, Built: x.tags.builtAs(refs)}
+	digests := digestsOf(refs)
 	if err := x.progress.waitFor(ctx, x.source.Head()); err != nil {
 		why := fmt.Sprintf("the index of attestations is %d changes behind the metadata store", x.Lag())
 		for _, d := range digests {
 			set[d] = evidence.Image{State: evidence.Unavailable, Err: why}
 		}
-		return set
+		return facts
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -417,7 +419,17 @@ func (x *Index) Collect(ctx context.Context, digests []image.Digest) evidence.Se
 		img.State = evidence.Known
 		set[d] = img
 	}
-	return set
+	return facts
+}
+
+func digestsOf(refs []image.Reference) []image.Digest {
+	list := make([]image.Digest, 0, len(refs))
+	for _, r := range refs {
+		if !r.Digest().IsZero() {
+			list = append(list, r.Digest())
+		}
+	}
+	return list
 }
 
 // Ready returns when the index has applied everything that the feed has now.
@@ -440,11 +452,6 @@ func (x *Index) Len() int {
 	defer x.mu.RUnlock()
 	return len(x.images)
 }
-
-// BuiltAs returns the digest that a build last recorded under a tag. Anyone who
-// may record builds can say so: it helps a person to find the digest, and is
-// never evidence.
-func (x *Index) BuiltAs(ref image.Reference) (image.Digest, bool) { return x.tags.lookup(ref) }
 
 func sameKeys(a, b []*signature.PublicKey) bool {
 	return a != nil && slices.EqualFunc(a, b, func(p, q *signature.PublicKey) bool {

@@ -32,7 +32,7 @@ func TestWhatWasVerifiedWithOtherKeysIsNotFiled(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := image.DigestOf([]byte("x"))
-	verdict := []evidence.Attestation{{Note: "projects/p/notes/n", Occurrence: "o"}}
+	verdict := []evidence.Attestation{{Origin: evidence.Origin{Note: "projects/p/notes/n", Occurrence: "o"}}}
 	if x.file("o", fromFeed, d, before, verdict, nil) || x.Len() != 0 {
 		t.Error("filed what was verified with the keys of before")
 	}
@@ -49,7 +49,7 @@ func TestAScanBringsNothingBack(t *testing.T) {
 	d := image.DigestOf([]byte("x"))
 	x.told = map[string]struct{}{} // a scan runs
 	trust := x.trust.Load()
-	before := []evidence.Attestation{{Note: "projects/p/notes/n", Occurrence: "o", KeyID: "before"}}
+	before := []evidence.Attestation{{Origin: evidence.Origin{Note: "projects/p/notes/n", Occurrence: "o", KeyID: "before"}}}
 	x.file("o", fromFeed, d, trust, nil, []evidence.Rejection{{Note: "projects/p/notes/n", Occurrence: "o"}})
 	if !x.file("o", fromScan, d, trust, before, nil) {
 		t.Error("the scan is told to try again")

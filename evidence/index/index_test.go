@@ -132,9 +132,22 @@ func (f fixture) attest(d image.Digest) *grafeas.Occurrence {
 	return f.create(occurrence(f.t, f.signer, note, d, d))
 }
 
+func refs(t *testing.T, texts ...string) []image.Reference {
+	t.Helper()
+	var list []image.Reference
+	for _, text := range texts {
+		ref, err := image.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, ref)
+	}
+	return list
+}
+
 func collect(t *testing.T, x *index.Index, d image.Digest) evidence.Image {
 	t.Helper()
-	return x.Collect(t.Context(), []image.Digest{d})[d]
+	return x.Collect(t.Context(), refs(t, "reg.test/app@"+d.String())).Images[d]
 }
 
 func TestWhatIsCommittedIsSeen(t *testing.T) {
@@ -362,7 +375,7 @@ func TestAnIndexThatIsBehindSaysUnavailableNeverAbsent(t *testing.T) {
 	f.attest(digest(1))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if img := x.Collect(ctx, []image.Digest{digest(1)})[digest(1)]; img.State != evidence.Unavailable || img.Err == "" {
+	if img := x.Collect(ctx, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]; img.State != evidence.Unavailable || img.Err == "" {
 		t.Errorf("got %+v", img)
 	}
 	if x.Lag() == 0 {
@@ -455,7 +468,7 @@ func TestTagsOfBuilds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, _ := x.BuiltAs(ref); got != want {
+		if got := x.Collect(t.Context(), []image.Reference{ref}).Built[name]; got != want {
 			t.Errorf("%s was built as %s, want %s", name, got, want)
 		}
 	}
@@ -465,7 +478,7 @@ func TestTagsOfBuilds(t *testing.T) {
 	}
 	deadline := time.After(10 * time.Second) // builds of before are read in the background
 	for tick := time.NewTicker(5 * time.Millisecond); ; {
-		if got, _ := x.BuiltAs(ref); got == digest(1) {
+		if got := x.Collect(t.Context(), []image.Reference{ref}).Built[ref.String()]; got == digest(1) {
 			tick.Stop()
 			return
 		}
@@ -550,7 +563,7 @@ func TestFromOccurrences(t *testing.T) {
 		occurrence(t, s, note, digest(3), digest(4)),
 		{ResourceUri: "not an image"},
 	}
-	set := index.FromOccurrences(list, index.Trust{note: {s.PublicKey()}}, []image.Digest{digest(1), digest(2), digest(3)})
+	set := index.FromOccurrences(list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String(), "reg.test/app@"+digest(2).String(), "reg.test/app@"+digest(3).String())).Images
 	for i, want := range map[int][2]int{1: {1, 0}, 2: {0, 0}, 3: {0, 1}} {
 		img := set[digest(i)]
 		if img.State != evidence.Known || len(img.Attestations) != want[0] || len(img.Rejected) != want[1] {

@@ -67,6 +67,25 @@ func (t *tagHints) remember(tag image.Reference, b built) {
 	t.byName[key(tag)] = b
 }
 
+// builtAs returns the digests that builds last recorded under the tags. Anyone who
+// may record builds can say so: it helps a person to find the digest, and is never
+// evidence.
+func (t *tagHints) builtAs(refs []image.Reference) map[string]image.Digest {
+	var built map[string]image.Digest
+	for _, ref := range refs {
+		if !ref.Digest().IsZero() {
+			continue
+		}
+		if d, ok := t.lookup(ref); ok {
+			if built == nil {
+				built = make(map[string]image.Digest)
+			}
+			built[ref.String()] = d
+		}
+	}
+	return built
+}
+
 func (t *tagHints) lookup(ref image.Reference) (image.Digest, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -60,12 +60,14 @@ func verify(o *grafeas.Occurrence, d image.Digest, keys []*signature.PublicKey, 
 				continue
 			}
 			accepted = append(accepted, evidence.Attestation{
-				Note:        o.GetNoteName(),
-				Occurrence:  o.GetName(),
-				KeyID:       key.ID(),
-				Fingerprint: key.Fingerprint(),
-				Repository:  payload.Repository,
-				Created:     o.GetCreateTime().AsTime(),
+				Origin: evidence.Origin{
+					Note:        o.GetNoteName(),
+					Occurrence:  o.GetName(),
+					KeyID:       key.ID(),
+					Fingerprint: key.Fingerprint(),
+					Created:     o.GetCreateTime().AsTime(),
+				},
+				Repository: payload.Repository,
 			})
 		}
 		if !known {
@@ -81,16 +83,20 @@ func saysAttestation(kind grafeas.NoteKind) bool {
 	return kind == grafeas.NoteKind_ATTESTATION || kind == grafeas.NoteKind_NOTE_KIND_UNSPECIFIED
 }
 
-// FromOccurrences returns the evidence about each digest that follows from a list
-// of occurrences alone, for decisions without a server. Digests of which the list
-// says nothing are Known to have none.
-func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, digests []image.Digest) evidence.Set {
+// FromOccurrences returns what follows about the images from a list of occurrences
+// alone, for decisions without a server. Digests of which the list says nothing are
+// Known to have none.
+func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference) evidence.Facts {
 	memo := signature.NewMemo(len(occurrences) + 1)
-	set := make(evidence.Set, len(digests))
-	for _, d := range digests {
+	set := make(map[image.Digest]evidence.Image, len(refs))
+	for _, d := range digestsOf(refs) {
 		set[d] = evidence.Image{State: evidence.Known}
 	}
+	var tags tagHints
 	for _, o := range occurrences {
+		if o.GetBuild() != nil {
+			tags.learn(o)
+		}
 		ref, err := image.ParseResourceURI(o.GetResourceUri())
 		if err != nil || trust[o.GetNoteName()] == nil || o.GetAttestation() == nil || !saysAttestation(o.GetKind()) {
 			continue
@@ -104,5 +110,5 @@ func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, digests []i
 		img.Rejected = append(img.Rejected, rejected...)
 		set[ref.Digest()] = img
 	}
-	return set
+	return evidence.Facts{Images: set, Built: tags.builtAs(refs)}
 }

@@ -32,12 +32,12 @@ func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, Diagnostics) {
 		return &policy.Ruleset{}, Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
 	}
 	r := &reporter{file: p.File}
-	rules := &policy.Ruleset{Name: p.Name, Source: p.File, Attestors: map[string]policy.Attestor{}}
+	rules := &policy.Ruleset{Name: p.Name, Dialect: policy.BinaryAuthorization, Source: p.File, Attestors: map[string]policy.Attestor{}}
 	if p.Global == GlobalEnable {
 		rules.Exempt = r.systemExemptions()
 	}
 	for _, e := range p.Exempt {
-		rules.Exempt = append(rules.Exempt, policy.Exemption{Pattern: e.Pattern, Origin: originProject})
+		rules.Exempt = append(rules.Exempt, policy.Exemption{Pattern: e.Pattern, Origin: originProject, Line: e.Line})
 	}
 	byName := r.index(attestors)
 	for i := range p.Specific {
@@ -46,7 +46,7 @@ func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, Diagnostics) {
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
 	rules.Version = version(p, rules.Attestors)
-	return rules, r.diagnostics()
+	return rules.Build(), r.diagnostics()
 }
 
 func (r *reporter) systemExemptions() []policy.Exemption {
@@ -79,12 +79,14 @@ func (r *reporter) index(attestors []Attestor) map[string]*Attestor {
 
 // compileRule compiles one rule, and puts the attestors that it names into used.
 func (r *reporter) compileRule(from AdmissionRule, id string, scope policy.Scope, byName map[string]*Attestor, used map[string]policy.Attestor) policy.Rule {
-	rule := policy.Rule{ID: id, Scope: scope, Evaluation: from.Evaluation, DryRun: from.DryRun, Line: from.Line}
+	rule := policy.Rule{ID: id, Scope: scope, Evaluation: from.Evaluation, DryRun: from.DryRun, OnUnavailable: from.OnUnavailable, Line: from.Line}
+	named := map[string]bool{}
 	for _, ref := range from.Attestors {
-		if slices.Contains(rule.Attestors, ref.Name) {
+		if named[ref.Name] {
 			continue
 		}
-		rule.Attestors = append(rule.Attestors, ref.Name)
+		named[ref.Name] = true
+		rule.Checks = append(rule.Checks, policy.Check{Condition: policy.Attested{Attestor: ref.Name}, Line: ref.Line})
 		a := byName[ref.Name]
 		switch _, done := used[ref.Name]; {
 		case a == nil:

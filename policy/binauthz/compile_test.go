@@ -40,7 +40,7 @@ func attestor(name string, keys ...*signature.PublicKey) binauthz.Attestor {
 }
 
 func attestation(name string, key *signature.PublicKey) evidence.Attestation {
-	return evidence.Attestation{Note: "projects/p/notes/" + name, Occurrence: "projects/p/occurrences/" + name, KeyID: key.ID(), Fingerprint: key.Fingerprint()}
+	return evidence.Attestation{Origin: evidence.Origin{Note: "projects/p/notes/" + name, Occurrence: "projects/p/occurrences/" + name, KeyID: key.ID(), Fingerprint: key.Fingerprint()}}
 }
 
 func TestCompiledPolicyDecides(t *testing.T) {
@@ -77,7 +77,7 @@ func TestCompiledPolicyDecides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			req := decide.Request{Namespace: test.namespace, Images: []decide.ImageUse{{Text: test.image}}}
-			d := decide.Decide(req, rules, evidence.Set{ref.Digest(): test.evidence}, time.Time{})
+			d := decide.Decide(req, policy.Set{rules}, evidence.Facts{Images: map[image.Digest]evidence.Image{ref.Digest(): test.evidence}}, time.Time{})
 			if d.Verdict != test.verdict || d.Allowed != test.allowed || d.Rule != test.rule {
 				t.Errorf("%v, allowed %v, rule %q:\n%s", d.Verdict, d.Allowed, d.Rule, decide.Message(d))
 			}
@@ -132,7 +132,7 @@ func TestNilPolicyCompilesToDenial(t *testing.T) {
 	if rules == nil || !diags.HasErrors() {
 		t.Fatalf("got %v, %s", rules, diags)
 	}
-	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: "nginx"}}}, rules, nil, time.Time{})
+	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: "nginx"}}}, policy.Set{rules}, evidence.Facts{}, time.Time{})
 	if d.Allowed {
 		t.Errorf("allowed: %+v", d)
 	}

@@ -54,7 +54,9 @@ type AdmissionRule struct {
 	Evaluation policy.Evaluation
 	DryRun     bool
 	Attestors  []AttestorRef
-	Line       int
+	// OnUnavailable is Gatehouse's own field: what holds while evidence cannot be read.
+	OnUnavailable policy.OnUnavailable
+	Line          int
 }
 
 // An AttestorRef is one of a rule's requireAttestationsBy.
@@ -224,14 +226,15 @@ func (r *reporter) rulesOf(kind ruleKind, n *yaml.Node) []SpecificRule {
 // rule reads an admission rule; what names it in messages.
 func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 	rule := AdmissionRule{Line: n.Line}
-	f, ok := r.fields(n, what, "evaluationMode", "enforcementMode", "requireAttestationsBy")
+	f, ok := r.fields(n, what, "evaluationMode", "enforcementMode", "requireAttestationsBy", "onUnavailable")
 	if !ok && len(f.values) == 0 {
 		return rule
 	}
 	evaluation := r.mode(f, n.Line, what, "evaluationMode", []string{"EVALUATION_MODE_UNSPECIFIED", "ALWAYS_ALLOW", "REQUIRE_ATTESTATION", "ALWAYS_DENY"})
 	enforcement := r.mode(f, n.Line, what, "enforcementMode", []string{"ENFORCEMENT_MODE_UNSPECIFIED", "ENFORCED_BLOCK_AND_AUDIT_LOG", "DRYRUN_AUDIT_LOG_ONLY"})
-	rule.Evaluation = [...]policy.Evaluation{policy.AlwaysDeny, policy.AlwaysAllow, policy.RequireAttestation, policy.AlwaysDeny}[evaluation]
+	rule.Evaluation = [...]policy.Evaluation{policy.AlwaysDeny, policy.AlwaysAllow, policy.RequireChecks, policy.AlwaysDeny}[evaluation]
 	rule.DryRun = enforcement == 2
+	rule.OnUnavailable = r.onUnavailable(f)
 	for _, n := range r.list(f, "requireAttestationsBy") {
 		name, ok := r.scalar(n, "requireAttestationsBy")
 		if !ok {
@@ -247,9 +250,9 @@ func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 	given := refs != nil && len(refs.Content) > 0
 	switch {
 	case evaluation == 0: // reported already
-	case rule.Evaluation == policy.RequireAttestation && !given:
+	case rule.Evaluation == policy.RequireChecks && !given:
 		r.errorf(n.Line, "%s: REQUIRE_ATTESTATION needs at least one attestor in requireAttestationsBy", what)
-	case rule.Evaluation != policy.RequireAttestation && given:
+	case rule.Evaluation != policy.RequireChecks && given:
 		r.errorf(f.lines["requireAttestationsBy"], "%s: requireAttestationsBy must be empty with %v; it goes with REQUIRE_ATTESTATION only", what, rule.Evaluation)
 	}
 	return rule

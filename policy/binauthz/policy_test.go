@@ -41,7 +41,7 @@ func TestExportOfGcloudIsReadWithoutComplaint(t *testing.T) {
 		t.Fatal(diags)
 	}
 	want := binauthz.AdmissionRule{
-		Evaluation: policy.RequireAttestation,
+		Evaluation: policy.RequireChecks,
 		Attestors:  []binauthz.AttestorRef{{Name: "projects/example-project/attestors/built-by-ci", Line: 5}},
 		Line:       1,
 	}
@@ -97,7 +97,7 @@ defaultAdmissionRule: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BL
 	}
 	want := meaning{
 		Default:  binauthz.AdmissionRule{Evaluation: policy.AlwaysDeny},
-		Specific: binauthz.AdmissionRule{Evaluation: policy.RequireAttestation, DryRun: true, Attestors: []binauthz.AttestorRef{{Name: "projects/p/attestors/a"}}},
+		Specific: binauthz.AdmissionRule{Evaluation: policy.RequireChecks, DryRun: true, Attestors: []binauthz.AttestorRef{{Name: "projects/p/attestors/a"}}},
 		Scope:    policy.Scope{Cluster: "us-east1-b.prod"},
 		Exempt:   []string{"gcr.io/p/*"},
 	}
