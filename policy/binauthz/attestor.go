@@ -18,6 +18,8 @@ type Attestor struct {
 	Note string
 	// Keys are those that he signs with. Without any, nothing he signed counts.
 	Keys []*signature.PublicKey
+	// Written tells how each of Keys was written; it may be left out.
+	Written []WrittenKey
 	// DelegationServiceAccount, ETag and UpdateTime are what the server said.
 	DelegationServiceAccount string
 	ETag                     string
@@ -25,6 +27,13 @@ type Attestor struct {
 	// File and Line tell where he stands.
 	File string
 	Line int
+}
+
+// A WrittenKey is what a text says of a key beside the key itself.
+type WrittenKey struct {
+	Comment string
+	// Text is the PEM or the ASCII armour, as it was given.
+	Text string
 }
 
 // KeysByNote returns the keys that sign under each note; attestors may share one.
@@ -157,7 +166,7 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 	}
 	lines := map[string]int{}
 	for _, n := range keys {
-		k := r.key(n)
+		k, written := r.key(n)
 		if k == nil {
 			continue
 		}
@@ -166,7 +175,7 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 			continue
 		}
 		lines[k.ID()] = n.Line
-		a.Keys = append(a.Keys, k)
+		a.Keys, a.Written = append(a.Keys, k), append(a.Written, written)
 	}
 	if len(keys) == 0 {
 		r.warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
@@ -192,36 +201,36 @@ func (r *reporter) noteName(ref string, line int) string {
 }
 
 // key reads one public key, or reports why it cannot and returns nil.
-func (r *reporter) key(n *yaml.Node) *signature.PublicKey {
+func (r *reporter) key(n *yaml.Node) (k *signature.PublicKey, written WrittenKey) {
 	f, ok := r.fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
 	if !ok && len(f.values) == 0 {
-		return nil
+		return nil, written
 	}
-	_ = r.text(f, "comment") // for people; it only has to be text
+	written.Comment = r.text(f, "comment")
 	id := r.text(f, "id")
 	pgp, pkix := f.values["asciiArmoredPgpPublicKey"], f.values["pkixPublicKey"]
 	switch {
 	case pgp != nil && pkix != nil:
 		r.errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
 	case pgp != nil:
-		return r.pgpKey(pgp, id)
+		k, written.Text = r.pgpKey(pgp, id)
 	case pkix != nil:
-		return r.pkixKey(pkix, id)
+		k, written.Text = r.pkixKey(pkix, id)
 	default:
 		r.errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
 	}
-	return nil
+	return k, written
 }
 
-func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
+func (r *reporter) pgpKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
 	text, ok := r.scalar(n, "asciiArmoredPgpPublicKey")
 	if !ok {
-		return nil
+		return nil, ""
 	}
 	k, err := signature.ParsePGPPublicKey(text)
 	if err != nil {
 		r.errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
-		return nil
+		return nil, ""
 	}
 	if id != "" && id != k.ID() {
 		r.warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
@@ -229,40 +238,40 @@ func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
 	if k.Revoked() {
 		r.warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
 	}
-	return k
+	return k, text
 }
 
-func (r *reporter) pkixKey(n *yaml.Node, id string) *signature.PublicKey {
+func (r *reporter) pkixKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
 	f, ok := r.fields(n, "pkixPublicKey", "publicKeyPem", "signatureAlgorithm", "keyId")
 	if !ok && len(f.values) == 0 {
-		return nil
+		return nil, ""
 	}
 	if f.values["publicKeyPem"] == nil || f.values["signatureAlgorithm"] == nil {
 		r.errorf(n.Line, "pkixPublicKey needs both publicKeyPem and signatureAlgorithm")
-		return nil
+		return nil, ""
 	}
 	pem, ok := r.scalar(f.values["publicKeyPem"], "publicKeyPem")
 	word := f.values["signatureAlgorithm"]
 	if word.Kind != yaml.ScalarNode || (word.ShortTag() != tagStr && word.ShortTag() != tagInt) {
 		r.errorf(word.Line, "signatureAlgorithm must be the name of an algorithm, and is %s", kindOf(word))
-		return nil
+		return nil, ""
 	}
 	if !ok {
-		return nil
+		return nil, ""
 	}
 	algorithm, err := signature.ParseAlgorithm(word.Value)
 	if err != nil {
 		r.errorf(word.Line, "signatureAlgorithm: %v", err)
-		return nil
+		return nil, ""
 	}
 	k, err := signature.ParsePKIXPublicKey(pem, algorithm, id)
 	if err != nil {
 		r.errorf(n.Line, "pkixPublicKey: %v", err)
-		return nil
+		return nil, ""
 	}
 	if inner := r.text(f, "keyId"); inner != "" && inner != k.ID() {
 		r.errorf(f.lines["keyId"], "keyId %.200q must be left out or be the id of the key, %.200q", inner, k.ID())
-		return nil
+		return nil, ""
 	}
-	return k
+	return k, pem
 }
