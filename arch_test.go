@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 
 	"policy":          {"image"},
 	"policy/binauthz": {"image", "signature", "policy"},
+	"policy/admin":    {"image", "metadata", "evidence/index", "policy/binauthz"},
 	"evidence":        {"image"},
 	"evidence/index":  {"image", "signature", "metadata", "evidence"},
 	"decide":          {"image", "policy", "evidence"},

@@ -65,7 +65,7 @@ func (p *Policy) object() object {
 		rules := object{}
 		for _, s := range p.Specific {
 			if key, found := strings.CutPrefix(s.ID, kind.noun+" for "); found {
-				rules[key] = s.AdmissionRule.object()
+				rules[key] = s.object()
 			}
 		}
 		if len(rules) > 0 {
