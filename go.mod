@@ -3,6 +3,7 @@ module github.com/gatehouse-dev/gatehouse
 go 1.26.0
 
 require (
+	cloud.google.com/go/binaryauthorization v1.18.1
 	cloud.google.com/go/iam v1.15.1
 	github.com/ProtonMail/go-crypto v1.5.2
 	github.com/go-json-experiment/json v1.27.2
