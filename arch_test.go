@@ -36,9 +36,12 @@ var arrows = map[string][]string{
 	"internal/descriptor":   {},
 
 	"policy":                   {"image"},
-	"policy/binauthz":          {"image", "signature", "policy"},
-	"policy/admin":             {"image", "metadata", "evidence/index", "policy/binauthz"},
+	"policy/document":          {},
+	"policy/binauthz":          {"image", "signature", "policy", "policy/document"},
+	"policy/bundle":            {"signature", "policy", "policy/*"},
+	"policy/admin":             {"image", "metadata", "evidence/index", "policy/binauthz", "policy/bundle", "policy/document"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
+	"policy/suite":             {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":                 {"image"},
 	"evidence/index":           {"image", "signature", "metadata", "evidence"},
 	"decide":                   {"image", "policy", "evidence"},
@@ -55,11 +58,11 @@ var arrows = map[string][]string{
 	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
-		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/binauthz",
+		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {
-		"image", "policy", "policy/binauthz", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "metadata/transfer", "decide",
+		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "metadata/transfer", "decide",
 		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server",
 	},
 
@@ -71,7 +74,7 @@ var arrows = map[string][]string{
 // pure packages decide and verify: whatever they come to import, however far
 // away, none of it may reach a network, a database or the machine.
 var (
-	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz"}
+	pure   = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/bundle"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",

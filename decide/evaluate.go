@@ -32,7 +32,7 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	if len(set) == 0 {
 		return observe(d)
 	}
-	pod := scopeOf(req)
+	pod := ScopeOf(req)
 	said := make([]PolicyDecision, len(set))
 	for i, rules := range set {
 		g := gate{rules: rules, now: now, named: len(set) > 1}
@@ -114,7 +114,8 @@ func summarise(d *Decision) string {
 	return "denied: policy does not allow every image"
 }
 
-func scopeOf(req Request) policy.Scope {
+// ScopeOf returns the facts about a request that rules are chosen by.
+func ScopeOf(req Request) policy.Scope {
 	account := req.ServiceAccount
 	if account == "" {
 		account = "default"

@@ -15,7 +15,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // watchInterval is how often policy files are looked at. They are read whole and
@@ -26,17 +27,16 @@ const watchInterval = 500 * time.Millisecond
 // maxPolicy bounds a policy or attestors file.
 const maxPolicy = 8 << 20
 
-// policies keeps the policy in force: compiled from files, and replaced when
+// policies keeps the policies in force: compiled from files, and replaced when
 // their content changes and is valid. A broken new version keeps the last good one.
 type policies struct {
-	project       string
-	place         admission.Place
-	policyFile    string
-	attestorsFile string
-	index         *index.Index
-	logger        *slog.Logger
-	reloads       *prometheus.CounterVec
-	stale         prometheus.Gauge
+	files   policyFiles
+	project string
+	place   admission.Place
+	index   *index.Index
+	logger  *slog.Logger
+	reloads *prometheus.CounterVec
+	stale   prometheus.Gauge
 
 	rules atomic.Pointer[policy.Set]
 	// tried is the content that was last looked at, and triedErr what was wrong
@@ -45,18 +45,26 @@ type policies struct {
 	triedErr error
 }
 
+// policyFiles are the paths of what policy is made from.
+type policyFiles struct {
+	policies, attestors []string
+	system              string
+}
+
+func (f policyFiles) none() bool {
+	return len(f.policies) == 0 && len(f.attestors) == 0 && f.system == ""
+}
+
+// content is what the files have in them.
 type content struct {
-	policy, attestors       []byte
-	policySum, attestorsSum [sha256.Size]byte
+	bundle.Sources
+	sum [sha256.Size]byte
 }
 
-func (c content) same(other content) bool {
-	return c.policySum == other.policySum && c.attestorsSum == other.attestorsSum
-}
-
-func newPolicies(cfg Config, attestorsFile string, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
+func newPolicies(cfg Config, attestors []string, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
 	p := &policies{
-		project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: attestorsFile, index: idx, logger: logger,
+		files:   policyFiles{policies: cfg.Admission.PolicyFiles, attestors: attestors, system: cfg.Admission.SystemPolicyFile},
+		project: cfg.Project, place: cfg.place(), index: idx, logger: logger,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_policy_reloads_total",
 			Help: "Times that changed policy or attestors files were read, by result: ok or error.",
@@ -83,7 +91,7 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.same(p.tried) {
+	if now.sum == p.tried.sum {
 		return p.triedErr
 	}
 	set, trust, err := p.compile(now)
@@ -104,67 +112,84 @@ func (p *policies) load(ctx context.Context) error {
 }
 
 func (p *policies) read() (content, error) {
-	var c content
+	c := content{Sources: bundle.Sources{Project: p.project}}
 	var err error
-	if p.policyFile != "" {
-		if c.policy, err = bounded.ReadFile(p.policyFile, maxPolicy); err != nil {
-			return content{}, fmt.Errorf("reading policy: %w", err)
-		}
+	if c.Policies, err = readAll("policy", p.files.policies); err != nil {
+		return content{}, err
 	}
-	if p.attestorsFile != "" {
-		if c.attestors, err = bounded.ReadFile(p.attestorsFile, maxPolicy); err != nil {
-			return content{}, fmt.Errorf("reading attestors: %w", err)
-		}
+	if c.Attestors, err = readAll("attestors", p.files.attestors); err != nil {
+		return content{}, err
 	}
-	c.policySum, c.attestorsSum = sha256.Sum256(c.policy), sha256.Sum256(c.attestors)
+	if p.files.system != "" {
+		system, err := readAll("system policy", []string{p.files.system})
+		if err != nil {
+			return content{}, err
+		}
+		c.System = &system[0]
+	}
+	c.sum = sumOf(c.Sources)
 	return c, nil
 }
 
-func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
-	var attestors []binauthz.Attestor
-	if p.attestorsFile != "" {
-		var found binauthz.Diagnostics
-		attestors, found = binauthz.ParseAttestors(p.attestorsFile, c.attestors)
-		if err := p.report("attestors", found); err != nil {
-			return nil, nil, err
+func readAll(what string, paths []string) ([]bundle.File, error) {
+	var files []bundle.File
+	for _, path := range paths {
+		data, err := bounded.ReadFile(path, maxPolicy)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", what, err)
+		}
+		files = append(files, bundle.File{Name: path, Data: data})
+	}
+	return files, nil
+}
+
+// sumOf tells texts apart.
+func sumOf(s bundle.Sources) [sha256.Size]byte {
+	h := sha256.New()
+	for _, list := range [][]bundle.File{s.Policies, s.Attestors, {systemOf(s)}} {
+		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
+		for _, f := range list {
+			sum := sha256.Sum256(f.Data)
+			_, _ = h.Write(sum[:])
 		}
 	}
-	trust := index.Trust(binauthz.KeysByNote(attestors))
-	if p.policyFile == "" {
-		return nil, trust, nil
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func systemOf(s bundle.Sources) bundle.File {
+	if s.System == nil {
+		return bundle.File{}
 	}
-	parsed, found := binauthz.ParsePolicy(p.policyFile, c.policy)
-	if err := p.report("policy", found); err != nil {
+	return *s.System
+}
+
+func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
+	loaded, found := bundle.Load(c.Sources)
+	if err := p.report(found); err != nil {
 		return nil, nil, err
 	}
-	parsed.Name = "projects/" + p.project + "/policy" // as a server does, whatever the text says
-	rules, found := parsed.Compile(attestors)
-	if err := p.report("policy", found); err != nil {
-		return nil, nil, err
-	}
-	set := policy.Set{rules}
-	return set, trust, p.place.Check(set)
+	return loaded.Set, loaded.Keys, p.place.Check(loaded.Set)
 }
 
 // report logs warnings and returns errors.
-func (p *policies) report(what string, found binauthz.Diagnostics) error {
+func (p *policies) report(found document.Diagnostics) error {
 	var errs []error
 	for _, d := range found {
-		if d.Severity == binauthz.Error {
+		if d.Severity == document.Error {
 			errs = append(errs, errors.New(d.String()))
 		} else {
-			p.logger.Warn("reading "+what, "finding", d.String())
+			p.logger.Warn("reading policy", "finding", d.String())
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("reading %s: %w", what, errors.Join(errs...))
+		return fmt.Errorf("reading policy: %w", errors.Join(errs...))
 	}
 	return nil
 }
 
 // Run watches the files until ctx ends.
 func (p *policies) Run(ctx context.Context) error {
-	if p.policyFile == "" && p.attestorsFile == "" {
+	if p.files.none() {
 		return nil
 	}
 	tick := time.NewTicker(watchInterval)
@@ -186,7 +211,7 @@ func (p *policies) Run(ctx context.Context) error {
 			p.reloads.WithLabelValues("error").Inc()
 			p.stale.Set(1)
 			p.logger.Error("the changed policy is not used, the last good one stays in force", "error", err)
-		case err == nil && (last != "" || !before.same(p.tried)):
+		case err == nil && (last != "" || before.sum != p.tried.sum):
 			last = ""
 			p.reloads.WithLabelValues("ok").Inc()
 			p.stale.Set(0)

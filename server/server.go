@@ -86,13 +86,16 @@ func Check(cfg Config, logger *slog.Logger) error {
 			return err
 		}
 	}
-	attestors := cfg.Admission.AttestorsFile
-	if own := attestorsPath(cfg.Data); attestors == "" {
+	attestors := cfg.Admission.AttestorsFiles
+	if own := attestorsPath(cfg.Data); len(attestors) == 0 {
 		if _, err := os.Stat(own); err == nil { // made by an earlier start
-			attestors = own
+			attestors = []string{own}
 		}
 	}
-	p := &policies{project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: attestors, logger: logger}
+	p := &policies{
+		files:   policyFiles{policies: cfg.Admission.PolicyFiles, attestors: attestors, system: cfg.Admission.SystemPolicyFile},
+		project: cfg.Project, place: cfg.place(), logger: logger,
+	}
 	content, err := p.read()
 	if err != nil {
 		return err
@@ -219,13 +222,14 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.listen(ctx); err != nil {
 		return err
 	}
-	attestors, err := p.buildAttestor()
+	own, err := p.buildAttestor()
 	if err != nil {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
-	if p.cfg.Admission.AttestorsFile != "" {
-		attestors = p.cfg.Admission.AttestorsFile
+	attestors := p.cfg.Admission.AttestorsFiles
+	if len(attestors) == 0 {
+		attestors = []string{own}
 	}
 	if p.policies, err = newPolicies(p.cfg, attestors, p.index, p.logger, p.registry); err != nil {
 		return err

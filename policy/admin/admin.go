@@ -32,7 +32,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // Options configure a Service. The zero Options are good.
@@ -60,7 +60,7 @@ type Files struct {
 // diagnostics. canonical is a JSON object with the fields of the REST API; what it
 // has of name, etag and updateTime is ignored. It is not used if there is an error
 // among the diagnostics, or err.
-type PlatformParser func(file string, data []byte) (canonical []byte, diags binauthz.Diagnostics, err error)
+type PlatformParser func(file string, data []byte) (canonical []byte, diags document.Diagnostics, err error)
 
 // An Evaluator evaluates a platform policy for a Kubernetes object, both JSON, and
 // returns the answer of the API, JSON too.

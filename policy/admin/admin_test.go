@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 var (
@@ -360,7 +362,7 @@ func TestAnAttestorInUseStaysUnlessForced(t *testing.T) {
 	_, err := f.UpdatePolicy(ctx, ann, "projects/q/policy", change(requires(name)))
 	wantKind(t, err, metadata.InvalidArgument, name)
 	p := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "q"))
-	if p.Policy == nil || len(p.Attestors) != 0 {
+	if p.Empty() || len(p.Sources.Attestors) != 0 {
 		t.Errorf("read %+v", p)
 	}
 }
@@ -444,7 +446,7 @@ func TestSystemPolicies(t *testing.T) {
 	}
 	ok[admin.Version](t)(f.UpdateSystemPolicy(t.Context(), ann, "locations/global/policy", change(denyAll)))
 	p := ok[admin.Policies](t)(admin.Read(t.Context(), f.svc, "p"))
-	if p.System == nil || p.Policy != nil || !p.Empty() {
+	if p.Sources.System == nil || !p.Empty() {
 		t.Errorf("read %+v", p)
 	}
 	_, err := f.GetSystemPolicy(t.Context(), ann, "locations/a b/policy")
@@ -467,13 +469,13 @@ func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 }
 
 // fakePlatform takes an object with the field gkePolicy.
-func fakePlatform(file string, data []byte) ([]byte, binauthz.Diagnostics, error) {
+func fakePlatform(file string, data []byte) ([]byte, document.Diagnostics, error) {
 	var o map[string]any
 	if err := json.Unmarshal(data, &o); err != nil {
 		return nil, nil, err
 	}
 	if o["gkePolicy"] == nil {
-		return nil, binauthz.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
+		return nil, document.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
 	}
 	canonical, err := json.Marshal(map[string]any{"gkePolicy": o["gkePolicy"], "name": "ignored", "etag": o["etag"]})
 	return canonical, nil, err
@@ -508,7 +510,7 @@ func TestPlatformPolicies(t *testing.T) {
 		t.Errorf("evaluated to %s", answer)
 	}
 	p := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "p"))
-	if len(p.Platforms) != 1 || !cmp.Equal(p.Platforms[0], second) {
+	if len(p.Sources.Policies) != 1 || p.Sources.Policies[0].Name != name+", revision 2" || !bytes.Equal(p.Sources.Policies[0].Data, second.Content) {
 		t.Errorf("read %+v", p)
 	}
 	wantKind(t, f.DeletePlatformPolicy(ctx, ann, name, v.ETag), metadata.Aborted)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 )
 
 const (
@@ -39,76 +39,75 @@ type Source interface {
 
 // Policies are what is stored for the gate of a project.
 type Policies struct {
-	// Policy is the project's, nil if none was ever stored: what
-	// [Service.GetPolicy] then shows does not count. Its File tells which revision
-	// it is.
-	Policy *binauthz.Policy
-	// Attestors are those that Policy names, of whatever project. One that was
-	// deleted by force is missing here.
-	Attestors []binauthz.Attestor
-	// Platforms are the project's platform policies, in the order of their names.
-	Platforms []Version
-	// System takes the place of the built-in system policy, unless it is nil.
-	System *binauthz.Policy
+	// Sources are the texts, each named by its document and revision: the policy of
+	// the project, if one was ever stored (what [Service.GetPolicy] shows of a
+	// project that has none does not count), its platform policies, the attestors
+	// that the policy names, of whatever project, and the system policy if it was
+	// replaced. An attestor that was deleted by force is missing.
+	Sources bundle.Sources
 	// Seq is the number of the last change that they reflect at least.
 	Seq uint64
 
-	// named are the attestors that Policy names, missing ones too.
+	// named are the attestors that the policy names, missing ones too.
 	named []string
 }
 
-// Empty reports whether nothing is stored for the project.
-func (p Policies) Empty() bool { return p.Policy == nil && len(p.Platforms) == 0 }
+// Empty reports whether no policy is stored for the project.
+func (p Policies) Empty() bool { return len(p.Sources.Policies) == 0 }
 
 // Read reads the policies of a project. It needs nobody's permission: it is for the
 // gate in the same process.
 func Read(ctx context.Context, source Source, project string) (Policies, error) {
-	p := Policies{Seq: source.Head()}
-	var err error
-	if p.Policy, err = readPolicy(ctx, source, PolicyName(project)); err != nil {
+	p := Policies{Seq: source.Head(), Sources: bundle.Sources{Project: project}}
+	policy, err := newest(ctx, source, PolicyName(project))
+	if err != nil {
 		return p, err
 	}
-	if p.System, err = readPolicy(ctx, source, SystemPolicyName); err != nil {
+	if policy != nil {
+		p.Sources.Policies = append(p.Sources.Policies, fileOf(policy))
+		if err := p.readAttestors(ctx, source, policy); err != nil {
+			return p, err
+		}
+	}
+	system, err := newest(ctx, source, SystemPolicyName)
+	if err != nil {
 		return p, err
 	}
-	if p.Policy != nil {
-		text, err := p.Policy.EncodeJSON()
-		if err != nil {
-			return p, err
-		}
-		next, err := parsePolicy(nil, p.Policy.Name, text)
-		if err != nil {
-			return p, err
-		}
-		p.named = next.refers
-	}
-	for _, name := range p.named {
-		d, err := newest(ctx, source, name)
-		if err != nil {
-			return p, err
-		}
-		if d == nil {
-			continue
-		}
-		a, diags := binauthz.ParseAttestor(sourceOf(d), d.Content, d.Name)
-		if a == nil {
-			return p, fmt.Errorf("reading a stored attestor: %w", diags.Err())
-		}
-		p.Attestors = append(p.Attestors, *a)
+	if system != nil {
+		file := fileOf(system)
+		p.Sources.System = &file
 	}
 	_, err = source.Documents(ctx, platformsOf(project), func(d *metadata.Document) error {
-		v, err := versionOf(d)
-		p.Platforms = append(p.Platforms, v)
-		return err
+		p.Sources.Policies = append(p.Sources.Policies, fileOf(d))
+		return nil
 	})
 	return p, err
 }
 
+// readAttestors reads those that a policy names.
+func (p *Policies) readAttestors(ctx context.Context, source Source, policy *metadata.Document) error {
+	text, err := parsePolicy(nil, policy.Name, policy.Content)
+	if err != nil {
+		return fmt.Errorf("reading the stored %q: %w", policy.Name, err)
+	}
+	p.named = text.refers
+	for _, name := range p.named {
+		d, err := newest(ctx, source, name)
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
+		}
+	}
+	return nil
+}
+
 func platformsOf(project string) string { return "projects/" + project + "/platforms/" }
 
-// sourceOf is what a document is called in diagnostics and decisions.
-func sourceOf(d *metadata.Document) string {
-	return fmt.Sprintf("%s, revision %d", d.Name, d.Revision)
+// fileOf is a document as a text, by what it is called in diagnostics and decisions.
+func fileOf(d *metadata.Document) bundle.File {
+	return bundle.File{Name: fmt.Sprintf("%s, revision %d", d.Name, d.Revision), Data: d.Content}
 }
 
 // newest returns the newest revision of a document, nil if it is not there.
@@ -118,19 +117,6 @@ func newest(ctx context.Context, source Source, name string) (*metadata.Document
 		return nil, nil
 	}
 	return d, err
-}
-
-func readPolicy(ctx context.Context, source Source, name string) (*binauthz.Policy, error) {
-	d, err := newest(ctx, source, name)
-	if d == nil || err != nil {
-		return nil, err
-	}
-	p, diags := binauthz.ParsePolicy(sourceOf(d), d.Content)
-	if p == nil {
-		return nil, fmt.Errorf("reading a stored policy: %w", diags.Err())
-	}
-	p.Name = name
-	return p, nil
 }
 
 // touchedBy reports whether a change may have changed the policies.

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 )
 
 // follow starts a follower of project p, and returns what it applies.
@@ -24,6 +28,15 @@ func (f *fixture) follow(source admin.Source) <-chan admin.Policies {
 	return applied
 }
 
+// names are those of all texts.
+func names(p admin.Policies) []string {
+	var all []string
+	for _, f := range slices.Concat(p.Sources.Policies, p.Sources.Attestors) {
+		all = append(all, f.Name)
+	}
+	return all
+}
+
 func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil, admin.Options{Platform: fakePlatform})
@@ -35,36 +48,39 @@ func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 
 	ok[admin.Version](t)(f.UpdatePolicy(ctx, ann, "projects/p/policy", change(requires("projects/q/attestors/a"))))
 	p := <-applied
-	if p.Policy == nil || p.Policy.Name != "projects/p/policy" || p.Policy.File != "projects/p/policy, revision 1" || len(p.Attestors) != 1 || p.Attestors[0].Name != "projects/q/attestors/a" {
-		t.Fatalf("applied %+v", p)
+	if d := cmp.Diff([]string{"projects/p/policy, revision 1", "projects/q/attestors/a, revision 1"}, names(p)); d != "" {
+		t.Fatal(d)
+	}
+	if compiled, diags := bundle.Load(p.Sources); compiled == nil || len(compiled.Set) != 1 || compiled.Set[0].Name != "projects/p/policy" || len(compiled.Attestors) != 1 {
+		t.Fatal(diags)
 	}
 	// Of attestors only those that the policy names.
 	ok[admin.Version](t)(f.UpdateAttestor(ctx, ann, "projects/q/attestors/b", change(someAttestor)))
 	ok[admin.Version](t)(f.UpdateAttestor(ctx, ann, "projects/q/attestors/a", change(`{"description": "new", `+someAttestor[1:])))
-	if p = <-applied; len(p.Attestors) != 1 || p.Attestors[0].Description != "new" {
+	if p = <-applied; !slices.Contains(names(p), "projects/q/attestors/a, revision 2") {
 		t.Fatalf("applied %+v", p)
 	}
 	if err := f.DeleteAttestor(ctx, ann, "projects/q/attestors/a", true); err != nil {
 		t.Fatal(err)
 	}
-	if p = <-applied; len(p.Attestors) != 0 {
+	if p = <-applied; len(p.Sources.Attestors) != 0 {
 		t.Fatalf("applied %+v", p)
 	}
 	// One that is missing is waited for.
 	f.attestor("projects/q/attestors/a")
-	if p = <-applied; len(p.Attestors) != 1 {
+	if p = <-applied; len(p.Sources.Attestors) != 1 {
 		t.Fatalf("applied %+v", p)
 	}
 	ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/gke", "x", change(`{"gkePolicy": {}}`)))
-	if p = <-applied; len(p.Platforms) != 1 {
+	if p = <-applied; !slices.Contains(names(p), "projects/p/platforms/gke/policies/x, revision 1") {
 		t.Fatalf("applied %+v", p)
 	}
 	ok[admin.Version](t)(f.UpdateSystemPolicy(ctx, ann, admin.SystemPolicyName, change(denyAll)))
-	if p = <-applied; p.System == nil {
+	if p = <-applied; p.Sources.System == nil {
 		t.Fatalf("applied %+v", p)
 	}
 	ok[admin.Version](t)(f.Rollback(ctx, ann, "projects/p/policy", 1, "", ""))
-	if p = <-applied; p.Policy.File != "projects/p/policy, revision 2" {
+	if p = <-applied; !slices.Contains(names(p), "projects/p/policy, revision 2") {
 		t.Fatalf("applied %+v", p)
 	}
 	if len(applied) != 0 {
@@ -94,12 +110,12 @@ func TestAFollowerSurvivesItsSource(t *testing.T) {
 	source.failures <- metadata.Errorf(metadata.Unavailable, "away")
 	source.failures <- metadata.ErrCompacted
 	applied := f.follow(source)
-	if p := <-applied; p.Policy != nil {
+	if p := <-applied; !p.Empty() {
 		t.Fatalf("applied %+v", p)
 	}
 	ok[admin.Version](t)(f.UpdatePolicy(t.Context(), ann, "projects/p/policy", change(denyAll)))
 	for p := range applied {
-		if p.Policy != nil {
+		if !p.Empty() {
 			break
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // PolicyName returns the name of a project's policy.
@@ -142,10 +142,10 @@ func isPlainID(id string, most int) bool {
 
 // invalid returns the errors among diagnostics as one InvalidArgument, nil if
 // there are none.
-func invalid(what string, diags binauthz.Diagnostics) error {
+func invalid(what string, diags document.Diagnostics) error {
 	var p metadata.Problems
 	for _, d := range diags {
-		if d.Severity == binauthz.Error {
+		if d.Severity == document.Error {
 			p.Add("line %d: %s", d.Line, d.Message)
 		}
 	}

@@ -42,7 +42,7 @@ func TestAttestationsAreValidated(t *testing.T) {
 	digest, other := image.DigestOf([]byte("a")), image.DigestOf([]byte("b"))
 	const name = "projects/p/attestors/a"
 	sign := func(s signature.Signer, d image.Digest) *grafeas.AttestationOccurrence {
-		payload := signature.NewPayload("r.example/app", d, "")
+		payload := signature.NewPayload("r.example/app", d, "Google cloud binauthz container signature")
 		return &grafeas.AttestationOccurrence{SerializedPayload: payload, Signatures: []*grafeas.Signature{
 			{PublicKeyId: s.KeyID(), Signature: ok[[]byte](t)(s.Sign(ctx, payload))},
 		}}
@@ -96,7 +96,7 @@ func TestKeysOfAttestors(t *testing.T) {
 		"an id that is no URI":    {strings.ReplaceAll(attestorWith(one), `"one"`, `"o ne"`), "URI"},
 		"a key id of another":     {strings.Replace(attestorWith(one), `"keyId":"one"`, `"keyId":"two"`, 1), "keyId"},
 		"an algorithm of another": {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "RSA_PSS_2048_SHA256"), "RSA"},
-		"one that comes later":    {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "ML_DSA_65"), "ML_DSA_65"},
+		"one for keys of lattices":    {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "ML_DSA_65"), "ML_DSA_65"},
 		"too many keys":           {attestorWith(many...), "1001 public keys"},
 	} {
 		_, err := f.CreateAttestor(t.Context(), ann, "projects/p", "b", change(test.body))

@@ -6,6 +6,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -55,18 +56,18 @@ func (a *Attestor) compile() policy.Attestor {
 
 // ParseAttestors parses and checks a list of attestors. file is what diagnostics
 // call it. The list is nil if there is an error among them.
-func ParseAttestors(file string, data []byte) ([]Attestor, Diagnostics) {
-	r := &reporter{file: file}
+func ParseAttestors(file string, data []byte) ([]Attestor, document.Diagnostics) {
+	r := newReporter(file)
 	attestors := r.attestors(data)
-	diags := r.diagnostics()
-	if r.erred {
+	diags := r.Diagnostics()
+	if r.Erred() {
 		return nil, diags
 	}
 	return attestors, diags
 }
 
 func (r *reporter) attestors(data []byte) []Attestor {
-	root := r.load(data, MaxAttestors)
+	root := r.Load(data, MaxAttestors)
 	if root == nil {
 		return nil
 	}
@@ -78,7 +79,7 @@ func (r *reporter) attestors(data []byte) []Attestor {
 			continue
 		}
 		if first := lines[a.Name]; first != 0 {
-			r.errorf(a.Line, "attestor %q is given twice, first at line %d", a.Name, first)
+			r.Errorf(a.Line, "attestor %q is given twice, first at line %d", a.Name, first)
 			continue
 		}
 		lines[a.Name] = a.Line
@@ -104,41 +105,41 @@ func (r *reporter) attestorNodes(root *yaml.Node) []*yaml.Node {
 		}
 		return []*yaml.Node{root}
 	}
-	r.errorf(root.Line, "want a list of attestors, and this is %s", kindOf(root))
+	r.Errorf(root.Line, "want a list of attestors, and this is %s", document.KindOf(root))
 	return nil
 }
 
 func (r *reporter) attestorPage(root *yaml.Node) []*yaml.Node {
-	f, _ := r.fields(root, "attestors", "attestors", "nextPageToken")
-	if r.text(f, "nextPageToken") != "" {
-		r.errorf(f.lines["nextPageToken"], "nextPageToken says that this is only the first page of a longer list; fetch the rest too")
+	f, _ := r.Fields(root, "attestors", "attestors", "nextPageToken")
+	if r.Text(f, "nextPageToken") != "" {
+		r.Errorf(f.Lines["nextPageToken"], "nextPageToken says that this is only the first page of a longer list; fetch the rest too")
 	}
-	return r.list(f, "attestors")
+	return r.List(f, "attestors")
 }
 
 func (r *reporter) attestor(n *yaml.Node) (Attestor, bool) {
-	a := Attestor{File: r.file, Line: n.Line}
-	f, _ := r.fields(n, "attestor", "name", "description", "userOwnedGrafeasNote", "userOwnedDrydockNote", "updateTime", "etag")
+	a := Attestor{File: r.File, Line: n.Line}
+	f, _ := r.Fields(n, "attestor", "name", "description", "userOwnedGrafeasNote", "userOwnedDrydockNote", "updateTime", "etag")
 	if n.Kind != yaml.MappingNode {
 		return a, false
 	}
-	if f.values["name"] == nil {
-		r.errorf(n.Line, "attestor: name is missing")
-	} else if name, ok := r.scalar(f.values["name"], "name"); ok {
+	if f.Values["name"] == nil {
+		r.Errorf(n.Line, "attestor: name is missing")
+	} else if name, ok := r.Scalar(f.Values["name"], "name"); ok {
 		a.Name = name
 		if err := checkResource(name, "projects", "attestors"); err != nil {
-			r.errorf(f.lines["name"], "name: %v", err)
+			r.Errorf(f.Lines["name"], "name: %v", err)
 		}
 	}
-	a.Description = r.text(f, "description")
-	a.ETag = r.text(f, "etag")
-	a.UpdateTime = r.text(f, "updateTime")
-	v1, beta := f.values["userOwnedGrafeasNote"], f.values["userOwnedDrydockNote"]
+	a.Description = r.Text(f, "description")
+	a.ETag = r.Text(f, "etag")
+	a.UpdateTime = r.Text(f, "updateTime")
+	v1, beta := f.Values["userOwnedGrafeasNote"], f.Values["userOwnedDrydockNote"]
 	switch {
 	case v1 == nil && beta == nil:
-		r.errorf(n.Line, "attestor: userOwnedGrafeasNote is missing")
+		r.Errorf(n.Line, "attestor: userOwnedGrafeasNote is missing")
 	case v1 != nil && beta != nil:
-		r.errorf(beta.Line, "attestor: userOwnedDrydockNote is the former name of userOwnedGrafeasNote; give one of them")
+		r.Errorf(beta.Line, "attestor: userOwnedDrydockNote is the former name of userOwnedGrafeasNote; give one of them")
 	case v1 != nil:
 		r.note(&a, v1, "userOwnedGrafeasNote")
 	default:
@@ -149,19 +150,19 @@ func (r *reporter) attestor(n *yaml.Node) (Attestor, bool) {
 
 // note reads what ties an attestor to a note and to keys.
 func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
-	f, ok := r.fields(n, what, "noteReference", "publicKeys", "delegationServiceAccountEmail")
-	if !ok && len(f.values) == 0 {
+	f, ok := r.Fields(n, what, "noteReference", "publicKeys", "delegationServiceAccountEmail")
+	if !ok && len(f.Values) == 0 {
 		return
 	}
-	a.DelegationServiceAccount = r.text(f, "delegationServiceAccountEmail")
-	if f.values["noteReference"] == nil {
-		r.errorf(n.Line, "%s: noteReference is missing", what)
-	} else if ref, ok := r.scalar(f.values["noteReference"], "noteReference"); ok {
-		a.Note = r.noteName(ref, f.lines["noteReference"])
+	a.DelegationServiceAccount = r.Text(f, "delegationServiceAccountEmail")
+	if f.Values["noteReference"] == nil {
+		r.Errorf(n.Line, "%s: noteReference is missing", what)
+	} else if ref, ok := r.Scalar(f.Values["noteReference"], "noteReference"); ok {
+		a.Note = r.noteName(ref, f.Lines["noteReference"])
 	}
-	keys := r.list(f, "publicKeys")
+	keys := r.List(f, "publicKeys")
 	if len(keys) > maxKeys {
-		r.errorf(f.lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(keys), maxKeys)
+		r.Errorf(f.Lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(keys), maxKeys)
 		return
 	}
 	lines := map[string]int{}
@@ -171,14 +172,14 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 			continue
 		}
 		if first := lines[k.ID()]; first != 0 {
-			r.errorf(n.Line, "public key %.200q is given twice, first at line %d", k.ID(), first)
+			r.Errorf(n.Line, "public key %.200q is given twice, first at line %d", k.ID(), first)
 			continue
 		}
 		lines[k.ID()] = n.Line
 		a.Keys, a.Written = append(a.Keys, k), append(a.Written, written)
 	}
 	if len(keys) == 0 {
-		r.warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
+		r.Warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
 	}
 }
 
@@ -187,14 +188,14 @@ func (r *reporter) noteName(ref string, line int) string {
 	name := ref
 	if rest, ok := strings.CutPrefix(ref, "providers/"); ok {
 		name = "projects/" + rest
-		r.warnf(line, "noteReference: %.200q is a former spelling; write %.200q", ref, name)
+		r.Warnf(line, "noteReference: %.200q is a former spelling; write %.200q", ref, name)
 	}
 	if err := checkResource(name, "projects", "notes"); err != nil {
-		r.errorf(line, "noteReference: %v", err)
+		r.Errorf(line, "noteReference: %v", err)
 		return ""
 	}
 	if project := strings.Split(name, "/")[1]; consistsOf(project, isDigit) {
-		r.errorf(line, "noteReference: %.100q is a project number; write the project's ID", project)
+		r.Errorf(line, "noteReference: %.100q is a project number; write the project's ID", project)
 		return ""
 	}
 	return name
@@ -202,58 +203,58 @@ func (r *reporter) noteName(ref string, line int) string {
 
 // key reads one public key, or reports why it cannot and returns nil.
 func (r *reporter) key(n *yaml.Node) (k *signature.PublicKey, written WrittenKey) {
-	f, ok := r.fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
-	if !ok && len(f.values) == 0 {
+	f, ok := r.Fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
+	if !ok && len(f.Values) == 0 {
 		return nil, written
 	}
-	written.Comment = r.text(f, "comment")
-	id := r.text(f, "id")
-	pgp, pkix := f.values["asciiArmoredPgpPublicKey"], f.values["pkixPublicKey"]
+	written.Comment = r.Text(f, "comment")
+	id := r.Text(f, "id")
+	pgp, pkix := f.Values["asciiArmoredPgpPublicKey"], f.Values["pkixPublicKey"]
 	switch {
 	case pgp != nil && pkix != nil:
-		r.errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
+		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
 	case pgp != nil:
 		k, written.Text = r.pgpKey(pgp, id)
 	case pkix != nil:
 		k, written.Text = r.pkixKey(pkix, id)
 	default:
-		r.errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
+		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
 	}
 	return k, written
 }
 
 func (r *reporter) pgpKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
-	text, ok := r.scalar(n, "asciiArmoredPgpPublicKey")
+	text, ok := r.Scalar(n, "asciiArmoredPgpPublicKey")
 	if !ok {
 		return nil, ""
 	}
 	k, err := signature.ParsePGPPublicKey(text)
 	if err != nil {
-		r.errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
+		r.Errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
 		return nil, ""
 	}
 	if id != "" && id != k.ID() {
-		r.warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
+		r.Warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
 	}
 	if k.Revoked() {
-		r.warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
+		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
 	}
 	return k, text
 }
 
 func (r *reporter) pkixKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
-	f, ok := r.fields(n, "pkixPublicKey", "publicKeyPem", "signatureAlgorithm", "keyId")
-	if !ok && len(f.values) == 0 {
+	f, ok := r.Fields(n, "pkixPublicKey", "publicKeyPem", "signatureAlgorithm", "keyId")
+	if !ok && len(f.Values) == 0 {
 		return nil, ""
 	}
-	if f.values["publicKeyPem"] == nil || f.values["signatureAlgorithm"] == nil {
-		r.errorf(n.Line, "pkixPublicKey needs both publicKeyPem and signatureAlgorithm")
+	if f.Values["publicKeyPem"] == nil || f.Values["signatureAlgorithm"] == nil {
+		r.Errorf(n.Line, "pkixPublicKey needs both publicKeyPem and signatureAlgorithm")
 		return nil, ""
 	}
-	pem, ok := r.scalar(f.values["publicKeyPem"], "publicKeyPem")
-	word := f.values["signatureAlgorithm"]
-	if word.Kind != yaml.ScalarNode || (word.ShortTag() != tagStr && word.ShortTag() != tagInt) {
-		r.errorf(word.Line, "signatureAlgorithm must be the name of an algorithm, and is %s", kindOf(word))
+	pem, ok := r.Scalar(f.Values["publicKeyPem"], "publicKeyPem")
+	word := f.Values["signatureAlgorithm"]
+	if !document.IsWord(word) {
+		r.Errorf(word.Line, "signatureAlgorithm must be the name of an algorithm, and is %s", document.KindOf(word))
 		return nil, ""
 	}
 	if !ok {
@@ -261,16 +262,16 @@ func (r *reporter) pkixKey(n *yaml.Node, id string) (*signature.PublicKey, strin
 	}
 	algorithm, err := signature.ParseAlgorithm(word.Value)
 	if err != nil {
-		r.errorf(word.Line, "signatureAlgorithm: %v", err)
+		r.Errorf(word.Line, "signatureAlgorithm: %v", err)
 		return nil, ""
 	}
 	k, err := signature.ParsePKIXPublicKey(pem, algorithm, id)
 	if err != nil {
-		r.errorf(n.Line, "pkixPublicKey: %v", err)
+		r.Errorf(n.Line, "pkixPublicKey: %v", err)
 		return nil, ""
 	}
-	if inner := r.text(f, "keyId"); inner != "" && inner != k.ID() {
-		r.errorf(f.lines["keyId"], "keyId %.200q must be left out or be the id of the key, %.200q", inner, k.ID())
+	if inner := r.Text(f, "keyId"); inner != "" && inner != k.ID() {
+		r.Errorf(f.Lines["keyId"], "keyId %.200q must be left out or be the id of the key, %.200q", inner, k.ID())
 		return nil, ""
 	}
 	return k, pem

@@ -8,7 +8,7 @@
 //
 // # Diagnostics
 //
-// Reading never stops at the first problem. Every problem is a [Diagnostic] with
+// Reading never stops at the first problem. Every problem is a [document.Diagnostic] with
 // its line, an error or a warning, and prints as
 //
 //	policy.yaml:7: error: clusterAdmissionRules: unknown field "evaluationmode"; did you mean "evaluationMode"?
@@ -44,6 +44,8 @@
 // denies everything.
 package binauthz
 
+import "github.com/gatehouse-dev/gatehouse/policy/document"
+
 const (
 	// MaxPolicy is the most bytes that the text of a policy may have, 1 MiB: two
 	// hundred times what Google's longest example has.
@@ -52,12 +54,13 @@ const (
 	// room for 1000 OpenPGP keys of the usual 3 to 4 kB.
 	MaxAttestors = 4 << 20
 
-	// maxDepth bounds nesting; the deepest thing either text holds is 7 levels down.
-	maxDepth = 16
-	// maxDiagnostics bounds what is reported on one text.
-	maxDiagnostics = 100
 	// maxAttestorRefs and maxKeys are the published quotas of Binary
 	// Authorization: attestor references in a policy, public keys of an attestor.
 	maxAttestorRefs = 200
 	maxKeys         = 1000
 )
+
+// A reporter reads the text of a policy or of attestors.
+type reporter struct{ *document.Reporter }
+
+func newReporter(file string) *reporter { return &reporter{document.New(file)} }

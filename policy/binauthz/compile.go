@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // Where exemptions come from, as decisions name it.
@@ -27,36 +28,51 @@ func SystemPolicy() string { return systemPolicy }
 // Compile makes the Ruleset that enforces p with these attestors. It is never
 // nil. An attestor that a rule names and that is not among them is a warning and
 // denies; two attestors of one name are an error, and neither is used.
-func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, Diagnostics) {
+func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, document.Diagnostics) {
+	return p.CompileWith(CompileOptions{Attestors: attestors})
+}
+
+// CompileOptions are what a policy is compiled with.
+type CompileOptions struct {
+	Attestors []Attestor
+	// System is the system policy; nil is the one that is built in.
+	System *Policy
+}
+
+// CompileWith is Compile with more to choose.
+func (p *Policy) CompileWith(o CompileOptions) (*policy.Ruleset, document.Diagnostics) {
 	if p == nil {
-		return &policy.Ruleset{}, Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
+		return &policy.Ruleset{}, document.Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
 	}
-	r := &reporter{file: p.File}
+	r := newReporter(p.File)
 	rules := &policy.Ruleset{Name: p.Name, Dialect: policy.BinaryAuthorization, Source: p.File, Attestors: map[string]policy.Attestor{}}
 	if p.Global == GlobalEnable {
-		rules.Exempt = r.systemExemptions()
+		rules.Exempt = r.systemExemptions(&o)
 	}
 	for _, e := range p.Exempt {
 		rules.Exempt = append(rules.Exempt, policy.Exemption{Pattern: e.Pattern, Origin: originProject, Line: e.Line})
 	}
-	byName := r.index(attestors)
+	byName := r.index(o.Attestors)
 	for i := range p.Specific {
 		s := &p.Specific[i]
 		rules.Rules = append(rules.Rules, r.compileRule(s.AdmissionRule, s.ID, s.Scope, byName, rules.Attestors))
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
-	rules.Version = version(p, rules.Attestors)
-	return rules.Build(), r.diagnostics()
+	rules.Version = version(p, o.System, rules.Attestors)
+	return rules.Build(), r.Diagnostics()
 }
 
-func (r *reporter) systemExemptions() []policy.Exemption {
-	system, diags := ParsePolicy("system policy", []byte(systemPolicy))
-	r.diags = append(r.diags, diags...)
-	if system == nil {
-		return nil
+func (r *reporter) systemExemptions(o *CompileOptions) []policy.Exemption {
+	if o.System == nil {
+		system, diags := ParsePolicy("system policy", []byte(systemPolicy))
+		r.Add(diags...)
+		if system == nil {
+			return nil
+		}
+		o.System = system
 	}
 	var list []policy.Exemption
-	for _, e := range system.Exempt {
+	for _, e := range o.System.Exempt {
 		list = append(list, policy.Exemption{Pattern: e.Pattern, Origin: originSystem})
 	}
 	return list
@@ -68,7 +84,7 @@ func (r *reporter) index(attestors []Attestor) map[string]*Attestor {
 	for i := range attestors {
 		a := &attestors[i]
 		if _, twice := byName[a.Name]; twice {
-			r.errorf(0, "attestor %q is there twice; neither is used, and rules that name it deny", a.Name)
+			r.Errorf(0, "attestor %q is there twice; neither is used, and rules that name it deny", a.Name)
 			byName[a.Name] = nil
 			continue
 		}
@@ -90,7 +106,7 @@ func (r *reporter) compileRule(from AdmissionRule, id string, scope policy.Scope
 		a := byName[ref.Name]
 		switch _, done := used[ref.Name]; {
 		case a == nil:
-			r.warnf(ref.Line, "attestor %q does not exist; until it does, the rule denies every image that is not exempt", ref.Name)
+			r.Warnf(ref.Line, "attestor %q does not exist; until it does, the rule denies every image that is not exempt", ref.Name)
 		case !done:
 			used[ref.Name] = a.compile()
 		}
@@ -100,7 +116,7 @@ func (r *reporter) compileRule(from AdmissionRule, id string, scope policy.Scope
 
 // version identifies what is enforced: the policy's text, the system policy when
 // it is used, and the attestors that the rules name, whatever order they came in.
-func version(p *Policy, attestors map[string]policy.Attestor) string {
+func version(p, system *Policy, attestors map[string]policy.Attestor) string {
 	h := sha256.New()
 	add := func(b []byte) {
 		var size [8]byte
@@ -110,7 +126,7 @@ func version(p *Policy, attestors map[string]policy.Attestor) string {
 	}
 	add(p.digest[:])
 	if p.Global == GlobalEnable {
-		add([]byte(systemPolicy))
+		add(system.digest[:])
 	}
 	names := make([]string, 0, len(attestors))
 	for name := range attestors {

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -177,34 +178,37 @@ func node(value any) *yaml.Node {
 	case string:
 		return textNode(v)
 	}
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tagNull}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
 }
 
 // textNode returns text, in quotes where it would read as something else, such as
 // a time.
 func textNode(text string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
-	if n.ShortTag() != tagStr {
+	if n.ShortTag() != tagText {
 		n.Style = yaml.SingleQuotedStyle
 	}
-	n.Tag = tagStr
+	n.Tag = tagText
 	return n
 }
+
+// tagText is the tag of text in YAML.
+const tagText = "!!str"
 
 // ParseAttestor parses and checks one attestor, whose name is given: what the text
 // says of it is ignored, as the API does. The Attestor is nil if there is an error
 // among the diagnostics.
-func ParseAttestor(file string, data []byte, name string) (*Attestor, Diagnostics) {
-	r := &reporter{file: file}
+func ParseAttestor(file string, data []byte, name string) (*Attestor, document.Diagnostics) {
+	r := newReporter(file)
 	var a Attestor
-	if root := r.load(data, MaxAttestors); root != nil {
+	if root := r.Load(data, MaxAttestors); root != nil {
 		if root.Kind == yaml.MappingNode {
 			rename(root, name)
 		}
 		a, _ = r.attestor(root)
 	}
-	diags := r.diagnostics()
-	if r.erred {
+	diags := r.Diagnostics()
+	if r.Erred() {
 		return nil, diags
 	}
 	return &a, diags
@@ -212,7 +216,7 @@ func ParseAttestor(file string, data []byte, name string) (*Attestor, Diagnostic
 
 // rename makes an object have the name, whatever it had.
 func rename(n *yaml.Node, name string) {
-	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: tagStr, Value: name, Line: n.Line}
+	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: tagText, Value: name, Line: n.Line}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == "name" {
 			value.Line = n.Content[i+1].Line
@@ -220,5 +224,5 @@ func rename(n *yaml.Node, name string) {
 			return
 		}
 	}
-	n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: tagStr, Value: "name", Line: n.Line}, value)
+	n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: tagText, Value: "name", Line: n.Line}, value)
 }

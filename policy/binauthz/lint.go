@@ -27,11 +27,11 @@ func (r *reporter) lint(p *Policy) {
 func (r *reporter) lintDefault(p *Policy) {
 	switch d := p.Default; {
 	case d.Evaluation == policy.AlwaysAllow && len(p.Specific) == 0:
-		r.warnf(d.Line, "the default rule is ALWAYS_ALLOW and there is no other: every image may run")
+		r.Warnf(d.Line, "the default rule is ALWAYS_ALLOW and there is no other: every image may run")
 	case d.Evaluation == policy.AlwaysAllow:
-		r.warnf(d.Line, "the default rule is ALWAYS_ALLOW: every image may run wherever no specific rule is")
+		r.Warnf(d.Line, "the default rule is ALWAYS_ALLOW: every image may run wherever no specific rule is")
 	case d.DryRun:
-		r.warnf(d.Line, "the default rule is a dry run: what it denies is recorded, and runs")
+		r.Warnf(d.Line, "the default rule is a dry run: what it denies is recorded, and runs")
 	}
 	r.lintAttestorRefs(p.Default.Attestors)
 }
@@ -40,7 +40,7 @@ func (r *reporter) lintAttestorRefs(refs []AttestorRef) {
 	first := map[string]int{}
 	for _, ref := range refs {
 		if first[ref.Name] != 0 {
-			r.warnf(ref.Line, "attestor %q is named twice in one rule, first at line %d", ref.Name, first[ref.Name])
+			r.Warnf(ref.Line, "attestor %q is named twice in one rule, first at line %d", ref.Name, first[ref.Name])
 			continue
 		}
 		first[ref.Name] = ref.Line
@@ -69,10 +69,10 @@ func (r *reporter) lintRepetition(patterns []ExemptPattern) map[int]bool {
 	for i, e := range patterns {
 		text := e.Pattern.String()
 		if earlier := first[text]; earlier != i {
-			r.warnf(e.Line, "pattern %q is given twice, first at line %d", text, patterns[earlier].Line)
+			r.Warnf(e.Line, "pattern %q is given twice, first at line %d", text, patterns[earlier].Line)
 			superfluous[i] = true
 		} else if wider, ok := includedIn(text, single, double); ok {
-			r.warnf(e.Line, "pattern %q is included in %q at line %d", text, wider.Pattern, wider.Line)
+			r.Warnf(e.Line, "pattern %q is included in %q at line %d", text, wider.Pattern, wider.Line)
 			superfluous[i] = true
 		}
 	}
@@ -110,17 +110,17 @@ func (r *reporter) lintReach(e ExemptPattern) {
 	_, parseErr := image.Parse(completed)
 	switch {
 	case parseErr != nil && (stars == 0 || !strings.Contains(last, "@")):
-		r.warnf(e.Line, "pattern %q matches no image that a node can pull: %v", text, parseErr)
+		r.Warnf(e.Line, "pattern %q matches no image that a node can pull: %v", text, parseErr)
 	case stars == 2 && !strings.Contains(prefix, "/"):
-		r.warnf(e.Line, "pattern %q also covers everyone on Docker Hub whose name begins with %q; put a \"/\" before the wildcard", text, prefix)
+		r.Warnf(e.Line, "pattern %q also covers everyone on Docker Hub whose name begins with %q; put a \"/\" before the wildcard", text, prefix)
 	case stars == 2 && isShared(prefix):
-		r.warnf(e.Line, "pattern %q exempts everyone's images: anyone may push to %s", text, strings.TrimSuffix(prefix, "/"))
+		r.Warnf(e.Line, "pattern %q exempts everyone's images: anyone may push to %s", text, strings.TrimSuffix(prefix, "/"))
 	case stars == 2 && last != "" && inName && ownerDepth(prefix):
-		r.warnf(e.Line, "pattern %q also covers neighbours, such as %s-other/x; write %s/**", text, prefix, prefix)
+		r.Warnf(e.Line, "pattern %q also covers neighbours, such as %s-other/x; write %s/**", text, prefix, prefix)
 	case stars == 1 && strings.HasSuffix(prefix, "@"):
-		r.warnf(e.Line, "pattern %q covers digests only; %s:* is needed for tags", text, strings.TrimSuffix(prefix, "@"))
+		r.Warnf(e.Line, "pattern %q covers digests only; %s:* is needed for tags", text, strings.TrimSuffix(prefix, "@"))
 	case stars == 0 && inName:
-		r.warnf(e.Line, "pattern %q covers neither tags nor digests of the image; write %s:* for its tags, %s@* for its digests", text, prefix, prefix)
+		r.Warnf(e.Line, "pattern %q covers neither tags nor digests of the image; write %s:* for its tags, %s@* for its digests", text, prefix, prefix)
 	}
 }
 
@@ -162,6 +162,6 @@ func (r *reporter) lintSystemImages(p *Policy) {
 		}
 	}
 	if denies && legacyLine != 0 && !coversCurrent {
-		r.warnf(legacyLine, "%s* is the former name of %s*, which no pattern covers", legacy, current)
+		r.Warnf(legacyLine, "%s* is the former name of %s*, which no pattern covers", legacy, current)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // A Policy is a valid policy of Binary Authorization, with the lines where its
@@ -95,14 +96,14 @@ func ruleKinds() []ruleKind {
 
 // ParsePolicy parses and checks a policy. file is what diagnostics call it. The
 // Policy is nil if there is an error among them.
-func ParsePolicy(file string, data []byte) (*Policy, Diagnostics) {
-	r := &reporter{file: file}
+func ParsePolicy(file string, data []byte) (*Policy, document.Diagnostics) {
+	r := newReporter(file)
 	p := r.policy(data)
-	if !r.erred {
+	if !r.Erred() {
 		r.lint(p)
 	}
-	diags := r.diagnostics()
-	if r.erred {
+	diags := r.Diagnostics()
+	if r.Erred() {
 		return nil, diags
 	}
 	p.File, p.digest = file, sha256.Sum256(data)
@@ -111,7 +112,7 @@ func ParsePolicy(file string, data []byte) (*Policy, Diagnostics) {
 
 func (r *reporter) policy(data []byte) *Policy {
 	p := &Policy{}
-	root := r.load(data, MaxPolicy)
+	root := r.Load(data, MaxPolicy)
 	if root == nil {
 		return p
 	}
@@ -119,34 +120,34 @@ func (r *reporter) policy(data []byte) *Policy {
 	for _, kind := range ruleKinds() {
 		known = append(known, kind.field)
 	}
-	f, ok := r.fields(root, "policy", known...)
-	if !ok && len(f.values) == 0 {
+	f, ok := r.Fields(root, "policy", known...)
+	if !ok && len(f.Values) == 0 {
 		return p
 	}
-	p.Name = r.text(f, "name")
-	p.Description = r.text(f, "description")
-	p.ETag = r.text(f, "etag")
-	p.UpdateTime = r.text(f, "updateTime")
+	p.Name = r.Text(f, "name")
+	p.Description = r.Text(f, "description")
+	p.ETag = r.Text(f, "etag")
+	p.UpdateTime = r.Text(f, "updateTime")
 	if p.Name != "" && !isPolicyName(p.Name) {
-		r.warnf(f.lines["name"], "name: %.200q is ignored, since it does not have the form projects/*/policy", p.Name)
+		r.Warnf(f.Lines["name"], "name: %.200q is ignored, since it does not have the form projects/*/policy", p.Name)
 		p.Name = ""
 	}
-	mode, _ := r.enum(f, "globalPolicyEvaluationMode", []string{"GLOBAL_POLICY_EVALUATION_MODE_UNSPECIFIED", "ENABLE", "DISABLE"})
+	mode, _ := r.Enum(f, "globalPolicyEvaluationMode", []string{"GLOBAL_POLICY_EVALUATION_MODE_UNSPECIFIED", "ENABLE", "DISABLE"})
 	p.Global = GlobalEvaluation(mode)
-	p.Exempt = r.exemptPatterns(r.list(f, "admissionWhitelistPatterns"))
+	p.Exempt = r.exemptPatterns(r.List(f, "admissionWhitelistPatterns"))
 	p.Specific = r.specificRules(f)
-	if n := f.values["defaultAdmissionRule"]; n != nil {
+	if n := f.Values["defaultAdmissionRule"]; n != nil {
 		p.Default = r.rule(n, "defaultAdmissionRule")
-		p.Default.Line = f.lines["defaultAdmissionRule"]
+		p.Default.Line = f.Lines["defaultAdmissionRule"]
 	} else {
-		r.errorf(0, "defaultAdmissionRule is missing; every policy needs one")
+		r.Errorf(0, "defaultAdmissionRule is missing; every policy needs one")
 	}
 	refs := len(p.Default.Attestors)
 	for _, s := range p.Specific {
 		refs += len(s.Attestors)
 	}
 	if refs > maxAttestorRefs {
-		r.errorf(0, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
+		r.Errorf(0, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
 	}
 	return p
 }
@@ -154,45 +155,45 @@ func (r *reporter) policy(data []byte) *Policy {
 func (r *reporter) exemptPatterns(list []*yaml.Node) []ExemptPattern {
 	var patterns []ExemptPattern
 	for _, n := range list {
-		f, ok := r.fields(n, "admissionWhitelistPatterns", "namePattern")
+		f, ok := r.Fields(n, "admissionWhitelistPatterns", "namePattern")
 		if !ok {
 			continue
 		}
-		if f.values["namePattern"] == nil {
-			r.errorf(n.Line, "admissionWhitelistPatterns: namePattern is missing")
+		if f.Values["namePattern"] == nil {
+			r.Errorf(n.Line, "admissionWhitelistPatterns: namePattern is missing")
 			continue
 		}
-		text, ok := r.scalar(f.values["namePattern"], "namePattern")
+		text, ok := r.Scalar(f.Values["namePattern"], "namePattern")
 		if !ok {
 			continue
 		}
 		pattern, err := image.ParseBinauthzPattern(text)
 		if err != nil {
-			r.errorf(f.lines["namePattern"], "namePattern: %v", err)
+			r.Errorf(f.Lines["namePattern"], "namePattern: %v", err)
 			continue
 		}
-		patterns = append(patterns, ExemptPattern{Pattern: pattern, Line: f.lines["namePattern"]})
+		patterns = append(patterns, ExemptPattern{Pattern: pattern, Line: f.Lines["namePattern"]})
 	}
 	return patterns
 }
 
 // specificRules reads the four maps, of which at most one may have entries.
-func (r *reporter) specificRules(f fields) []SpecificRule {
+func (r *reporter) specificRules(f document.Fields) []SpecificRule {
 	var rules []SpecificRule
 	used := ""
 	for _, kind := range ruleKinds() {
-		n := f.values[kind.field]
+		n := f.Values[kind.field]
 		switch {
 		case n == nil:
 			continue
 		case n.Kind != yaml.MappingNode:
-			r.errorf(n.Line, "%s must be an object, and is %s", kind.field, kindOf(n))
+			r.Errorf(n.Line, "%s must be an object, and is %s", kind.field, document.KindOf(n))
 			continue
 		case len(n.Content) == 0:
 			continue
 		case used != "":
-			r.errorf(f.lines[kind.field], "a policy may have one kind of specific rules, and this one has %s (line %d) and %s (line %d)",
-				used, f.lines[used], kind.field, f.lines[kind.field])
+			r.Errorf(f.Lines[kind.field], "a policy may have one kind of specific rules, and this one has %s (line %d) and %s (line %d)",
+				used, f.Lines[used], kind.field, f.Lines[kind.field])
 		default:
 			used = kind.field
 		}
@@ -208,11 +209,11 @@ func (r *reporter) rulesOf(kind ruleKind, n *yaml.Node) []SpecificRule {
 		key, value := n.Content[i], n.Content[i+1]
 		scope, err := kind.parse(key.Value)
 		if err != nil {
-			r.errorf(key.Line, "%s: key %.200q: %v", kind.field, key.Value, err)
+			r.Errorf(key.Line, "%s: key %.200q: %v", kind.field, key.Value, err)
 			continue
 		}
 		if first := lines[scope]; first != 0 {
-			r.errorf(key.Line, "%s: %q means the same as the key at line %d", kind.field, key.Value, first)
+			r.Errorf(key.Line, "%s: %q means the same as the key at line %d", kind.field, key.Value, first)
 			continue
 		}
 		lines[scope] = key.Line
@@ -226,8 +227,8 @@ func (r *reporter) rulesOf(kind ruleKind, n *yaml.Node) []SpecificRule {
 // rule reads an admission rule; what names it in messages.
 func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 	rule := AdmissionRule{Line: n.Line}
-	f, ok := r.fields(n, what, "evaluationMode", "enforcementMode", "requireAttestationsBy", "onUnavailable")
-	if !ok && len(f.values) == 0 {
+	f, ok := r.Fields(n, what, "evaluationMode", "enforcementMode", "requireAttestationsBy", "onUnavailable")
+	if !ok && len(f.Values) == 0 {
 		return rule
 	}
 	evaluation := r.mode(f, n.Line, what, "evaluationMode", []string{"EVALUATION_MODE_UNSPECIFIED", "ALWAYS_ALLOW", "REQUIRE_ATTESTATION", "ALWAYS_DENY"})
@@ -235,38 +236,38 @@ func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 	rule.Evaluation = [...]policy.Evaluation{policy.AlwaysDeny, policy.AlwaysAllow, policy.RequireChecks, policy.AlwaysDeny}[evaluation]
 	rule.DryRun = enforcement == 2
 	rule.OnUnavailable = r.onUnavailable(f)
-	for _, n := range r.list(f, "requireAttestationsBy") {
-		name, ok := r.scalar(n, "requireAttestationsBy")
+	for _, n := range r.List(f, "requireAttestationsBy") {
+		name, ok := r.Scalar(n, "requireAttestationsBy")
 		if !ok {
 			continue
 		}
 		if err := checkResource(name, "projects", "attestors"); err != nil {
-			r.errorf(n.Line, "requireAttestationsBy: %v", err)
+			r.Errorf(n.Line, "requireAttestationsBy: %v", err)
 			continue
 		}
 		rule.Attestors = append(rule.Attestors, AttestorRef{Name: name, Line: n.Line})
 	}
-	refs := f.values["requireAttestationsBy"]
+	refs := f.Values["requireAttestationsBy"]
 	given := refs != nil && len(refs.Content) > 0
 	switch {
 	case evaluation == 0: // reported already
 	case rule.Evaluation == policy.RequireChecks && !given:
-		r.errorf(n.Line, "%s: REQUIRE_ATTESTATION needs at least one attestor in requireAttestationsBy", what)
+		r.Errorf(n.Line, "%s: REQUIRE_ATTESTATION needs at least one attestor in requireAttestationsBy", what)
 	case rule.Evaluation != policy.RequireChecks && given:
-		r.errorf(f.lines["requireAttestationsBy"], "%s: requireAttestationsBy must be empty with %v; it goes with REQUIRE_ATTESTATION only", what, rule.Evaluation)
+		r.Errorf(f.Lines["requireAttestationsBy"], "%s: requireAttestationsBy must be empty with %v; it goes with REQUIRE_ATTESTATION only", what, rule.Evaluation)
 	}
 	return rule
 }
 
 // mode reads an enum that must be set, or returns 0, having reported why not.
-func (r *reporter) mode(f fields, line int, what, name string, names []string) int {
-	if f.values[name] == nil {
-		r.errorf(line, "%s: %s is missing", what, name)
+func (r *reporter) mode(f document.Fields, line int, what, name string, names []string) int {
+	if f.Values[name] == nil {
+		r.Errorf(line, "%s: %s is missing", what, name)
 		return 0
 	}
-	value, ok := r.enum(f, name, names)
+	value, ok := r.Enum(f, name, names)
 	if ok && value == 0 {
-		r.errorf(f.lines[name], "%s: %s must not be %s", what, name, names[0])
+		r.Errorf(f.Lines[name], "%s: %s must not be %s", what, name, names[0])
 	}
 	return value
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -59,13 +59,13 @@ func (s *system) recorded() []metadata.CallRecord {
 }
 
 // fakePlatform takes anything with the field gkePolicy.
-func fakePlatform(file string, data []byte) ([]byte, binauthz.Diagnostics, error) {
+func fakePlatform(file string, data []byte) ([]byte, document.Diagnostics, error) {
 	var o map[string]any
 	if err := json.Unmarshal(data, &o); err != nil {
 		return nil, nil, err
 	}
 	if o["gkePolicy"] == nil {
-		return nil, binauthz.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
+		return nil, document.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
 	}
 	canonical, err := json.Marshal(map[string]any{"gkePolicy": o["gkePolicy"]})
 	return canonical, nil, err

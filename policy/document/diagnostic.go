@@ -1,4 +1,4 @@
-package binauthz
+package document
 
 import (
 	"errors"
@@ -69,36 +69,53 @@ func (ds Diagnostics) String() string {
 	return b.String()
 }
 
-// A reporter collects what there is to say about one file.
-type reporter struct {
-	file  string
+// New returns a Reporter for a text that is called file.
+func New(file string) *Reporter { return &Reporter{File: file} }
+
+// A Reporter collects what there is to say about one file.
+type Reporter struct {
+	// File is what the text is called.
+	File  string
 	diags Diagnostics
 	left  int // not collected, beyond maxDiagnostics
 	erred bool
 }
 
-func (r *reporter) errorf(line int, format string, args ...any) {
+// Erred reports whether there is an error among what was collected.
+func (r *Reporter) Erred() bool { return r.erred }
+
+// Add adds what was reported elsewhere.
+func (r *Reporter) Add(diags ...Diagnostic) {
+	for _, d := range diags {
+		r.erred = r.erred || d.Severity == Error
+		r.diags = append(r.diags, d)
+	}
+}
+
+// Errorf reports an error at a line.
+func (r *Reporter) Errorf(line int, format string, args ...any) {
 	r.erred = true
 	r.add(line, Error, format, args)
 }
 
-func (r *reporter) warnf(line int, format string, args ...any) {
+// Warnf reports a warning at a line.
+func (r *Reporter) Warnf(line int, format string, args ...any) {
 	r.add(line, Warning, format, args)
 }
 
-func (r *reporter) add(line int, s Severity, format string, args []any) {
+func (r *Reporter) add(line int, s Severity, format string, args []any) {
 	if len(r.diags) == maxDiagnostics {
 		r.left++
 		return
 	}
-	r.diags = append(r.diags, Diagnostic{File: r.file, Line: max(line, 1), Severity: s, Message: fmt.Sprintf(format, args...)})
+	r.diags = append(r.diags, Diagnostic{File: r.File, Line: max(line, 1), Severity: s, Message: fmt.Sprintf(format, args...)})
 }
 
-// diagnostics returns what was collected, in the order of lines.
-func (r *reporter) diagnostics() Diagnostics {
+// Diagnostics returns what was collected, in the order of lines.
+func (r *Reporter) Diagnostics() Diagnostics {
 	slices.SortStableFunc(r.diags, func(a, b Diagnostic) int { return a.Line - b.Line })
 	if r.left > 0 {
-		last := Diagnostic{File: r.file, Line: r.diags[len(r.diags)-1].Line, Severity: Warning, Message: fmt.Sprintf("%d more problems are not shown", r.left)}
+		last := Diagnostic{File: r.File, Line: r.diags[len(r.diags)-1].Line, Severity: Warning, Message: fmt.Sprintf("%d more problems are not shown", r.left)}
 		if r.erred {
 			last.Severity = Error
 		}

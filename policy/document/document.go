@@ -1,4 +1,12 @@
-package binauthz
+// Package document reads what people write, JSON or YAML, strictly: a field that is
+// not known, given twice or of the wrong type is reported, with its line, and never
+// ignored. Reading never stops at the first problem. Every problem is a
+// [Diagnostic], an error or a warning.
+//
+// Whether a text is JSON or YAML is told from the text and not from its name. null
+// stands for an absent field. Anchors, aliases, tags and keys that are not text are
+// refused, and so is what nests deeper than 16 levels.
+package document
 
 import (
 	"bytes"
@@ -13,6 +21,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+const (
+	// maxDepth bounds nesting; the deepest thing that a policy holds is 9 levels down.
+	maxDepth = 16
+	// maxDiagnostics bounds what is reported on one text.
+	maxDiagnostics = 100
+)
+
 // Tags of the YAML core schema, which the nodes of JSON texts get too.
 const (
 	tagNull  = "!!null"
@@ -23,24 +38,24 @@ const (
 	tagTime  = "!!timestamp"
 )
 
-// load parses data, JSON or YAML, into a tree that is safe to walk: bounded in
+// Load parses data, JSON or YAML, into a tree that is safe to walk: bounded in
 // depth, without aliases, with string keys that are unique. It reports why it
 // cannot and returns nil.
-func (r *reporter) load(data []byte, most int) *yaml.Node {
+func (r *Reporter) Load(data []byte, most int) *yaml.Node {
 	switch {
 	case len(data) > most:
-		r.errorf(0, "%d bytes, more than the %d allowed", len(data), most)
+		r.Errorf(0, "%d bytes, more than the %d allowed", len(data), most)
 		return nil
 	case !utf8.Valid(data):
-		r.errorf(0, "not UTF-8 text")
+		r.Errorf(0, "not UTF-8 text")
 		return nil
 	case len(bytes.TrimSpace(data)) == 0:
-		r.errorf(0, "the document is empty")
+		r.Errorf(0, "the document is empty")
 		return nil
 	}
 	root, line, err := parseDocument(data)
 	if err != nil {
-		r.errorf(line, "%v", err)
+		r.Errorf(line, "%v", err)
 		return nil
 	}
 	if !r.checkTree(root, 0) {
@@ -190,16 +205,16 @@ func syntaxError(err error) error {
 
 // checkTree refuses what could mean something else than it seems to, and what
 // could be larger than it is.
-func (r *reporter) checkTree(n *yaml.Node, depth int) bool {
+func (r *Reporter) checkTree(n *yaml.Node, depth int) bool {
 	switch {
 	case depth > maxDepth:
-		r.errorf(n.Line, "nested deeper than %d levels", maxDepth)
+		r.Errorf(n.Line, "nested deeper than %d levels", maxDepth)
 		return false
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		r.errorf(n.Line, "anchors and aliases are not accepted; write the value out")
+		r.Errorf(n.Line, "anchors and aliases are not accepted; write the value out")
 		return false
 	case n.Style&yaml.TaggedStyle != 0:
-		r.errorf(n.Line, "tag %.50q is not accepted", n.Tag)
+		r.Errorf(n.Line, "tag %.50q is not accepted", n.Tag)
 		return false
 	case n.Kind == yaml.MappingNode && !r.checkKeys(n):
 		return false
@@ -211,17 +226,17 @@ func (r *reporter) checkTree(n *yaml.Node, depth int) bool {
 	return ok
 }
 
-func (r *reporter) checkKeys(n *yaml.Node) bool {
+func (r *Reporter) checkKeys(n *yaml.Node) bool {
 	ok := true
 	lines := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		switch {
 		case key.Kind != yaml.ScalarNode || key.ShortTag() != tagStr:
-			r.errorf(key.Line, "key %.100q is not text; put it in quotes", key.Value)
+			r.Errorf(key.Line, "key %.100q is not text; put it in quotes", key.Value)
 			ok = false
 		case lines[key.Value] != 0:
-			r.errorf(key.Line, "%.100q is given twice, first at line %d", key.Value, lines[key.Value])
+			r.Errorf(key.Line, "%.100q is given twice, first at line %d", key.Value, lines[key.Value])
 			ok = false
 		default:
 			lines[key.Value] = key.Line
