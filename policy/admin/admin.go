@@ -49,11 +49,14 @@ type Options struct {
 // Files win over what is stored, for the gate that was given them. Writes of what
 // they win over are refused with FAILED_PRECONDITION, since they would do nothing.
 type Files struct {
-	// Project is the id of the project whose policy PolicyFile is.
-	Project    string
-	PolicyFile string
-	// AttestorsFile has all attestors that the gate knows, of whatever project.
-	AttestorsFile string
+	// Project is the id of the project that the gate enforces the policies of.
+	Project string
+	// Policies are its policies, of whatever language.
+	Policies []string
+	// Attestors are all attestors that the gate knows, of whatever project.
+	Attestors []string
+	// System is the system policy.
+	System string
 }
 
 // A PlatformParser checks the text of a platform policy, which file names in

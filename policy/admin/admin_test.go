@@ -455,7 +455,9 @@ func TestSystemPolicies(t *testing.T) {
 
 func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, nil, admin.Options{Files: admin.Files{Project: "p", PolicyFile: "/etc/policy.yaml", AttestorsFile: "/etc/attestors.yaml"}})
+	f := newFixture(t, nil, admin.Options{Platform: fakePlatform, Files: admin.Files{
+		Project: "p", Policies: []string{"/etc/policy.yaml", "/etc/kritis.yaml"}, Attestors: []string{"/etc/attestors.yaml"}, System: "/etc/system.yaml",
+	}})
 	ctx := t.Context()
 	_, err := f.UpdatePolicy(ctx, ann, "projects/p/policy", change(denyAll))
 	wantKind(t, err, metadata.FailedPrecondition, "/etc/policy.yaml")
@@ -464,7 +466,13 @@ func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 	_, err = f.CreateAttestor(ctx, ann, "projects/q", "a", change(someAttestor))
 	wantKind(t, err, metadata.FailedPrecondition, "/etc/attestors.yaml")
 	wantKind(t, f.DeleteAttestor(ctx, ann, "projects/q/attestors/a", true), metadata.FailedPrecondition, "/etc/attestors.yaml")
-	// The gate does not look at the policies of other projects.
+	_, err = f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/gke", "x", change(`{"gkePolicy": {}}`))
+	wantKind(t, err, metadata.FailedPrecondition, "/etc/kritis.yaml")
+	wantKind(t, f.DeletePlatformPolicy(ctx, ann, "projects/p/platforms/gke/policies/x", ""), metadata.FailedPrecondition, "/etc/kritis.yaml")
+	_, err = f.UpdateSystemPolicy(ctx, ann, "locations/global/policy", change(denyAll))
+	wantKind(t, err, metadata.FailedPrecondition, "/etc/system.yaml")
+	// The gate does not look at the policies of other projects and locations.
+	ok[admin.Version](t)(f.UpdateSystemPolicy(ctx, ann, "locations/eu/policy", change(denyAll)))
 	ok[admin.Version](t)(f.UpdatePolicy(ctx, ann, "projects/q/policy", change(denyAll)))
 }
 

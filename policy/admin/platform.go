@@ -59,10 +59,14 @@ func (s *Service) ListPlatformPolicies(ctx context.Context, caller metadata.Call
 // that has it.
 func (s *Service) DeletePlatformPolicy(ctx context.Context, caller metadata.Caller, name, etag string) error {
 	_, err := metadata.Do(ctx, s.svc, caller, "DeletePlatformPolicy", name, func(c *metadata.Call) (struct{}, error) {
-		if _, err := platformKind.of(name); err != nil {
+		p, err := platformKind.of(name)
+		if err != nil {
 			return struct{}{}, err
 		}
 		if err := c.Need(ctx, metadata.PlatformPoliciesDelete, name); err != nil {
+			return struct{}{}, err
+		}
+		if err := s.opts.Files.refuse(p, name); err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, remove(ctx, c, name, platformKind, etag, false)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
@@ -86,15 +87,18 @@ func (s *Service) put(ctx context.Context, c *metadata.Call, p place, name strin
 
 // refuse refuses to write what a file wins over.
 func (f Files) refuse(p place, name string) error {
-	file := ""
+	var files []string
 	switch {
-	case p.kind == policyKind && p.project == f.Project:
-		file = f.PolicyFile
 	case p.kind == attestorKind:
-		file = f.AttestorsFile
+		files = f.Attestors
+	case p.kind == systemKind && f.System != "" && name == SystemPolicyName:
+		files = []string{f.System}
+	case p.kind != systemKind && p.project == f.Project:
+		files = f.Policies
 	}
-	if file == "" {
+	if len(files) == 0 {
 		return nil
 	}
-	return metadata.Errorf(metadata.FailedPrecondition, "this server's gate takes the %s from the file %q, which wins over what is stored: change that file, or start the server without it; %q was not written", p.kind.noun, file, name)
+	return metadata.Errorf(metadata.FailedPrecondition, "this server's gate takes each %s from the file %s, which wins over what is stored: change that, or start the server without it; %q was not written",
+		p.kind.noun, strings.Join(files, ", "), name)
 }

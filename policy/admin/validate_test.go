@@ -92,12 +92,12 @@ func TestKeysOfAttestors(t *testing.T) {
 		many[i] = one
 	}
 	for what, test := range map[string]struct{ body, text string }{
-		"two of one id":           {attestorWith(one, newSigner(t, "one")), "given twice"},
-		"an id that is no URI":    {strings.ReplaceAll(attestorWith(one), `"one"`, `"o ne"`), "URI"},
-		"a key id of another":     {strings.Replace(attestorWith(one), `"keyId":"one"`, `"keyId":"two"`, 1), "keyId"},
-		"an algorithm of another": {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "RSA_PSS_2048_SHA256"), "RSA"},
-		"one for keys of lattices":    {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "ML_DSA_65"), "ML_DSA_65"},
-		"too many keys":           {attestorWith(many...), "1001 public keys"},
+		"two of one id":            {attestorWith(one, newSigner(t, "one")), "given twice"},
+		"an id that is no URI":     {strings.ReplaceAll(attestorWith(one), `"one"`, `"o ne"`), "URI"},
+		"a key id of another":      {strings.Replace(attestorWith(one), `"keyId":"one"`, `"keyId":"two"`, 1), "keyId"},
+		"an algorithm of another":  {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "RSA_PSS_2048_SHA256"), "RSA"},
+		"one for keys of lattices": {strings.ReplaceAll(attestorWith(one), "EC_SIGN_P256_SHA256", "ML_DSA_65"), "ML_DSA_65"},
+		"too many keys":            {attestorWith(many...), "1001 public keys"},
 	} {
 		_, err := f.CreateAttestor(t.Context(), ann, "projects/p", "b", change(test.body))
 		wantKind(t, err, metadata.InvalidArgument, test.text)
