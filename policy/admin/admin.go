@@ -32,15 +32,12 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
-	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 // Options configure a Service. The zero Options are good.
 type Options struct {
 	// Files are what a gate in this process takes policy from instead of the store.
 	Files Files
-	// Platform checks platform policies; without it they are UNIMPLEMENTED.
-	Platform PlatformParser
 	// Evaluate answers for evaluations of platform policies; without it they are
 	// UNIMPLEMENTED.
 	Evaluate Evaluator
@@ -58,12 +55,6 @@ type Files struct {
 	// System is the system policy.
 	System string
 }
-
-// A PlatformParser checks the text of a platform policy, which file names in
-// diagnostics. canonical is a JSON object with the fields of the REST API; what it
-// has of name, etag and updateTime is ignored. It is not used if there is an error
-// among the diagnostics, or err.
-type PlatformParser func(file string, data []byte) (canonical []byte, diags document.Diagnostics, err error)
 
 // An Evaluator evaluates a platform policy for a Kubernetes object, both JSON, and
 // returns the answer of the API, JSON too.

@@ -19,7 +19,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
-	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
 var (
@@ -455,7 +454,7 @@ func TestSystemPolicies(t *testing.T) {
 
 func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, nil, admin.Options{Platform: fakePlatform, Files: admin.Files{
+	f := newFixture(t, nil, admin.Options{Files: admin.Files{
 		Project: "p", Policies: []string{"/etc/policy.yaml", "/etc/kritis.yaml"}, Attestors: []string{"/etc/attestors.yaml"}, System: "/etc/system.yaml",
 	}})
 	ctx := t.Context()
@@ -476,35 +475,24 @@ func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 	ok[admin.Version](t)(f.UpdatePolicy(ctx, ann, "projects/q/policy", change(denyAll)))
 }
 
-// fakePlatform takes an object with the field gkePolicy.
-func fakePlatform(file string, data []byte) ([]byte, document.Diagnostics, error) {
-	var o map[string]any
-	if err := json.Unmarshal(data, &o); err != nil {
-		return nil, nil, err
-	}
-	if o["gkePolicy"] == nil {
-		return nil, document.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
-	}
-	canonical, err := json.Marshal(map[string]any{"gkePolicy": o["gkePolicy"], "name": "ignored", "etag": o["etag"]})
-	return canonical, nil, err
-}
-
 func TestPlatformPolicies(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, nil, admin.Options{Platform: fakePlatform, Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
+	f := newFixture(t, nil, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
 		return fmt.Appendf(nil, `{"verdict":%q,"of":%s}`, v.Name, resource), nil
 	}})
 	ctx := t.Context()
 	const parent, name = "projects/p/platforms/gke", "projects/p/platforms/gke/policies/x"
-	v := ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, parent, "x", change(`{"gkePolicy": {"checkSets": []}}`)))
-	want := `{"etag":` + quoted(v.ETag) + `,"gkePolicy":{"checkSets":[]},"name":"` + name + `","updateTime":"2026-11-23T12:00:00.123456Z"}`
+	v := ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, parent, "x", change(`{"gkePolicy": {"checkSets": []}, "description": "d"}`)))
+	want := `{"description":"d","etag":` + quoted(v.ETag) + `,"gkePolicy":{"checkSets":[]},"name":"` + name + `","updateTime":"2026-11-23T12:00:00.123456Z"}`
 	if string(v.Content) != want {
 		t.Errorf("got  %s\nwant %s", v.Content, want)
 	}
 	_, err := f.CreatePlatformPolicy(ctx, ann, parent, "x", change(`{"gkePolicy": {}}`))
 	wantKind(t, err, metadata.AlreadyExists, name)
 	_, err = f.CreatePlatformPolicy(ctx, ann, parent, "y", change(`{}`))
-	wantKind(t, err, metadata.InvalidArgument, "gkePolicy is missing")
+	wantKind(t, err, metadata.InvalidArgument, "gkePolicy")
+	_, err = f.CreatePlatformPolicy(ctx, ann, parent, "y", change("gkePolicy: {}"))
+	wantKind(t, err, metadata.InvalidArgument, "not JSON")
 	_, err = f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/x", "y", change(`{"gkePolicy": {}}`))
 	wantKind(t, err, metadata.InvalidArgument, "platform")
 	second := ok[admin.Version](t)(f.ReplacePlatformPolicy(ctx, ann, name, change(`{"gkePolicy": {}, "etag": `+quoted(v.ETag)+`}`)))
@@ -533,8 +521,6 @@ func TestPlatformPolicies(t *testing.T) {
 		t.Errorf("rolled back to %+v", back)
 	}
 	bare := newFixture(t, nil, admin.Options{})
-	_, err = bare.CreatePlatformPolicy(ctx, ann, parent, "x", change(`{}`))
-	wantKind(t, err, metadata.Unimplemented)
 	_, err = bare.EvaluatePlatformPolicy(ctx, ann, name, []byte(`{}`))
 	wantKind(t, err, metadata.Unimplemented)
 }
@@ -554,7 +540,7 @@ func TestPermissionsAndRecords(t *testing.T) {
 			return nil
 		}
 		return errors.New("no rule")
-	}), admin.Options{Platform: fakePlatform})
+	}), admin.Options{})
 	ctx := t.Context()
 	second := func(_ any, err error) error { return err }
 	const policy, attestor, platform = "projects/p/policy", "projects/p/attestors/a", "projects/p/platforms/gke/policies/x"

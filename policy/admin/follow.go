@@ -86,7 +86,7 @@ func Read(ctx context.Context, source Source, project string) (Policies, error) 
 
 // readAttestors reads those that a policy names.
 func (p *Policies) readAttestors(ctx context.Context, source Source, policy *metadata.Document) error {
-	text, err := parsePolicy(nil, policy.Name, policy.Content)
+	text, err := parsePolicy(policy.Name, policy.Content)
 	if err != nil {
 		return fmt.Errorf("reading the stored %q: %w", policy.Name, err)
 	}

@@ -39,7 +39,7 @@ func names(p admin.Policies) []string {
 
 func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, nil, admin.Options{Platform: fakePlatform})
+	f := newFixture(t, nil, admin.Options{})
 	ctx := t.Context()
 	applied := f.follow(f.svc)
 	f.attestor("projects/q/attestors/a")

@@ -113,7 +113,7 @@ func (s *Service) Rollback(ctx context.Context, caller metadata.Caller, name str
 				return Version{}, err
 			}
 		}
-		next, err := p.kind.parse(s, name, old.Content)
+		next, err := p.kind.parse(name, old.Content)
 		if err != nil {
 			return Version{}, noLonger(revision, name, err)
 		}

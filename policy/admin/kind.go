@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/platform"
 )
 
 // A kind of document, and what is needed to read and write one.
@@ -20,7 +21,7 @@ type kind struct {
 	implied  bool
 	standard func(name string) ([]byte, error)
 	// parse checks a text.
-	parse func(s *Service, name string, body []byte) (parsed, error)
+	parse func(name string, body []byte) (parsed, error)
 	// fits checks a valid text against the version in force; nil is no check.
 	fits func(current Version, next parsed) error
 }
@@ -55,7 +56,7 @@ var (
 	}
 )
 
-func parsePolicy(_ *Service, name string, body []byte) (parsed, error) {
+func parsePolicy(name string, body []byte) (parsed, error) {
 	p, diags := binauthz.ParsePolicy("policy", body)
 	if p == nil {
 		return parsed{}, invalid("policy", diags)
@@ -90,7 +91,7 @@ func standardSystemPolicy(name string) ([]byte, error) {
 }
 
 func encodeStandard(name, text string) ([]byte, error) {
-	p, err := parsePolicy(nil, name, []byte(text))
+	p, err := parsePolicy(name, []byte(text))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func encodeStandard(name, text string) ([]byte, error) {
 	return p.encode(newETag(name, 0, bare), "")
 }
 
-func parseAttestor(_ *Service, name string, body []byte) (parsed, error) {
+func parseAttestor(name string, body []byte) (parsed, error) {
 	a, diags := binauthz.ParseAttestor("attestor", body, name)
 	if a == nil {
 		return parsed{}, invalid("attestor", diags)
@@ -135,28 +136,18 @@ func storedAttestor(v Version) (*binauthz.Attestor, error) {
 // outputOnly are the fields of a platform policy that the server writes.
 var outputOnly = [...]string{"name", "etag", "updateTime"}
 
-func parsePlatform(s *Service, name string, body []byte) (parsed, error) {
-	if s.opts.Platform == nil {
-		return parsed{}, metadata.Errorf(metadata.Unimplemented, "platform policies are not served here")
-	}
-	var given struct {
-		ETag string `json:"etag"`
-	}
-	canonical, diags, err := s.opts.Platform("platform policy", body)
-	switch {
-	case err != nil:
-		return parsed{}, metadata.Errorf(metadata.InvalidArgument, "platform policy is invalid: %w", err)
-	case diags.HasErrors():
+// parsePlatform keeps a platform policy as it was written, but for the order of its
+// fields and those that the server writes: it is JSON.
+func parsePlatform(name string, body []byte) (parsed, error) {
+	p, diags := platform.ParsePolicy("platform policy", body)
+	if p == nil {
 		return parsed{}, invalid("platform policy", diags)
 	}
 	fields := map[string]jsontext.Value{}
-	if err := json.Unmarshal(canonical, &fields); err != nil {
-		return parsed{}, fmt.Errorf("reading the checked platform policy: %w", err)
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return parsed{}, metadata.Errorf(metadata.InvalidArgument, "platform policy is invalid: not JSON: %w", err)
 	}
-	if err := json.Unmarshal(body, &given); err != nil {
-		return parsed{}, metadata.Errorf(metadata.InvalidArgument, "platform policy is invalid: etag must be text: %w", err)
-	}
-	return parsed{etag: given.ETag, encode: func(etag, updateTime string) ([]byte, error) {
+	return parsed{etag: p.ETag, encode: func(etag, updateTime string) ([]byte, error) {
 		for i, value := range []string{name, etag, updateTime} {
 			if delete(fields, outputOnly[i]); value == "" {
 				continue
@@ -167,7 +158,13 @@ func parsePlatform(s *Service, name string, body []byte) (parsed, error) {
 			}
 			fields[outputOnly[i]] = text
 		}
-		return json.Marshal(fields, json.Deterministic(true))
+		text, err := json.Marshal(fields)
+		if err != nil {
+			return nil, err
+		}
+		canonical := jsontext.Value(text)
+		err = canonical.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false))
+		return canonical, err
 	}}, nil
 }
 

@@ -78,7 +78,7 @@ func (s *Service) put(ctx context.Context, c *metadata.Call, p place, name strin
 	if err := s.opts.Files.refuse(p, name); err != nil {
 		return Version{}, err
 	}
-	next, err := p.kind.parse(s, name, change.Body)
+	next, err := p.kind.parse(name, change.Body)
 	if err != nil {
 		return Version{}, err
 	}

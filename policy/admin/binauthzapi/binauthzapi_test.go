@@ -27,7 +27,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
-	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -58,19 +57,6 @@ func (s *system) recorded() []metadata.CallRecord {
 	return list
 }
 
-// fakePlatform takes anything with the field gkePolicy.
-func fakePlatform(file string, data []byte) ([]byte, document.Diagnostics, error) {
-	var o map[string]any
-	if err := json.Unmarshal(data, &o); err != nil {
-		return nil, nil, err
-	}
-	if o["gkePolicy"] == nil {
-		return nil, document.Diagnostics{{File: file, Line: 1, Message: "gkePolicy is missing"}}, nil
-	}
-	canonical, err := json.Marshal(map[string]any{"gkePolicy": o["gkePolicy"]})
-	return canonical, nil, err
-}
-
 func start(t *testing.T) *system {
 	t.Helper()
 	s := &system{T: t}
@@ -81,7 +67,7 @@ func start(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policies, err := admin.New(svc, admin.Options{Platform: fakePlatform, Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
+	policies, err := admin.New(svc, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
 		return []byte(`{"verdict":"CONFORMANT","of":` + string(resource) + `}`), nil
 	}})
 	if err != nil {
@@ -329,7 +315,7 @@ func TestPlatformPoliciesOverREST(t *testing.T) {
 	s := start(t)
 	const at = "/v1/projects/p/platforms/gke/policies"
 	created := s.object("POST", at+"?policyId=x", `{"gkePolicy": {"checkSets": []}}`)
-	s.refused("PUT", at+"/x", `{}`, 400, "INVALID_ARGUMENT", "gkePolicy is missing")
+	s.refused("PUT", at+"/x", `{}`, 400, "INVALID_ARGUMENT", "gkePolicy")
 	replaced := s.object("PUT", at+"/x", `{"gkePolicy": {}, "etag": `+quoted(created["etag"])+`}`)
 	if list := s.object("GET", at, ""); len(list["platformPolicies"].([]any)) != 1 {
 		t.Errorf("listed %v", list)
@@ -591,7 +577,7 @@ func FuzzREST(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	policies, err := admin.New(svc, admin.Options{Platform: fakePlatform})
+	policies, err := admin.New(svc, admin.Options{})
 	if err != nil {
 		f.Fatal(err)
 	}
