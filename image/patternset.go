@@ -118,8 +118,13 @@ func (s *PatternSet) Including(p Pattern) int {
 		}
 	}
 	s.names.each(p.prefix, consider)
-	for _, i := range s.exact[p.prefix] {
-		consider(i)
+	s.tags.each(p.prefix+":"+p.tag, consider)
+	for _, digest := range [...]Digest{{}, p.digest} {
+		for _, like := range [...]parts{{p.prefix, "", true, digest}, {p.prefix, p.tag, false, digest}} {
+			if i, ok := s.exact[like]; ok {
+				consider(i)
+			}
+		}
 	}
 	return best
 }
