@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
+	"policy/admin/adminclient": {},
 
 	"policy/suite":   {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
