@@ -198,17 +198,26 @@ func (r *Reason) Erred() bool {
 
 // inKritis says it as Kritis did, whose messages people search for.
 func (r *Reason) inKritis(text, message string) string {
-	named := ""
+	named, in := "", ""
 	if r.Check.Name != "" {
 		named = " (" + r.Check.Type + " " + plain(r.Check.Name) + ")"
+		in = named
 	}
+	if r.Alternative != "" {
+		in = " in " + plain(r.Alternative)
+	}
+	unqualified := r.Code == CodeNoDigest || r.Code == CodeInvalidReference
 	switch {
-	case r.Code == CodeNoDigest && r.Attestor == "":
+	case unqualified && r.Attestor != "":
+		return text + " is not attested by " + r.Attestor + in + ": it is not a fully qualified image"
+	case unqualified:
 		return text + " is not a fully qualified image" + named
 	case r.Code == CodeVulnerable:
 		return "found violations in " + text + named + ": " + message
-	case r.Code == CodeNotAttested && r.Alternative != "":
-		return text + " is not attested by " + r.Attestor + " in " + plain(r.Alternative)
+	case r.Code == CodeNotAttested:
+		return text + " is not attested by " + r.Attestor + in
+	case r.Code == CodeNoCheck && r.Alternative != "":
+		return plain(r.Alternative) + " did not specify any attestation authority"
 	}
 	return message + named
 }

@@ -212,6 +212,8 @@ func testClosed(t *testing.T, s metadata.Store) {
 		"Document":    second(s.Document(t.Context(), "projects/p/policy", 0)),
 		"Documents":   third(s.Documents(t.Context(), metadata.DocumentQuery{Limit: 1})),
 		"Revisions":   third(s.Revisions(t.Context(), "projects/p/policy", 0, 1)),
+		"Parents":     second(s.Parents(t.Context(), "p")),
+		"Summaries":   third(s.Summaries(t.Context(), metadata.SummaryQuery{Parent: project, Limit: 1})),
 		"Changes":     second(s.Changes(t.Context(), 0, 1)),
 		"Wait":        s.Wait(t.Context(), s.Head()),
 	} {
