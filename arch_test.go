@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"policy/platform/constraint": {"policy"},
 	"policy/platform/evaluate":   {"image", "policy", "policy/platform", "decide"},
 
+	"policy/kritis":  {"image", "signature", "policy", "policy/document"},
 	"policy/bundle":  {"signature", "policy", "policy/*"},
 	"policy/suite":   {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
@@ -80,7 +81,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/bundle"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",

@@ -198,28 +198,39 @@ func (r *Reason) Erred() bool {
 
 // inKritis says it as Kritis did, whose messages people search for.
 func (r *Reason) inKritis(text, message string) string {
-	named := ""
+	named, in := "", ""
 	if r.Check.Name != "" {
 		named = " (" + r.Check.Type + " " + plain(r.Check.Name) + ")"
+		in = named
 	}
+	if r.Alternative != "" {
+		in = " in " + plain(r.Alternative)
+	}
+	unqualified := r.Code == CodeNoDigest || r.Code == CodeInvalidReference
 	switch {
-	case r.Code == CodeNoDigest && r.Attestor == "":
+	case unqualified && r.Attestor != "":
+		return text + " is not attested by " + r.Attestor + in + ": it is not a fully qualified image"
+	case unqualified:
 		return text + " is not a fully qualified image" + named
 	case r.Code == CodeVulnerable:
 		return "found violations in " + text + named + ": " + message
-	case r.Code == CodeNotAttested && r.Alternative != "":
-		return text + " is not attested by " + r.Attestor + " in " + plain(r.Alternative)
+	case r.Code == CodeNotAttested:
+		return text + " is not attested by " + r.Attestor + in
+	case r.Code == CodeNoCheck && r.Alternative != "":
+		return plain(r.Alternative) + " did not specify any attestation authority"
 	}
 	return message + named
 }
 
-// A list is lines without repetition, in the order they came.
+// A list is lines without repetition, in the order they came. Whatever they are made
+// of, each is one line that prints, and no longer than a sentence may be.
 type list struct {
 	lines []string
 	seen  map[string]bool
 }
 
 func (l *list) add(line string) {
+	line = cut(escaped(cut(line, maxSentence)), maxSentence)
 	if l.seen[line] {
 		return
 	}
@@ -263,6 +274,23 @@ func quoteOdd(s string) string {
 		return s
 	}
 	return strconv.Quote(s)
+}
+
+// escaped returns s with what does not print escaped as in a Go string.
+func escaped(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // cut shortens s to at most most bytes, at the beginning of a character, and

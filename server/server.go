@@ -93,7 +93,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 		}
 	}
 	p := &policies{
-		files:   policyFiles{policies: cfg.Admission.PolicyFiles, attestors: attestors, system: cfg.Admission.SystemPolicyFile},
+		files:   filesOf(cfg.Admission, attestors),
 		project: cfg.Project, place: cfg.place(), logger: logger,
 	}
 	content, err := p.read()

@@ -27,6 +27,7 @@ func policyCommand() *cobra.Command {
 	}
 	c.AddCommand(
 		policyLintCommand(), policyExplainCommand(), policyDecideCommand(), policyMatchCommand(), policyTestCommand(), policyFmtCommand(),
+		policyImportCommand(),
 	)
 	return c
 }

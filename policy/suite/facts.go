@@ -134,10 +134,10 @@ func attestorOf(set policy.Set, name string) (policy.Attestor, bool) {
 }
 
 func keyOf(set policy.Set, id string) (key policy.Key, ok bool) {
-	eachCondition(set, func(c policy.Condition) {
+	for c := range set.Conditions() {
 		signed, is := c.(policy.SignedBy)
 		if !is {
-			return
+			continue
 		}
 		for _, s := range signed.Signers {
 			for _, k := range s.Keys {
@@ -146,61 +146,36 @@ func keyOf(set policy.Set, id string) (key policy.Key, ok bool) {
 				}
 			}
 		}
-	})
+	}
 	return key, ok
 }
 
 func recorderOf(set policy.Set) (key policy.Key, project string, ok bool) {
-	eachCondition(set, func(c policy.Condition) {
+	for c := range set.Conditions() {
 		fresh, is := c.(policy.Fresh)
 		if !is || len(fresh.Projects) == 0 {
-			return
+			continue
 		}
 		for _, s := range fresh.Recorders {
 			if len(s.Keys) > 0 && !ok {
 				key, project, ok = s.Keys[0], fresh.Projects[0], true
 			}
 		}
-	})
+	}
 	return key, project, ok
 }
 
 func builderOf(set policy.Set, name string) (builder policy.Builder, ok bool) {
-	eachCondition(set, func(c policy.Condition) {
+	for c := range set.Conditions() {
 		built, is := c.(policy.BuiltBy)
 		if !is {
-			return
+			continue
 		}
 		for _, r := range built.Rules {
 			if r.Builder.Name == name {
 				builder, ok = r.Builder, true
 			}
 		}
-	})
+	}
 	return builder, ok
-}
-
-// eachCondition calls fn with every condition of a set, and those within.
-func eachCondition(set policy.Set, fn func(policy.Condition)) {
-	for _, r := range set {
-		for i := range r.Rules {
-			for j := range r.Rules[i].Checks {
-				walk(r.Rules[i].Checks[j].Condition, fn)
-			}
-		}
-	}
-}
-
-func walk(c policy.Condition, fn func(policy.Condition)) {
-	fn(c)
-	switch c := c.(type) {
-	case policy.AllOf:
-		for _, inner := range c.Of {
-			walk(inner, fn)
-		}
-	case policy.AnyOf:
-		for _, inner := range c.Of {
-			walk(inner, fn)
-		}
-	}
 }
