@@ -411,6 +411,14 @@ func TestImagesOfKritisItself(t *testing.T) {
 	}
 }
 
+func TestARuleBeginsWithItsFirstPolicy(t *testing.T) {
+	t.Parallel()
+	rules, _ := compile(t, isp("i", "{}")+gap("g", "attestationAuthorityNames: [built]")+authority("built"), kritis.Options{})
+	if r := rules.Rules[0]; r.Line != 1 || r.File != "shop.yaml" || r.Checks[0].Line != 7 || r.Checks[1].Line != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestReasonsNameTheFileOfEachPolicy has policies of one namespace in two files.
 func TestReasonsNameTheFileOfEachPolicy(t *testing.T) {
 	t.Parallel()

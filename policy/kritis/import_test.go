@@ -384,6 +384,23 @@ func TestImportOfAlternatives(t *testing.T) {
 	}
 }
 
+// TestImportOfAlternativesInManyProjects: a check may look into ten.
+func TestImportOfAlternativesInManyProjects(t *testing.T) {
+	t.Parallel()
+	for projects, tightened := range map[int]bool{9: false, 10: true} { // and kritis
+		text, names := "", []string{}
+		for i := range projects {
+			name := fmt.Sprint("a", i)
+			names = append(names, name)
+			text += strings.Replace(pkixAuthority("shop", name), "projects/p/", "projects/p"+name+"/", 1)
+		}
+		i := imported(t, gap("g", "attestationAuthorityNames: ["+strings.Join(names, ", ")+"]")+text, kritis.ImportOptions{Options: kritis.Options{Authorities: kritis.AnyAuthority}})
+		if (i.Platform == nil) != tightened {
+			t.Errorf("%d projects: %s", projects, i.Platform)
+		}
+	}
+}
+
 func TestImportIsRefused(t *testing.T) {
 	t.Parallel()
 	if i, diags := (*kritis.Objects)(nil).Import(kritis.ImportOptions{}); i != nil || !diags.HasErrors() {
@@ -554,7 +571,7 @@ func TestImportAllowsWhatKritisAllows(t *testing.T) {
 	t.Parallel()
 	refs := []string{
 		app, "registry.example.com/shop/app:v1", "registry.example.com/shop/app:v1@sha256:" + hexA, "registry.example.com/shop/app", "nginx@sha256:" + hexA, "nginx",
-		"registry.example.com/shop/deep/app@sha256:" + hexA, "gcr.io/kritis-project/preinstall:v1",
+		"registry.example.com/shop/deep/app@sha256:" + hexA, "gcr.io/kritis-project/preinstall:v1", "gcr.io/kritis-project/preinstall@sha256:" + hexA,
 	}
 	type outcome struct{ more, less, kritis, imported bool }
 	seen := map[outcome]int{}
@@ -575,7 +592,7 @@ func TestImportAllowsWhatKritisAllows(t *testing.T) {
 		for range 8 {
 			known := w.facts()
 			for _, ref := range refs {
-				if r, err := image.Parse(ref); w.honest && err == nil && !r.Digest().IsZero() && r.Path() != "shop/app" {
+				if r, err := image.Parse(ref); w.honest && err == nil && !r.Digest().IsZero() && r.Path() != "shop/app" && (!options.KritisImages || r.Path() != "kritis-project/preinstall") {
 					continue // nobody has attested it there
 				}
 				namespace := w.pick("shop", "shop", "other", "third")

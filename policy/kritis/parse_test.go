@@ -246,6 +246,7 @@ func TestWarnings(t *testing.T) {
 		"key id":            {object("AttestationAuthority", "shop", "a", "noteReference: projects/p/notes/n\npublicKeys: [{keyType: PGP, keyId: AB, asciiArmoredPgpPublicKey: "+pgp+"}]"), []string{`keyId "AB" is not the fingerprint`, keys().pgp.ID()}},
 		"no keys":           {object("AttestationAuthority", "shop", "a", "noteReference: projects/p/notes/n"), []string{"nothing is attested by it"}},
 		"not anchored":      {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: '^a|b$'}"), []string{"matches anywhere"}},
+		"anchored at end":   {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: 'a$'}"), []string{"matches anywhere"}},
 		"anchored at start": {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: '^a'}"), []string{"matches anywhere"}},
 		"every source":      {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x"), []string{"builds of every source"}},
 	} {
@@ -374,6 +375,25 @@ func TestMergeNamesBothPlacesOfADuplicate(t *testing.T) {
 	if len(diags) > 0 || len(merged.ImageSecurityPolicies) != 2 || len(merged.GenericAttestationPolicies) != 2 || merged.Config == nil ||
 		len(merged.AttestationAuthorities) != 1 || len(merged.BuildPolicies) != 1 || len(merged.VulnzSigningPolicies) != 1 {
 		t.Errorf("%+v %s", merged, diags)
+	}
+}
+
+func TestMergeIsBounded(t *testing.T) {
+	t.Parallel()
+	var many []kritis.VulnzSigningPolicy
+	for i := range kritis.MaxObjects {
+		many = append(many, kritis.VulnzSigningPolicy{Meta: kritis.Meta{Name: fmt.Sprint("a", i), File: "f", Line: 1}})
+	}
+	all := &kritis.Objects{VulnzSigningPolicies: many}
+	if merged, diags := kritis.Merge(all); merged == nil || len(diags) > 0 {
+		t.Error(diags)
+	}
+	one, _ := parse(t, smallISP)
+	if merged, diags := kritis.Merge(all, one, one); merged != nil || !strings.Contains(diags.String(), "more than 10000 objects") {
+		t.Error(diags)
+	}
+	if merged, diags := kritis.Merge(all, all); merged != nil || len(diags) != 100 {
+		t.Errorf("%d problems", len(diags))
 	}
 }
 
