@@ -1,6 +1,7 @@
 package kritis_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
+	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
 const twoAuthorities = "attestationAuthorityNames: [built, tested]"
@@ -174,6 +177,29 @@ func TestKritisB16PKIXKeysCount(t *testing.T) {
 	trust := o.Keys()
 	if list := trust["projects/p/notes/a"]; len(trust) != 1 || len(list) != 1 || list[0].ID() != keys().p256.ID() {
 		t.Errorf("%v", trust)
+	}
+}
+
+// TestKritisB23BothSignatureEncodings: an armoured signature verifies as it is and, as
+// v0.2.1 stored it, base64 over that.
+func TestKritisB23BothSignatureEncodings(t *testing.T) {
+	t.Parallel()
+	o, _ := parse(t, authority("a"))
+	key := o.Keys()["projects/p/notes/a"][0]
+	ref, err := image.Parse(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := signature.NewPayload(ref.Repository(), ref.Digest(), signature.TypeAtomic)
+	sig, err := keys().pgpSigner.Sign(t.Context(), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, encoded := range [][]byte{sig, []byte(base64.StdEncoding.EncodeToString(sig))} {
+		signed, err := key.Verify(nil, encoded)
+		if err != nil || string(signed) != string(payload) {
+			t.Errorf("%q %v", signed, err)
+		}
 	}
 }
 

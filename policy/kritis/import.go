@@ -531,7 +531,7 @@ func (i *importer) vulnerabilities(isp *ImageSecurityPolicy) object {
 		switch {
 		case len(parts) == 1:
 			i.add(isp.Meta, e.Line, Dropped, "", CodeCVE, "%.100q allowed nothing, since Kritis compares full names of notes", e.Text)
-		case len(parts) != 4 || parts[0] != "projects" || parts[2] != "notes" || !isSegment(parts[3]):
+		case len(parts) != 4 || parts[0] != "projects" || parts[2] != "notes" || !isSegment(parts[1]) || !isSegment(parts[3]):
 			i.add(isp.Meta, e.Line, Dropped, DeniesMore, CodeCVE, "%.200q is not the name of a note", e.Text)
 		default:
 			ids = append(ids, parts[3])

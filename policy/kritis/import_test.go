@@ -294,6 +294,7 @@ func TestImportSaysWhatItCannotKeep(t *testing.T) {
 		"CVE":                 {requirements("allowlistCVEs: [projects/v/notes/C]"), kritis.Options{}, "shop.yaml:5: changed: allows more: C is let by as a note of any project, not only of v", nil},
 		"bare CVE":            {requirements("allowlistCVEs: [C]"), kritis.Options{}, `shop.yaml:5: dropped: "C" allowed nothing`, nil},
 		"odd CVE":             {requirements("allowlistCVEs: [v/C]"), kritis.Options{}, `shop.yaml:5: dropped: denies more: "v/C" is not the name of a note`, nil},
+		"CVE of no project":   {requirements(`allowlistCVEs: ["projects/\x1b/notes/C"]`), kritis.Options{}, `shop.yaml:5: dropped: denies more: "projects/\x1b/notes/C" is not the name of a note`, nil},
 		"tag":                 {isp("i", "imageAllowlist: [gcr.io/p/a:1]"), kritis.Options{}, `shop.yaml:5: changed: allows more: "gcr.io/p/a:1" also covers that tag with any digest`, nil},
 		"digest":              {isp("i", "imageAllowlist: ['"+app+"']"), kritis.Options{}, `shop.yaml:5: changed: allows more: "` + app + `" also covers that digest with any tag`, nil},
 		"tag and digest":      {isp("i", "imageAllowlist: ['a:1@sha256:"+hexA+"']"), kritis.Options{}, `shop.yaml:5: kept: "a:1@`, nil},
