@@ -153,7 +153,7 @@ func (r *Reason) worded(dialect policy.Dialect, text string) string {
 	case r.Check == nil:
 		return message
 	case dialect == policy.PlatformPolicy:
-		return r.Check.explain(r.checkVerdict(), message)
+		return r.Explanation()
 	case dialect == policy.Kritis:
 		return r.inKritis(plain(text), message)
 	}
@@ -167,6 +167,16 @@ func (c *CheckRef) explain(verdict, message string) string {
 		name = " with display name " + strconv.Quote(cut(c.Name, maxPlain))
 	}
 	return c.Type + " at index " + strconv.Itoa(c.Index) + name + " has verdict " + verdict + ". " + message
+}
+
+// Explanation tells what a check of a platform policy found, in the words of
+// continuous validation. It is the message of a reason that is of no check.
+func (r *Reason) Explanation() string {
+	message := strings.TrimSuffix(r.Message, ".")
+	if r.Check == nil {
+		return message
+	}
+	return r.Check.explain(r.checkVerdict(), message)
 }
 
 // checkVerdict is the word that explanations of continuous validation have.
@@ -212,13 +222,15 @@ func (r *Reason) inKritis(text, message string) string {
 	return message + named
 }
 
-// A list is lines without repetition, in the order they came.
+// A list is lines without repetition, in the order they came. Whatever they are made
+// of, each is one line that prints, and no longer than a sentence may be.
 type list struct {
 	lines []string
 	seen  map[string]bool
 }
 
 func (l *list) add(line string) {
+	line = cut(escaped(cut(line, maxSentence)), maxSentence)
 	if l.seen[line] {
 		return
 	}
@@ -262,6 +274,23 @@ func quoteOdd(s string) string {
 		return s
 	}
 	return strconv.Quote(s)
+}
+
+// escaped returns s with what does not print escaped as in a Go string.
+func escaped(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // cut shortens s to at most most bytes, at the beginning of a character, and

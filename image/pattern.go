@@ -39,9 +39,13 @@ func (p Pattern) String() string { return p.text }
 // IsZero reports whether p is the zero Pattern, which matches nothing.
 func (p Pattern) IsZero() bool { return p.match == 0 }
 
-// Match reports whether the pattern covers the reference as written. A pattern
-// of a platform policy covers no reference that [Parse] refuses.
+// Match reports whether the pattern covers the reference as written. None covers
+// text that is longer than any reference, and a pattern of a platform policy none
+// that [Parse] refuses.
 func (p Pattern) Match(ref string) bool {
+	if len(ref) > maxReference {
+		return false
+	}
 	switch p.match {
 	case textEqual:
 		return ref == p.prefix

@@ -272,22 +272,94 @@ func (s *Service) NoteOccurrences(ctx context.Context, note string, fn func(*gra
 		return 0, err
 	}
 	asOf = s.store.Head()
-	q := OccurrenceQuery{Note: name, Kinds: AllKinds, Limit: MaxPageSize}
-	for {
-		rows, more, err := s.store.Occurrences(ctx, q)
-		if err != nil {
-			return 0, fmt.Errorf("reading the occurrences of %q: %w", note, err)
-		}
-		for _, o := range rows {
-			if err := fn(o); err != nil {
-				return 0, err
-			}
-		}
-		if !more || len(rows) == 0 {
-			return asOf, nil
-		}
-		if q.Before, err = idOf(rows[len(rows)-1]); err != nil {
+	return asOf, s.eachOccurrence(ctx, OccurrenceQuery{Note: name, Kinds: AllKinds}, note, fn)
+}
+
+// ProjectOccurrences is NoteOccurrences for the occurrences of some kinds that are
+// filed in a project, by its id, and in its locations; one parent after the other.
+func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds Kinds, fn func(*grafeas.Occurrence) error) (asOf uint64, err error) {
+	asOf = s.store.Head()
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return 0, fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Kinds: kinds}, p.String(), fn); err != nil {
 			return 0, err
 		}
 	}
+	return asOf, nil
+}
+
+// eachOccurrence calls fn with what the query selects, which is what is called in
+// errors.
+func (s *Service) eachOccurrence(ctx context.Context, q OccurrenceQuery, what string, fn func(*grafeas.Occurrence) error) error {
+	q.Limit = MaxPageSize
+	for {
+		rows, more, err := s.store.Occurrences(ctx, q)
+		if err != nil {
+			return fmt.Errorf("reading the occurrences of %q: %w", what, err)
+		}
+		for _, o := range rows {
+			if err := fn(o); err != nil {
+				return err
+			}
+		}
+		if !more || len(rows) == 0 {
+			return nil
+		}
+		if q.Before, err = idOf(rows[len(rows)-1]); err != nil {
+			return err
+		}
+	}
+}
+
+// ProjectSummaries calls fn with what the scans of a project, by its id, and of its
+// locations found, and returns the sequence number asOf which that is complete.
+// Later changes may already show in it.
+func (s *Service) ProjectSummaries(ctx context.Context, project string, fn func(*Summary) error) (asOf uint64, err error) {
+	asOf = s.store.Head()
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return 0, fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachSummary(ctx, p, fn); err != nil {
+			return 0, err
+		}
+	}
+	return asOf, nil
+}
+
+func (s *Service) eachSummary(ctx context.Context, p Parent, fn func(*Summary) error) error {
+	const page = 100 // of at most MaxFindings each, some 10 MB
+	q := SummaryQuery{Parent: p, Limit: page}
+	for {
+		rows, more, err := s.store.Summaries(ctx, q)
+		if err != nil {
+			return fmt.Errorf("reading what scans found in %q: %w", p, err)
+		}
+		for _, row := range rows {
+			if err := fn(row); err != nil {
+				return err
+			}
+		}
+		if !more || len(rows) == 0 {
+			return nil
+		}
+		q.After = rows[len(rows)-1].Resource
+	}
+}
+
+// ResourceSummary returns what the scans of one resource of a parent found, or an
+// empty Summary. It reflects every write that returned before it was called.
+func (s *Service) ResourceSummary(ctx context.Context, parent Parent, resource Key) (*Summary, error) {
+	rows, _, err := s.store.Summaries(ctx, SummaryQuery{Parent: parent, Resources: []Key{resource}, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("reading what scans found in %q: %w", parent, err)
+	}
+	if len(rows) == 0 {
+		return &Summary{Parent: parent, Resource: resource}, nil
+	}
+	return rows[0], nil
 }

@@ -51,6 +51,11 @@ type Store interface {
 	// those after the given one and at most limit of them.
 	Projects(ctx context.Context, after string, limit int) (ids []string, more bool, err error)
 
+	// Parents returns the project and its locations, those of them that have
+	// occurrences, in the order of their names. It may look at every parent in the
+	// store, and is not for each request.
+	Parents(ctx context.Context, project string) ([]Parent, error)
+
 	// Policy returns the access policy of a note or an occurrence by its name,
 	// nil if it has none or does not exist.
 	Policy(ctx context.Context, resource string) ([]byte, error)

@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"strings"
+
+	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 )
 
 // An Algorithm is a signature algorithm by its canonical word, the name that
@@ -14,7 +16,8 @@ import (
 type Algorithm string
 
 // The algorithms. An RSA algorithm is for keys of exactly that size, and an
-// ECDSA one for keys on that curve. ED25519 is not one of Binary Authorization's.
+// ECDSA one for keys on that curve. ED25519 is not one of Binary Authorization's,
+// and ML_DSA_65 (FIPS 204, pure, with an empty context) only one of its REST API.
 const (
 	RSAPSS2048SHA256   Algorithm = "RSA_PSS_2048_SHA256"
 	RSAPSS3072SHA256   Algorithm = "RSA_PSS_3072_SHA256"
@@ -28,6 +31,7 @@ const (
 	ECDSAP384SHA384    Algorithm = "ECDSA_P384_SHA384"
 	ECDSAP521SHA512    Algorithm = "ECDSA_P521_SHA512"
 	Ed25519            Algorithm = "ED25519"
+	MLDSA65            Algorithm = "ML_DSA_65"
 
 	// PGP is the algorithm of OpenPGP keys, whose signatures say themselves how
 	// they are made.
@@ -43,44 +47,48 @@ const (
 	schemePKCS1
 	schemeECDSA
 	schemeEd25519
+	schemeMLDSA65
 )
 
 // details are what an algorithm prescribes.
 type details struct {
 	number int32 // in Binary Authorization's enum; 0 when it has none
 	scheme scheme
-	bits   int    // RSA modulus
-	curve  string // ECDSA curve, as crypto/elliptic calls it
-	hash   crypto.Hash
+	bits   int         // RSA modulus
+	curve  string      // ECDSA curve, as crypto/elliptic calls it
+	hash   crypto.Hash // 0 when the algorithm signs the message itself
+	jws    string      // the algorithm's name in JSON Web Signatures (RFC 7518, 8037)
 }
 
 // details returns what a prescribes, and false for PGP and unknown words.
 func (a Algorithm) details() (details, bool) {
 	switch a {
 	case RSAPSS2048SHA256:
-		return details{1, schemePSS, 2048, "", crypto.SHA256}, true
+		return details{1, schemePSS, 2048, "", crypto.SHA256, "PS256"}, true
 	case RSAPSS3072SHA256:
-		return details{2, schemePSS, 3072, "", crypto.SHA256}, true
+		return details{2, schemePSS, 3072, "", crypto.SHA256, "PS256"}, true
 	case RSAPSS4096SHA256:
-		return details{3, schemePSS, 4096, "", crypto.SHA256}, true
+		return details{3, schemePSS, 4096, "", crypto.SHA256, "PS256"}, true
 	case RSAPSS4096SHA512:
-		return details{4, schemePSS, 4096, "", crypto.SHA512}, true
+		return details{4, schemePSS, 4096, "", crypto.SHA512, "PS512"}, true
 	case RSAPKCS12048SHA256:
-		return details{5, schemePKCS1, 2048, "", crypto.SHA256}, true
+		return details{5, schemePKCS1, 2048, "", crypto.SHA256, "RS256"}, true
 	case RSAPKCS13072SHA256:
-		return details{6, schemePKCS1, 3072, "", crypto.SHA256}, true
+		return details{6, schemePKCS1, 3072, "", crypto.SHA256, "RS256"}, true
 	case RSAPKCS14096SHA256:
-		return details{7, schemePKCS1, 4096, "", crypto.SHA256}, true
+		return details{7, schemePKCS1, 4096, "", crypto.SHA256, "RS256"}, true
 	case RSAPKCS14096SHA512:
-		return details{8, schemePKCS1, 4096, "", crypto.SHA512}, true
+		return details{8, schemePKCS1, 4096, "", crypto.SHA512, "RS512"}, true
 	case ECDSAP256SHA256:
-		return details{9, schemeECDSA, 0, "P-256", crypto.SHA256}, true
+		return details{9, schemeECDSA, 0, "P-256", crypto.SHA256, "ES256"}, true
 	case ECDSAP384SHA384:
-		return details{10, schemeECDSA, 0, "P-384", crypto.SHA384}, true
+		return details{10, schemeECDSA, 0, "P-384", crypto.SHA384, "ES384"}, true
 	case ECDSAP521SHA512:
-		return details{11, schemeECDSA, 0, "P-521", crypto.SHA512}, true
+		return details{11, schemeECDSA, 0, "P-521", crypto.SHA512, "ES512"}, true
 	case Ed25519:
-		return details{0, schemeEd25519, 0, "", 0}, true
+		return details{0, schemeEd25519, 0, "", 0, "EdDSA"}, true
+	case MLDSA65:
+		return details{0, schemeMLDSA65, 0, "", 0, "ML-DSA-65"}, true
 	}
 	return details{}, false
 }
@@ -98,7 +106,7 @@ func PKIXAlgorithms() []Algorithm {
 	return []Algorithm{
 		RSAPSS2048SHA256, RSAPSS3072SHA256, RSAPSS4096SHA256, RSAPSS4096SHA512,
 		RSAPKCS12048SHA256, RSAPKCS13072SHA256, RSAPKCS14096SHA256, RSAPKCS14096SHA512,
-		ECDSAP256SHA256, ECDSAP384SHA384, ECDSAP521SHA512, Ed25519,
+		ECDSAP256SHA256, ECDSAP384SHA384, ECDSAP521SHA512, Ed25519, MLDSA65,
 	}
 }
 
@@ -120,8 +128,6 @@ func ParseAlgorithm(s string) (Algorithm, error) {
 		return PGP, nil
 	case "RSA_PSS_4096S_HA256": // Kritis' signer knows the algorithm by this word only
 		return RSAPSS4096SHA256, nil
-	case "ML_DSA_65":
-		return "", fmt.Errorf("parsing signature algorithm %q: %w: post-quantum signatures; use %q", s, ErrUnsupported, ECDSAP256SHA256)
 	}
 	if rest, ok := strings.CutPrefix(word, "RSA_SIGN_PSS_"); ok {
 		word = "RSA_PSS_" + rest
@@ -153,6 +159,8 @@ func (a Algorithm) check(key crypto.PublicKey) error {
 		fits = d.scheme == schemeECDSA && key.Curve.Params().Name == d.curve
 	case ed25519.PublicKey:
 		fits = d.scheme == schemeEd25519 && len(key) == ed25519.PublicKeySize
+	case *mldsa65.PublicKey:
+		fits = d.scheme == schemeMLDSA65
 	}
 	if fits {
 		return nil
@@ -164,8 +172,8 @@ func (a Algorithm) check(key crypto.PublicKey) error {
 }
 
 // DefaultAlgorithm returns the algorithm to use with a key when its owner names
-// none: ECDSA with the digest of the curve's strength, Ed25519, or RSA PKCS #1
-// v1.5 with SHA-256.
+// none: ECDSA with the digest of the curve's strength, Ed25519, ML-DSA-65, or RSA
+// PKCS #1 v1.5 with SHA-256.
 func DefaultAlgorithm(key crypto.PublicKey) (Algorithm, error) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
@@ -188,6 +196,8 @@ func DefaultAlgorithm(key crypto.PublicKey) (Algorithm, error) {
 		}
 	case ed25519.PublicKey:
 		return Ed25519, nil
+	case *mldsa65.PublicKey:
+		return MLDSA65, nil
 	}
 	return "", fmt.Errorf("%w: no algorithm for %s; use P-256, Ed25519, or RSA of 2048, 3072 or 4096 bits", ErrUnsuitable, describe(key))
 }
@@ -201,6 +211,8 @@ func describe(key crypto.PublicKey) string {
 		return fmt.Sprintf("an ECDSA key on curve %s", key.Curve.Params().Name)
 	case ed25519.PublicKey:
 		return "an Ed25519 key"
+	case *mldsa65.PublicKey:
+		return "an ML-DSA-65 key"
 	}
 	return fmt.Sprintf("a key of type %T", key)
 }

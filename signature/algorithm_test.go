@@ -28,6 +28,9 @@ func TestParseAlgorithmSpellings(t *testing.T) {
 		"11":                         ECDSAP521SHA512,
 		"ed25519":                    Ed25519,
 		"EC_SIGN_ED25519":            Ed25519,
+		"ML_DSA_65":                  MLDSA65,
+		"ml-dsa-65":                  MLDSA65,
+		"ML-DSA-65":                  MLDSA65,
 		"PGP":                        PGP,
 	} {
 		if got, err := ParseAlgorithm(in); err != nil || got != want {
@@ -42,9 +45,9 @@ func TestParseAlgorithmReadsEveryCanonicalWordAndNumber(t *testing.T) {
 		if got, err := ParseAlgorithm(string(a)); err != nil || got != a {
 			t.Errorf("ParseAlgorithm(%q) = %q, %v", a, got, err)
 		}
-		if a == Ed25519 {
+		if a == Ed25519 || a == MLDSA65 {
 			if a.Number() != 0 {
-				t.Errorf("%s has number %d; it is not one of Binary Authorization's", a, a.Number())
+				t.Errorf("%s has number %d; it is not one of Binary Authorization's enum", a, a.Number())
 			}
 			continue
 		}
@@ -63,7 +66,8 @@ func TestParseAlgorithmRefuses(t *testing.T) {
 		"":                                "not specified",
 		"0":                               "not specified",
 		"SIGNATURE_ALGORITHM_UNSPECIFIED": "not specified",
-		"ML_DSA_65":                       "post-quantum",
+		"ML_DSA_44":                       "known are",
+		"ML_DSA_87":                       "known are",
 		"12":                              "known are",
 		"01":                              "known are",
 		"ECDSA_SECP256K1_SHA256":          "known are",
@@ -79,7 +83,7 @@ func TestParseAlgorithmRefuses(t *testing.T) {
 			t.Errorf("ParseAlgorithm: error of %d bytes repeats its input", len(err.Error()))
 		}
 	}
-	if _, err := ParseAlgorithm("ML_DSA_65"); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("ML_DSA_65: %v, want ErrUnsupported", err)
+	if _, err := ParseAlgorithm("ML_DSA_87"); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("ML_DSA_87: %v, want ErrUnsupported", err)
 	}
 }

@@ -40,14 +40,7 @@ func (m *Memo) Verify(k *PublicKey, payload, sig []byte) ([]byte, error) {
 	if m == nil || m.half < 1 || k == nil || k.key == nil || len(payload) > MaxPayload || len(sig) > MaxSignature {
 		return k.Verify(payload, sig)
 	}
-	name := memoName(k, payload, sig)
-	v, ok := m.get(name)
-	if !ok {
-		v = newVerdict(k, payload, sig)
-		if len(v.content) <= maxMemoContent {
-			m.put(name, v)
-		}
-	}
+	v := m.recall(memoName(formRaw, k, payload, sig), func() verdict { return newVerdict(k, payload, sig) })
 	switch {
 	case v.cause != nil:
 		return nil, k.refuse(v.cause)
@@ -55,6 +48,31 @@ func (m *Memo) Verify(k *PublicKey, payload, sig []byte) ([]byte, error) {
 		return bytes.Clone(v.content), nil
 	}
 	return payload, nil
+}
+
+// VerifyJWT is [PublicKey.VerifyJWT] through the memo, which remembers whether
+// the key signed the token. What the token states is read each time.
+func (m *Memo) VerifyJWT(k *PublicKey, token string) (Payload, error) {
+	if m == nil || m.half < 1 || k == nil || k.key == nil {
+		return k.VerifyJWT(token)
+	}
+	return k.verifyJWT(token, func(input, sig []byte) error {
+		v := m.recall(memoName(formJWS, k, input, sig), func() verdict { return verdict{cause: k.verifyJWS(input, sig)} })
+		return v.cause
+	})
+}
+
+// recall returns the verdict of this name, and makes and keeps it when it is
+// not remembered.
+func (m *Memo) recall(name [sha256.Size]byte, judge func() verdict) verdict {
+	v, ok := m.get(name)
+	if !ok {
+		v = judge()
+		if len(v.content) <= maxMemoContent {
+			m.put(name, v)
+		}
+	}
+	return v
 }
 
 func newVerdict(k *PublicKey, payload, sig []byte) verdict {
@@ -107,9 +125,20 @@ func (m *Memo) add(name [sha256.Size]byte, v verdict) {
 	m.young[name] = v
 }
 
+// A form is how a signature is encoded. One that is good in one form need not be
+// in another, over the same bytes by the same key.
+type form byte
+
+const (
+	formRaw  form = iota // as PublicKey.Verify takes it
+	formJWS              // as JSON Web Signatures have it
+	formDSSE             // in an envelope
+)
+
 // memoName hashes what the verdict depends on, unambiguously.
-func memoName(k *PublicKey, payload, sig []byte) [sha256.Size]byte {
+func memoName(f form, k *PublicKey, payload, sig []byte) [sha256.Size]byte {
 	h := sha256.New()
+	h.Write([]byte{byte(f)})
 	h.Write(k.fingerprint[:])
 	var size [8]byte
 	binary.BigEndian.PutUint64(size[:], uint64(len(payload)))

@@ -66,12 +66,74 @@ func TestParsePayloadReadsWhatOthersWrite(t *testing.T) {
 	}
 }
 
-func TestParsePayloadReportsAnyType(t *testing.T) {
+func TestParsePayloadKnowsItsTypesInAnyASCIICase(t *testing.T) {
 	t.Parallel()
-	for _, typ := range []string{TypeAtomic, "cosign container image signature", "Google Cloud BinAuthz container signature", ""} {
+	for _, want := range []string{TypeBinauthz, TypeAtomic, TypeCosign} {
+		for _, typ := range []string{want, strings.ToUpper(want), strings.ToLower(want)} {
+			p, err := ParsePayload(NewPayload("r", mustDigest(t, zeroDigest), typ))
+			if err != nil || p.Type != want {
+				t.Errorf("type %q: %+v, %v; want type %q", typ, p, err, want)
+			}
+		}
+	}
+	// The spelling on Google's pages about continuous validation.
+	p, err := ParsePayload(NewPayload("r", mustDigest(t, zeroDigest), "Google Cloud BinAuthz container signature"))
+	if err != nil || p.Type != TypeBinauthz {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// A key that also signs other things must not admit images by them.
+func TestParsePayloadRefusesOtherTypes(t *testing.T) {
+	t.Parallel()
+	for name, typ := range map[string]string{
+		"empty":             "",
+		"other word":        "signed release notes",
+		"JWT":               TypeJWT,
+		"space before":      " " + TypeAtomic,
+		"space after":       TypeAtomic + " ",
+		"NUL after":         TypeAtomic + "\x00",
+		"prefix":            TypeCosign[:len(TypeCosign)-1],
+		"longer":            TypeCosign + "s",
+		"two words at once": TypeAtomic + "," + TypeCosign,
+		// Both fold to ASCII letters in Unicode, and so to a known word.
+		"long s":        strings.Replace(TypeCosign, "s", "\u017f", 1),
+		"no-break":      strings.Replace(TypeAtomic, " ", "\u00a0", 1),
+		"Cyrillic o":    strings.Replace(TypeAtomic, "o", "\u043e", 1),
+		"5,000 letters": strings.Repeat("a", 5000),
+	} {
 		p, err := ParsePayload(NewPayload("r", mustDigest(t, zeroDigest), typ))
-		if err != nil || p.Type != typ {
-			t.Errorf("type %q: %+v, %v", typ, p, err)
+		if !errors.Is(err, ErrWrongType) || p != (Payload{}) {
+			t.Errorf("%s: %+v, %v; want ErrWrongType", name, p, err)
+		}
+		if err != nil && len(err.Error()) > 500 {
+			t.Errorf("%s: the error of %d bytes repeats its input", name, len(err.Error()))
+		}
+	}
+	for name, text := range map[string]string{
+		"missing":           `{"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `"}}}`,
+		"null":              `{"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `"},"type":null}}`,
+		"other key's case":  `{"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `"},"Type":"` + TypeAtomic + `"}}`,
+		"outside critical":  `{"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `"}},"type":"` + TypeAtomic + `"}`,
+		"in-toto statement": `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"00"}}],"critical":{"image":{"docker-manifest-digest":"` + zeroDigest + `"}}}`,
+	} {
+		if p, err := ParsePayload([]byte(text)); !errors.Is(err, ErrWrongType) {
+			t.Errorf("%s: %+v, %v; want ErrWrongType", name, p, err)
+		}
+	}
+}
+
+func TestASCIIFoldingIsNotUnicodeFolding(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"JWT", "jwt", true}, {"aZ09-", "Az09-", true}, {"", "", true},
+		{"k", "\u212a", false}, {"s", "\u017f", false}, {"[", "{", false}, {"@", "`", false}, {"a", "ab", false},
+	} {
+		if got := equalFoldASCII(tt.a, tt.b); got != tt.want {
+			t.Errorf("equalFoldASCII(%q, %q) = %v", tt.a, tt.b, got)
 		}
 	}
 }
@@ -79,7 +141,7 @@ func TestParsePayloadReportsAnyType(t *testing.T) {
 func TestParsePayloadRefuses(t *testing.T) {
 	t.Parallel()
 	critical := func(digest string) string {
-		return `{"critical":{"identity":{"docker-reference":"r"},"image":{"docker-manifest-digest":` + digest + `},"type":"t"}}`
+		return `{"critical":{"identity":{"docker-reference":"r"},"image":{"docker-manifest-digest":` + digest + `},"type":"` + TypeAtomic + `"}}`
 	}
 	good := critical(`"` + zeroDigest + `"`)
 	if _, err := ParsePayload([]byte(good)); err != nil {
@@ -112,7 +174,15 @@ func TestParsePayloadRefuses(t *testing.T) {
 		"longer than any signature":  good + strings.Repeat(" ", MaxPayload),
 		"critical is a list":         `{"critical":[]}`,
 		"cut short":                  good[:len(good)-2],
-		"trailing comma":             strings.Replace(good, `"t"}`, `"t",}`, 1),
+		"trailing comma":             strings.Replace(good, `signature"}`, `signature",}`, 1),
+		"two types":                  strings.Replace(good, `"type"`, `"type":"x","type"`, 1),
+		"type is a list":             strings.Replace(good, `"type":`, `"type":[`, 1)[:len(good)-1] + `]}}`,
+		"type is a number":           strings.Replace(good, `"`+TypeAtomic+`"`, `1`, 1),
+		"digest in mixed case":       critical(`"sha256:` + strings.Repeat("0", 63) + `A"`),
+		"digest with a space":        critical(`"` + zeroDigest + ` "`),
+		"digest with a fullwidth 0":  critical(`"sha256:` + strings.Repeat("0", 61) + `\uff10"`),
+		"NUL after":                  good + "\x00",
+		"lone surrogate":             strings.Replace(good, `"r"`, `"\ud800"`, 1),
 		"docker-reference is a list": strings.Replace(good, `"r"`, `["r"]`, 1),
 	} {
 		if p, err := ParsePayload([]byte(text)); !errors.Is(err, ErrMalformed) {

@@ -2,11 +2,13 @@ package signature
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -47,10 +49,32 @@ const (
 type pgpKey struct {
 	name    string // fingerprint of the primary key, upper-case
 	revoked bool
-	signers []*packet.PublicKey
+	signers []signingKey
 	// barred are keys of the same owner whose signatures do not count.
 	barred []barredKey
 }
+
+// A signingKey is a primary key or subkey whose signatures count when they were
+// made in its time.
+type signingKey struct {
+	*packet.PublicKey
+	from time.Time // the second in which it, and its primary key, existed
+	last time.Time // the last second of its validity; zero when it does not expire
+}
+
+// made returns an error unless the key was valid at the time that a signature
+// says it was made.
+func (k signingKey) made(at time.Time) error {
+	switch {
+	case at.Before(k.from):
+		return fmt.Errorf("%w: the signature is dated %s, before the key was made (%s)", ErrUnsuitable, day(at), day(k.from))
+	case !k.last.IsZero() && at.After(k.last):
+		return fmt.Errorf("%w: the signature is dated %s, when the key had expired (%s)", ErrUnsuitable, day(at), day(k.last))
+	}
+	return nil
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // A barredKey explains a refusal.
 type barredKey struct {
@@ -62,7 +86,8 @@ type barredKey struct {
 // its first and last lines, base64 of armour, or binary packets. The key must be
 // of version 4 or 6 and have a part that may sign: RSA of 2048 to 8192 bits,
 // ECDSA, EdDSA, Ed25519 or Ed448. Expired and revoked keys are read; see the
-// package comment and [PublicKey.Revoked] for what becomes of their signatures.
+// package comment, [PublicKey.Expires] and [PublicKey.Revoked] for what becomes
+// of their signatures.
 //
 // Signatures of the key upon itself may be over SHA-1, as old keys have them:
 // whoever hands over the key vouches for it, and a signature over a payload may
@@ -186,10 +211,11 @@ func newPGPKey(e *openpgp.Entity) (*pgpKey, error) {
 	if err := checkPGPAlgorithm(e.PrimaryKey); err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.name, err)
 	}
+	primary := primaryValidity(e.PrimaryKey, self)
 	if self == nil || (self.FlagsValid && !self.FlagSign) {
 		k.bar(e.PrimaryKey, fmt.Errorf("%w: it is not for signing data", ErrUnsuitable))
 	} else {
-		k.signers = append(k.signers, e.PrimaryKey)
+		k.signers = append(k.signers, primary)
 	}
 	for _, sub := range e.Subkeys {
 		err := checkPGPAlgorithm(sub.PublicKey)
@@ -201,13 +227,67 @@ func newPGPKey(e *openpgp.Entity) (*pgpKey, error) {
 		case err != nil:
 			k.bar(sub.PublicKey, err)
 		default:
-			k.signers = append(k.signers, sub.PublicKey)
+			k.signers = append(k.signers, primary.subkeyValidity(sub.PublicKey, sub.Sig))
 		}
 	}
 	if len(k.signers) == 0 && !k.revoked {
 		return nil, fmt.Errorf("%w: key %s and its subkeys are not for signing data", ErrUnsuitable, k.name)
 	}
 	return k, nil
+}
+
+// primaryValidity returns the primary key with the time in which its signatures
+// count, as self says it; self may be nil when no signature counts.
+func primaryValidity(key *packet.PublicKey, self *packet.Signature) signingKey {
+	k := signingKey{PublicKey: key, from: key.CreationTime}
+	k.bound(self)
+	return k
+}
+
+// subkeyValidity returns a subkey of the primary key k, bound to it by binding,
+// with the time in which its signatures count: it lies within that of k.
+func (k signingKey) subkeyValidity(sub *packet.PublicKey, binding *packet.Signature) signingKey {
+	if k.PublicKey = sub; sub.CreationTime.After(k.from) {
+		k.from = sub.CreationTime
+	}
+	k.bound(binding)
+	return k
+}
+
+// bound ends the validity of k where sig, by which its owner describes it, ends
+// it: by the key's lifetime, or by its own.
+func (k *signingKey) bound(sig *packet.Signature) {
+	if sig == nil {
+		return
+	}
+	k.endAfter(k.CreationTime, sig.KeyLifetimeSecs)
+	k.endAfter(sig.CreationTime, sig.SigLifetimeSecs)
+}
+
+// endAfter ends the validity of k a number of seconds after start, unless it
+// ends earlier. Nil and 0 stand for ever (RFC 9580 §5.2.3.13, §5.2.3.18).
+func (k *signingKey) endAfter(start time.Time, seconds *uint32) {
+	if seconds == nil || *seconds == 0 {
+		return
+	}
+	end := start.Add(time.Duration(*seconds) * time.Second)
+	if k.last.IsZero() || end.Before(k.last) {
+		k.last = end
+	}
+}
+
+// expires returns the last second in which the key may sign by one of its parts.
+func (k *pgpKey) expires() (time.Time, bool) {
+	var last time.Time
+	for _, signer := range k.signers {
+		if signer.last.IsZero() {
+			return time.Time{}, false
+		}
+		if signer.last.After(last) {
+			last = signer.last
+		}
+	}
+	return last.UTC(), !last.IsZero()
 }
 
 func (k *pgpKey) bar(key *packet.PublicKey, why error) {
@@ -281,7 +361,11 @@ func (k *pgpKey) fingerprint(primary *packet.PublicKey) (Fingerprint, error) {
 		if err := signer.SerializeForHash(&b); err != nil {
 			return Fingerprint{}, fmt.Errorf("encoding the key: %w", err)
 		}
-		parts = append(parts, b.Bytes())
+		last := int64(0)
+		if !signer.last.IsZero() {
+			last = signer.last.Unix()
+		}
+		parts = append(parts, binary.BigEndian.AppendUint64(b.Bytes(), uint64(last)))
 	}
 	slices.SortFunc(parts, bytes.Compare)
 	var b bytes.Buffer

@@ -100,6 +100,9 @@ func (k *pgpKey) verifyOne(op *packet.OpaquePacket, content []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := signer.made(sig.CreationTime); err != nil {
+		return fmt.Errorf("made by subkey or primary key %X: %w", signer.Fingerprint, err)
+	}
 	// Nothing here knows the time, and what must not be believed for ever would be.
 	if sig.SigLifetimeSecs != nil && *sig.SigLifetimeSecs != 0 {
 		return fmt.Errorf("%w: the signature expires; attestations hold until they are deleted, so sign without an expiry", ErrUnsupported)
@@ -159,24 +162,24 @@ func checkDigestID(id byte) error {
 
 // signer returns the key that sig says made it. That is a hint, which the
 // verification proves.
-func (k *pgpKey) signer(sig *packet.Signature) (*packet.PublicKey, error) {
+func (k *pgpKey) signer(sig *packet.Signature) (signingKey, error) {
 	for _, key := range k.signers {
-		if key.Version == sig.Version && sig.CheckKeyIdOrFingerprint(key) {
+		if key.Version == sig.Version && sig.CheckKeyIdOrFingerprint(key.PublicKey) {
 			return key, nil
 		}
 	}
 	for _, barred := range k.barred {
 		if sig.CheckKeyIdOrFingerprint(barred.key) {
-			return nil, fmt.Errorf("made by subkey or primary key %X: %w", barred.key.Fingerprint, barred.why)
+			return signingKey{}, fmt.Errorf("made by subkey or primary key %X: %w", barred.key.Fingerprint, barred.why)
 		}
 	}
 	switch {
 	case len(sig.IssuerFingerprint) > 0:
-		return nil, fmt.Errorf("%w, %X", ErrWrongKey, sig.IssuerFingerprint)
+		return signingKey{}, fmt.Errorf("%w, %X", ErrWrongKey, sig.IssuerFingerprint)
 	case sig.IssuerKeyId != nil:
-		return nil, fmt.Errorf("%w, with key id %016X", ErrWrongKey, *sig.IssuerKeyId)
+		return signingKey{}, fmt.Errorf("%w, with key id %016X", ErrWrongKey, *sig.IssuerKeyId)
 	}
-	return nil, fmt.Errorf("%w: the signature does not say which key made it", ErrMalformed)
+	return signingKey{}, fmt.Errorf("%w: the signature does not say which key made it", ErrMalformed)
 }
 
 // parsePGPMessage takes a message apart, and insists on the grammar of RFC 9580

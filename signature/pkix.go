@@ -7,13 +7,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 )
 
 // A pkixKey verifies detached signatures by a key of X.509's kind.
@@ -30,7 +31,7 @@ func ParsePKIXPublicKey(pemText string, alg Algorithm, id string) (*PublicKey, e
 	if err != nil {
 		return nil, fmt.Errorf("parsing PKIX public key %q: %w", clip(id), err)
 	}
-	key, err := x509.ParsePKIXPublicKey(der)
+	key, err := parsePKIX(der)
 	if err != nil {
 		return nil, fmt.Errorf("parsing PKIX public key %q: %w: %w", clip(id), ErrMalformed, err)
 	}
@@ -100,7 +101,7 @@ func newPKIXPublicKey(key crypto.PublicKey, alg Algorithm, id string) (*PublicKe
 	if err := alg.check(key); err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKIXPublicKey(key)
+	der, err := marshalPKIX(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the key: %w", err)
 	}
@@ -177,25 +178,35 @@ func (k *pkixKey) verify(payload, sig []byte) ([]byte, error) {
 	if len(payload) == 0 {
 		return nil, fmt.Errorf("%w: there is no payload; a PKIX signature is detached and needs the bytes that it covers", ErrMalformed)
 	}
-	ok := false
+	if !k.valid(payload, sig) {
+		return nil, errAltered
+	}
+	return payload, nil
+}
+
+var (
+	errNoKey   = errors.New("there is no key")
+	errAltered = errors.New("the payload or the signature was altered, or another key or algorithm made it")
+)
+
+// valid reports whether sig is the key's signature over payload.
+func (k *pkixKey) valid(payload, sig []byte) bool {
 	switch key := k.key.(type) {
 	case *rsa.PublicKey:
 		digest := k.details.digest(payload)
 		if k.details.scheme == schemePSS {
 			// Signers choose the salt's length: Cloud KMS takes the digest's, others the longest.
-			ok = rsa.VerifyPSS(key, k.details.hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
-		} else {
-			ok = rsa.VerifyPKCS1v15(key, k.details.hash, digest, sig) == nil
+			return rsa.VerifyPSS(key, k.details.hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
 		}
+		return rsa.VerifyPKCS1v15(key, k.details.hash, digest, sig) == nil
 	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(key, k.details.digest(payload), sig)
+		return ecdsa.VerifyASN1(key, k.details.digest(payload), sig)
 	case ed25519.PublicKey:
-		ok = ed25519.Verify(key, payload, sig)
+		return ed25519.Verify(key, payload, sig)
+	case *mldsa65.PublicKey:
+		return mldsa65.Verify(key, payload, nil, sig)
 	}
-	if !ok {
-		return nil, errors.New("the payload or the signature was altered, or another key or algorithm made it")
-	}
-	return payload, nil
+	return false
 }
 
 // digest returns the hash that is signed in payload's place.

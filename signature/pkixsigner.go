@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+
+	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 )
 
 // pkixSigner makes detached signatures.
@@ -44,8 +46,8 @@ func NewPKIXSigner(key crypto.Signer, alg Algorithm, id string) (Signer, error) 
 }
 
 // ParsePKIXSigner reads an unencrypted private key in PEM: PKCS #8 ("PRIVATE
-// KEY"), PKCS #1 ("RSA PRIVATE KEY") or SEC 1 ("EC PRIVATE KEY"). alg and id are
-// as in [NewPKIXSigner].
+// KEY"), PKCS #1 ("RSA PRIVATE KEY") or SEC 1 ("EC PRIVATE KEY"). An ML-DSA-65
+// key must hold its seed. alg and id are as in [NewPKIXSigner].
 func ParsePKIXSigner(pemText []byte, alg Algorithm, id string) (Signer, error) {
 	block, err := onePEM(pemText)
 	if err != nil {
@@ -54,7 +56,7 @@ func ParsePKIXSigner(pemText []byte, alg Algorithm, id string) (Signer, error) {
 	var key any
 	switch block.Type {
 	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		key, err = parsePKCS8(block.Bytes)
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	case "EC PRIVATE KEY":
@@ -74,7 +76,7 @@ func ParsePKIXSigner(pemText []byte, alg Algorithm, id string) (Signer, error) {
 
 // GeneratePKIX makes a private key for alg and returns it as PKCS #8 PEM. With
 // the current standard library the key's randomness comes from the operating
-// system, whatever random is; nil is allowed.
+// system, whatever random is, except that of ML-DSA-65; nil is allowed.
 func GeneratePKIX(alg Algorithm, random io.Reader) (privatePEM []byte, err error) {
 	d, ok := alg.details()
 	if !ok {
@@ -91,11 +93,13 @@ func GeneratePKIX(alg Algorithm, random io.Reader) (privatePEM []byte, err error
 		key, err = ecdsa.GenerateKey(d.ellipticCurve(), random)
 	case schemeEd25519:
 		_, key, err = ed25519.GenerateKey(random)
+	case schemeMLDSA65:
+		_, key, err = mldsa65.GenerateKey(random)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("generating a key for %s: %w", alg, err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := marshalPKCS8(key)
 	if err != nil {
 		return nil, fmt.Errorf("generating a key for %s: %w", alg, err)
 	}
@@ -120,7 +124,7 @@ func (s *pkixSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
 	}
 	message, opts := payload, crypto.SignerOpts(s.details.hash)
-	if s.details.scheme != schemeEd25519 {
+	if s.details.hash != 0 {
 		message = s.details.digest(payload)
 	}
 	if s.details.scheme == schemePSS {

@@ -1,8 +1,9 @@
 // Package signature signs statements about container images and verifies them.
 // It does no I/O and keeps no clock: whether a signature verifies depends on the
 // key, the payload and the signature, and on nothing else, so that the verdict
-// may be remembered (see [Memo]). What depends on time or policy — recall, an
-// attestor that lost a key — is for the caller to ask at each decision.
+// may be remembered (see [Memo]). What depends on time or policy — recall, the
+// times in a JWT, an attestor that lost a key — is for the caller to ask at each
+// decision.
 //
 // # Keys
 //
@@ -26,22 +27,40 @@
 // the payload; a detached one is accepted too. Every error of Verify wraps
 // [ErrNotVerified], and most wrap one of the other errors to say why.
 //
+// PKIX keys also verify two forms that bring their payload along.
+// [PublicKey.VerifyJWT] takes a JSON Web Token and returns what it states, with
+// the times between which it holds; [PublicKey.VerifyEnvelope] takes a DSSE
+// envelope, from which [Message.Statement] reads an in-toto statement and
+// [Message.Payload] a payload. In every form the key decides how a signature is
+// checked. What the signature says of its key and its algorithm is compared with
+// that, and never followed.
+//
+// A key may sign many kinds of things. Each reader takes the kinds that it knows
+// by name, as they were signed, and refuses others with [ErrWrongType]: a
+// statement of an unknown kind is evidence of nothing.
+//
 // What is refused by name, because it would mean less than it seems to: SHA-1
 // and other weak digests over the payload, RSA below 2048 bits, DSA, text-mode
 // and clear-signed OpenPGP signatures (they do not cover the exact bytes),
 // OpenPGP signatures with an expiry (nothing here would enforce it), and every
 // signature by a revoked key, whenever it was made.
 //
-// The expiry of an OpenPGP key is not enforced on verification, as in Kritis: an
-// attestation outlives the key's validity until the key is removed from its
-// attestor. An expired key does not sign.
+// An OpenPGP signature counts when it says that it was made while its key was
+// valid: not before the key and its primary key were made, and not after either
+// had expired. It then goes on counting, as in Kritis, also after the key has
+// expired, until the key is removed from its attestor. Whoever holds the private
+// half of an expired key can still date a signature back: expiry tidies up after
+// honest signers, and a key that may be in other hands must be revoked or
+// removed. [PublicKey.Expires] says when a key expires.
 //
 // # Signing
 //
 // A [Signer] is one key that signs payloads: [ParsePKIXSigner],
 // [ParsePGPSigner] and [NewPKIXSigner] (over any crypto.Signer, such as a
-// hardware token) make them. P-256 and Ed25519 verify fastest; RSA beyond 2048
-// bits and P-384 take about ten times as long.
+// hardware token) make them. P-256, Ed25519 and ML-DSA-65 are quick to verify;
+// RSA beyond 2048 bits and P-384 take three to nine times as long as P-256, and
+// P-521 forty times. Signing the same payload again with a local ECDSA, Ed25519
+// or ML-DSA-65 key makes the same signature.
 //
 //	signer, err := signature.ParsePKIXSigner(pemText, "", "")
 //	payload := signature.NewPayload(ref.Repository(), ref.Digest(), signature.TypeBinauthz)
@@ -54,6 +73,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 )
 
 const (
@@ -74,13 +95,17 @@ const (
 
 // The reasons why something is refused; test for them with errors.Is.
 var (
-	// ErrNotVerified is wrapped by every error of [PublicKey.Verify].
+	// ErrNotVerified is wrapped by every error of [PublicKey.Verify] and
+	// [PublicKey.VerifyEnvelope], and by those of [PublicKey.VerifyJWT] that are
+	// about the signature.
 	ErrNotVerified = errors.New("signature does not verify")
 	// ErrPayloadMismatch means that the signature is good and the content
 	// inside it is not the payload that was given beside it.
 	ErrPayloadMismatch = errors.New("signed content differs from the payload beside it")
 	// ErrMalformed means that the input is not what it should be at all.
 	ErrMalformed = errors.New("malformed")
+	// ErrWrongType means a well-formed statement of another kind than asked for.
+	ErrWrongType = errors.New("another kind of statement")
 	// ErrWeak means an algorithm or a key size that is no longer safe.
 	ErrWeak = errors.New("too weak")
 	// ErrUnsupported means a form that is known and refused on purpose.
@@ -90,15 +115,16 @@ var (
 	// ErrWrongKey means that the signature says another key made it.
 	ErrWrongKey = errors.New("made by another key")
 	// ErrUnsuitable means a key that cannot do what is asked of it: it is
-	// expired, is not for signing, or does not match its algorithm.
+	// expired, or was when it signed, is not for signing, or does not match its
+	// algorithm.
 	ErrUnsuitable = errors.New("key is unsuitable")
 )
 
 // Fingerprint is the SHA-256 over a key's kind, algorithm and key material: what
 // a key is, whatever it is called. The same key with another algorithm has
 // another fingerprint. That of an OpenPGP key covers the primary key, every
-// subkey that may sign, and whether the key is revoked, which is all that its
-// verdicts depend on; user ids and expiry do not change it.
+// subkey that may sign, until when each of them is valid, and whether the key is
+// revoked, which is all that its verdicts depend on; user ids do not change it.
 type Fingerprint = [sha256.Size]byte
 
 // A PublicKey verifies signatures. It is immutable and safe for concurrent use.
@@ -145,6 +171,16 @@ func (k *PublicKey) Revoked() bool {
 	return ok && p.revoked
 }
 
+// Expires returns the last second in which a signature by the key, or by any of
+// its subkeys, can be made so that it counts, and false when there is no such
+// limit. PKIX keys never expire.
+func (k *PublicKey) Expires() (time.Time, bool) {
+	if p, ok := k.key.(*pgpKey); ok {
+		return p.expires()
+	}
+	return time.Time{}, false
+}
+
 // Verify checks sig and returns the bytes that it covers.
 //
 // With a PKIX key, sig is the raw signature over payload, and payload is
@@ -165,7 +201,7 @@ func (k *PublicKey) Verify(payload, sig []byte) (signed []byte, err error) {
 func (k *PublicKey) verify(payload, sig []byte) ([]byte, error) {
 	switch {
 	case k == nil || k.key == nil:
-		return nil, errors.New("there is no key")
+		return nil, errNoKey
 	case len(payload) > MaxPayload:
 		return nil, fmt.Errorf("%w: the payload has %d bytes, more than %d", ErrMalformed, len(payload), MaxPayload)
 	case len(sig) > MaxSignature:
@@ -243,10 +279,17 @@ func fingerprintOf(fields ...[]byte) Fingerprint {
 }
 
 // clip shortens text from outside for an error message.
-func clip(s string) string {
-	const most = 120
+func clip(s string) string { return clipTo(120, s) }
+
+func clipTo(most int, s string) string {
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// malformedJSON is an error of the JSON decoder, which quotes its input at
+// whatever length.
+func malformedJSON(err error) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, clipTo(240, err.Error()))
 }

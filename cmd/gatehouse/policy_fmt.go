@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ func formatFile(c *cobra.Command, name string, write, check bool) (differs bool,
 	if err != nil {
 		return false, err
 	}
-	if found := bundle.Lint([]bundle.File{{Name: name, Data: data}}); found.HasErrors() {
+	if found := bundle.Lint([]bundle.File{{Name: name, Data: data}}, time.Now()); found.HasErrors() {
 		return false, report(c, found)
 	}
 	formatted, err := document.Format(data)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
@@ -29,7 +31,7 @@ Exit status: 2 if there is an error (with --strict also for a warning), else 0.`
 		if err != nil {
 			return err
 		}
-		found := bundle.Lint(files)
+		found := bundle.Lint(files, time.Now())
 		if *output == formatJSON {
 			if found == nil {
 				found = document.Diagnostics{}

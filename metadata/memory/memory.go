@@ -196,6 +196,23 @@ func (s *Store) Projects(_ context.Context, after string, limit int) ([]string, 
 	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit, nil
 }
 
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(_ context.Context, project string) ([]metadata.Parent, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	var found []metadata.Parent
+	for p, content := range s.parents {
+		if p.Project == project && len(content.occurrences) > 0 {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, nil
+}
+
 // Policy returns the access policy of a note or an occurrence.
 func (s *Store) Policy(_ context.Context, resource string) ([]byte, error) {
 	s.mu.RLock()
@@ -218,10 +235,14 @@ func (s *Store) Summaries(_ context.Context, q metadata.SummaryQuery) ([]*metada
 		return nil, false, nil
 	}
 	byKey := map[metadata.Key]*metadata.Summary{}
-	for _, o := range p.occurrences {
+	candidates := p.occurrences
+	if q.Resources != nil {
+		candidates = merge(s.resources, q.Resources)
+	}
+	for _, o := range candidates {
 		k := o.keys.Resource
 		wanted := q.Resources == nil || slices.Contains(q.Resources, k)
-		if !wanted || compareKey(k, q.After) <= 0 || !metadata.Summarized(o.message.GetKind()) {
+		if !wanted || o.name.Parent != q.Parent || compareKey(k, q.After) <= 0 || !metadata.Summarized(o.message.GetKind()) {
 			continue
 		}
 		if byKey[k] == nil {

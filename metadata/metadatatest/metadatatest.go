@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.Store) {
 		{"an occurrence is updated if nobody else has", testOccurrenceUpdate},
 		{"no update is lost among many", testUpdateRaces},
 		{"projects are created, listed and deleted", testProjects},
+		{"the parents of a project are those that have occurrences", testParents},
 		{"access policies are set if nobody else has, and go with what they are of", testPolicies},
 		{"summaries tell what the occurrences say", testSummaries},
 		{"a summary with too many findings says so", testLargeSummary},

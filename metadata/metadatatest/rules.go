@@ -209,6 +209,8 @@ func testClosed(t *testing.T, s metadata.Store) {
 		"Occurrence":  second(s.Occurrence(t.Context(), name)),
 		"Notes":       third(s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Kinds: metadata.AllKinds, Limit: 1})),
 		"Occurrences": third(s.Occurrences(t.Context(), q)),
+		"Parents":     second(s.Parents(t.Context(), "p")),
+		"Summaries":   third(s.Summaries(t.Context(), metadata.SummaryQuery{Parent: project, Limit: 1})),
 		"Changes":     second(s.Changes(t.Context(), 0, 1)),
 		"Wait":        s.Wait(t.Context(), s.Head()),
 	} {

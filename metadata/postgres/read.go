@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,6 +145,41 @@ func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []st
 		return ids[:limit], true, err
 	}
 	return ids, false, err
+}
+
+// selectParents goes from each parent to the next in the index, and yields one
+// occurrence of each: the column holds but a hash of the name.
+const selectParents = `WITH RECURSIVE p (parent) AS (
+		(SELECT parent FROM occurrence ORDER BY parent LIMIT 1)
+		UNION ALL
+		SELECT (SELECT o.parent FROM occurrence o WHERE o.parent > p.parent ORDER BY o.parent LIMIT 1) FROM p WHERE p.parent IS NOT NULL)
+	SELECT o.payload FROM p CROSS JOIN LATERAL (SELECT payload FROM occurrence WHERE parent = p.parent LIMIT 1) o`
+
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(ctx context.Context, project string) (found []metadata.Parent, err error) {
+	err = s.read(ctx, func(rows pgx.Rows) error {
+		found = nil
+		for rows.Next() {
+			var payload pgtype.DriverBytes
+			if err := rows.Scan(&payload); err != nil {
+				return err
+			}
+			o := &grafeas.Occurrence{}
+			if err := decode(payload, o); err != nil {
+				return err
+			}
+			name, err := metadata.ParseOccurrenceName(o.GetName())
+			if err != nil {
+				return damagedError{err}
+			}
+			if name.Parent.Project == project {
+				found = append(found, name.Parent)
+			}
+		}
+		return nil
+	}, selectParents)
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, err
 }
 
 // Policy returns the access policy of a note or an occurrence.

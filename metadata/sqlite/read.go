@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
@@ -161,6 +163,43 @@ func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []st
 		return ids[:limit], true, nil
 	}
 	return ids, false, nil
+}
+
+// selectParents goes from each parent to the next in the index, and yields one
+// occurrence of each: the column holds but a hash of the name.
+const selectParents = `WITH RECURSIVE p (parent) AS (
+		SELECT min(parent) FROM occurrence
+		UNION ALL
+		SELECT (SELECT min(o.parent) FROM occurrence o WHERE o.parent > p.parent) FROM p WHERE p.parent IS NOT NULL)
+	SELECT (SELECT o.payload FROM occurrence o INDEXED BY occurrence_kind WHERE o.parent = p.parent LIMIT 1)
+	FROM p WHERE p.parent IS NOT NULL`
+
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(ctx context.Context, project string) (found []metadata.Parent, err error) {
+	rows, err := s.query(ctx, true, selectParents, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	for rows.Next() {
+		var payload sql.RawBytes
+		if err := rows.Scan(&payload); err != nil {
+			return nil, s.reading(ctx, err)
+		}
+		o := &grafeas.Occurrence{}
+		if err := proto.Unmarshal(payload, o); err != nil {
+			return nil, fmt.Errorf("decoding a stored message: %w", err)
+		}
+		name, err := metadata.ParseOccurrenceName(o.GetName())
+		if err != nil {
+			return nil, fmt.Errorf("reading a stored occurrence: %w", err)
+		}
+		if name.Parent.Project == project {
+			found = append(found, name.Parent)
+		}
+	}
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, s.reading(ctx, rows.Err())
 }
 
 // Policy returns the access policy of a note or an occurrence.

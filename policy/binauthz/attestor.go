@@ -7,6 +7,8 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -30,19 +32,15 @@ type Attestor struct {
 
 // KeysByNote returns the keys that sign under each note; attestors may share one.
 func KeysByNote(attestors []Attestor) map[string][]*signature.PublicKey {
-	keys := make(map[string][]*signature.PublicKey, len(attestors))
+	byNote := make(map[string][]*signature.PublicKey, len(attestors))
 	for _, a := range attestors {
-		keys[a.Note] = append(keys[a.Note], a.Keys...)
+		byNote[a.Note] = append(byNote[a.Note], a.Keys...)
 	}
-	return keys
+	return byNote
 }
 
 func (a *Attestor) compile() policy.Attestor {
-	compiled := policy.Attestor{Name: a.Name, Note: a.Note}
-	for _, k := range a.Keys {
-		compiled.Keys = append(compiled.Keys, policy.Key{ID: k.ID(), Fingerprint: k.Fingerprint()})
-	}
-	return compiled
+	return policy.Attestor{Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}
 }
 
 // ParseAttestors parses and checks a list of attestors. file is what diagnostics
@@ -118,7 +116,7 @@ func (r *reporter) attestor(n *yaml.Node) (Attestor, bool) {
 		r.Errorf(n.Line, "attestor: name is missing")
 	} else if name, ok := r.Scalar(f.Values["name"], "name"); ok {
 		a.Name = name
-		if err := checkResource(name, "projects", "attestors"); err != nil {
+		if err := names.CheckResource(name, "projects", "attestors"); err != nil {
 			r.Errorf(f.Lines["name"], "name: %v", err)
 		}
 	}
@@ -151,13 +149,13 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 	} else if ref, ok := r.Scalar(f.Values["noteReference"], "noteReference"); ok {
 		a.Note = r.noteName(ref, f.Lines["noteReference"])
 	}
-	keys := r.List(f, "publicKeys")
-	if len(keys) > maxKeys {
-		r.Errorf(f.Lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(keys), maxKeys)
+	list := r.List(f, "publicKeys")
+	if len(list) > maxKeys {
+		r.Errorf(f.Lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(list), maxKeys)
 		return
 	}
 	lines := map[string]int{}
-	for _, n := range keys {
+	for _, n := range list {
 		k := r.key(n)
 		if k == nil {
 			continue
@@ -169,7 +167,7 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 		lines[k.ID()] = n.Line
 		a.Keys = append(a.Keys, k)
 	}
-	if len(keys) == 0 {
+	if len(list) == 0 {
 		r.Warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
 	}
 }
@@ -181,11 +179,11 @@ func (r *reporter) noteName(ref string, line int) string {
 		name = "projects/" + rest
 		r.Warnf(line, "noteReference: %.200q is a former spelling; write %.200q", ref, name)
 	}
-	if err := checkResource(name, "projects", "notes"); err != nil {
+	if err := names.CheckResource(name, "projects", "notes"); err != nil {
 		r.Errorf(line, "noteReference: %v", err)
 		return ""
 	}
-	if project := strings.Split(name, "/")[1]; consistsOf(project, isDigit) {
+	if project := strings.Split(name, "/")[1]; names.IsNumber(project) {
 		r.Errorf(line, "noteReference: %.100q is a project number; write the project's ID", project)
 		return ""
 	}
@@ -207,7 +205,8 @@ func (r *reporter) key(n *yaml.Node) *signature.PublicKey {
 	case pgp != nil:
 		return r.pgpKey(pgp, id)
 	case pkix != nil:
-		return r.pkixKey(pkix, id)
+		k, _ := keys.WrappedPKIX(r.Reporter, pkix, id)
+		return k
 	default:
 		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
 	}
@@ -229,41 +228,6 @@ func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
 	}
 	if k.Revoked() {
 		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
-	}
-	return k
-}
-
-func (r *reporter) pkixKey(n *yaml.Node, id string) *signature.PublicKey {
-	f, ok := r.Fields(n, "pkixPublicKey", "publicKeyPem", "signatureAlgorithm", "keyId")
-	if !ok && len(f.Values) == 0 {
-		return nil
-	}
-	if f.Values["publicKeyPem"] == nil || f.Values["signatureAlgorithm"] == nil {
-		r.Errorf(n.Line, "pkixPublicKey needs both publicKeyPem and signatureAlgorithm")
-		return nil
-	}
-	pem, ok := r.Scalar(f.Values["publicKeyPem"], "publicKeyPem")
-	word := f.Values["signatureAlgorithm"]
-	if !document.IsWord(word) {
-		r.Errorf(word.Line, "signatureAlgorithm must be the name of an algorithm, and is %s", document.KindOf(word))
-		return nil
-	}
-	if !ok {
-		return nil
-	}
-	algorithm, err := signature.ParseAlgorithm(word.Value)
-	if err != nil {
-		r.Errorf(word.Line, "signatureAlgorithm: %v", err)
-		return nil
-	}
-	k, err := signature.ParsePKIXPublicKey(pem, algorithm, id)
-	if err != nil {
-		r.Errorf(n.Line, "pkixPublicKey: %v", err)
-		return nil
-	}
-	if inner := r.Text(f, "keyId"); inner != "" && inner != k.ID() {
-		r.Errorf(f.Lines["keyId"], "keyId %.200q must be left out or be the id of the key, %.200q", inner, k.ID())
-		return nil
 	}
 	return k
 }

@@ -5,7 +5,9 @@ package bundle
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -64,9 +66,10 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 	return l.bundle, l.found
 }
 
-// Lint returns what there is to say about files of any sort, each by itself; and if
-// there are policies and attestors among them, of the ones with the others.
-func Lint(files []File) document.Diagnostics {
+// Lint returns what there is to say at the time now about files of any sort, each by
+// itself; and if there are policies and attestors among them, of the ones with the
+// others.
+func Lint(files []File, now time.Time) document.Diagnostics {
 	s := Sources{Project: "default"}
 	var found document.Diagnostics
 	for _, f := range files {
@@ -77,13 +80,34 @@ func Lint(files []File) document.Diagnostics {
 			s.Policies = append(s.Policies, f)
 		}
 	}
+	for _, f := range s.Attestors {
+		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
+		found = append(found, expired(list, now)...)
+	}
 	if len(s.Attestors) > 0 {
-		_, found = Load(s)
-		return found
+		_, more := Load(s)
+		return append(found, more...)
 	}
 	for _, f := range s.Policies {
 		_, more := binauthz.ParsePolicy(f.Name, f.Data)
 		found = append(found, more...)
+	}
+	return found
+}
+
+// expired warns of keys that can make no more attestations.
+func expired(attestors []binauthz.Attestor, now time.Time) document.Diagnostics {
+	var found document.Diagnostics
+	for i := range attestors {
+		a := &attestors[i]
+		for _, k := range a.Keys {
+			if at, ok := k.Expires(); ok && !now.Before(at) {
+				found = append(found, document.Diagnostic{
+					File: a.File, Line: a.Line, Severity: document.Warning,
+					Message: fmt.Sprintf("key %.100s of attestor %q expired at %s: what it signed until then counts, and it can sign no more", k.ID(), a.Name, at.UTC().Format(time.RFC3339)),
+				})
+			}
+		}
 	}
 	return found
 }
@@ -138,10 +162,9 @@ func SortOf(data []byte) Sort {
 		return BinauthzPolicy
 	}
 	root := head.Content[0]
-	if root.Kind == yaml.SequenceNode && len(root.Content) > 0 {
-		root = root.Content[0]
-		if sort := sortOf(root); sort == KritisObjects {
-			return sort
+	if root.Kind == yaml.SequenceNode {
+		if len(root.Content) > 0 && sortOf(root.Content[0]) == KritisObjects {
+			return KritisObjects
 		}
 		return Attestors
 	}
