@@ -88,6 +88,13 @@ func TestPatternsOfOnePolicyCoverForAll(t *testing.T) {
 		rules, _ := compile(t, text, test.options)
 		allows(t, rules, attestedBy(test.by...), test.want)
 	}
+	pooled, _ := compile(t, strings.ReplaceAll(text, "/shop/*", "/x/*"), kritis.Options{Policies: kritis.AllPolicies, PoolPatterns: true})
+	allows(t, pooled, attestedBy("tested"), false)
+	allows(t, pooled, attestedBy("built", "tested"), true)
+	says(t, decided(t, pooled, "shop", app, attestedBy("tested")), "is not attested by kritis/shop/built in GenericAttestationPolicy shop/g")
+	if name := pooled.Rules[0].Checks[0].Name; name != "shop/g and shop/h" {
+		t.Errorf("%q", name)
+	}
 }
 
 // TestKritisB22EmptyPattern: an empty pattern made Kritis forget those after it; here it
