@@ -468,12 +468,12 @@ func naiveFrom(pattern, url string) bool {
 		path = path[:i]
 	}
 	path = strings.TrimSuffix(strings.TrimSuffix(path, "/"), ".git")
-	for _, part := range strings.Split(path, "/") {
+	whole := host + path
+	for _, part := range strings.Split(whole, "/") {
 		if part == "." || part == ".." {
 			return false
 		}
 	}
-	whole := host + path
 	if strings.Contains(whole, "%") {
 		return false
 	}
