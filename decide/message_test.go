@@ -248,3 +248,18 @@ func TestZeroDecisionDenies(t *testing.T) {
 		t.Error("a verdict in lower case was read")
 	}
 }
+
+func TestExplanationIsThatOfContinuousValidation(t *testing.T) {
+	t.Parallel()
+	check := &decide.CheckRef{Index: 2, Name: "My check", Type: "VulnerabilityCheck"}
+	for want, r := range map[string]decide.Reason{
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict NOT_CONFORMANT. Found`: {Code: decide.CodeVulnerable, Message: "Found.", Check: check},
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict CONFORMANT. Fine`:      {Verdict: decide.ALLOW, Code: decide.CodeScanned, Message: "Fine", Check: check},
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict ERROR. No scan`:        {Code: decide.CodeNotScanned, Message: "No scan", Check: check},
+		`No rule`: {Code: decide.CodeNoRule, Message: "No rule"},
+	} {
+		if got := r.Explanation(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
