@@ -39,7 +39,7 @@ type Caller struct {
 }
 
 // A Permission is what a caller needs on a resource, in the words of Google's
-// IAM without the service name.
+// IAM: those of Container Analysis without the service name, others with it.
 type Permission string
 
 // The permissions. Whoever may attach occurrences to the note of an attestor
@@ -67,6 +67,27 @@ const (
 	ProjectsList   Permission = "projects.list"
 	ProjectsCreate Permission = "projects.create"
 	ProjectsDelete Permission = "projects.delete"
+
+	PolicyGet          Permission = "binaryauthorization.policy.get"
+	PolicyUpdate       Permission = "binaryauthorization.policy.update"
+	PolicyGetIamPolicy Permission = "binaryauthorization.policy.getIamPolicy"
+	PolicySetIamPolicy Permission = "binaryauthorization.policy.setIamPolicy"
+
+	AttestorsGet                 Permission = "binaryauthorization.attestors.get"
+	AttestorsList                Permission = "binaryauthorization.attestors.list"
+	AttestorsCreate              Permission = "binaryauthorization.attestors.create"
+	AttestorsUpdate              Permission = "binaryauthorization.attestors.update"
+	AttestorsDelete              Permission = "binaryauthorization.attestors.delete"
+	AttestorsVerifyImageAttested Permission = "binaryauthorization.attestors.verifyImageAttested"
+	AttestorsGetIamPolicy        Permission = "binaryauthorization.attestors.getIamPolicy"
+	AttestorsSetIamPolicy        Permission = "binaryauthorization.attestors.setIamPolicy"
+
+	PlatformPoliciesGet            Permission = "binaryauthorization.platformPolicies.get"
+	PlatformPoliciesList           Permission = "binaryauthorization.platformPolicies.list"
+	PlatformPoliciesCreate         Permission = "binaryauthorization.platformPolicies.create"
+	PlatformPoliciesReplace        Permission = "binaryauthorization.platformPolicies.replace"
+	PlatformPoliciesDelete         Permission = "binaryauthorization.platformPolicies.delete"
+	PlatformPoliciesEvaluatePolicy Permission = "binaryauthorization.platformPolicies.evaluatePolicy"
 )
 
 // Permissions are all of them.
@@ -75,11 +96,17 @@ var Permissions = []Permission{
 	OccurrencesGet, OccurrencesList, OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete,
 	NotesGetIamPolicy, NotesSetIamPolicy, OccurrencesGetIamPolicy, OccurrencesSetIamPolicy,
 	ProjectsGet, ProjectsList, ProjectsCreate, ProjectsDelete,
+
+	PolicyGet, PolicyUpdate, PolicyGetIamPolicy, PolicySetIamPolicy,
+	AttestorsGet, AttestorsList, AttestorsCreate, AttestorsUpdate, AttestorsDelete, AttestorsVerifyImageAttested,
+	AttestorsGetIamPolicy, AttestorsSetIamPolicy,
+	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
+	PlatformPoliciesEvaluatePolicy,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a
-// parent ("projects/p"), a note or an occurrence; for listing projects it is
-// "projects". It returns nil to allow; any
+// parent ("projects/p"), a note, an occurrence or a document; for listing projects
+// it is "projects". It returns nil to allow; any
 // error refuses, and is answered as PERMISSION_DENIED unless it carries a
 // [Kind] of its own. It is called at the same time from many goroutines.
 type Authorizer interface {
@@ -130,8 +157,8 @@ type CallRecord struct {
 	Took   time.Duration
 	Method string // of the API, such as "CreateNote"
 	Caller Caller
-	// Resource is what the call was about: the name of a parent, a note or an
-	// occurrence, as far as it was understood.
+	// Resource is what the call was about: the name of a parent, a note, an
+	// occurrence or a document, as far as it was understood.
 	Resource    string
 	Permissions []Permission // those that the call needs
 	// Items is how many messages a batch had, 0 for other calls.

@@ -21,6 +21,8 @@ type Attestor struct {
 	Note string
 	// Keys are those that he signs with. Without any, nothing he signed counts.
 	Keys []*signature.PublicKey
+	// Written tells how each of Keys was written; it may be left out.
+	Written []WrittenKey
 	// DelegationServiceAccount, ETag and UpdateTime are what the server said.
 	DelegationServiceAccount string
 	ETag                     string
@@ -28,6 +30,13 @@ type Attestor struct {
 	// File and Line tell where he stands.
 	File string
 	Line int
+}
+
+// A WrittenKey is what a text says of a key beside the key itself.
+type WrittenKey struct {
+	Comment string
+	// Text is the PEM or the ASCII armour, as it was given.
+	Text string
 }
 
 // KeysByNote returns the keys that sign under each note; attestors may share one.
@@ -156,7 +165,7 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 	}
 	lines := map[string]int{}
 	for _, n := range list {
-		k := r.key(n)
+		k, written := r.key(n)
 		if k == nil {
 			continue
 		}
@@ -165,7 +174,7 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 			continue
 		}
 		lines[k.ID()] = n.Line
-		a.Keys = append(a.Keys, k)
+		a.Keys, a.Written = append(a.Keys, k), append(a.Written, written)
 	}
 	if len(list) == 0 {
 		r.Warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
@@ -191,37 +200,36 @@ func (r *reporter) noteName(ref string, line int) string {
 }
 
 // key reads one public key, or reports why it cannot and returns nil.
-func (r *reporter) key(n *yaml.Node) *signature.PublicKey {
+func (r *reporter) key(n *yaml.Node) (k *signature.PublicKey, written WrittenKey) {
 	f, ok := r.Fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
 	if !ok && len(f.Values) == 0 {
-		return nil
+		return nil, written
 	}
-	_ = r.Text(f, "comment") // for people; it only has to be text
+	written.Comment = r.Text(f, "comment")
 	id := r.Text(f, "id")
 	pgp, pkix := f.Values["asciiArmoredPgpPublicKey"], f.Values["pkixPublicKey"]
 	switch {
 	case pgp != nil && pkix != nil:
 		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
 	case pgp != nil:
-		return r.pgpKey(pgp, id)
+		k, written.Text = r.pgpKey(pgp, id)
 	case pkix != nil:
-		k, _ := keys.WrappedPKIX(r.Reporter, pkix, id)
-		return k
+		k, written.Text = keys.WrappedPKIX(r.Reporter, pkix, id)
 	default:
 		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
 	}
-	return nil
+	return k, written
 }
 
-func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
+func (r *reporter) pgpKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
 	text, ok := r.Scalar(n, "asciiArmoredPgpPublicKey")
 	if !ok {
-		return nil
+		return nil, ""
 	}
 	k, err := signature.ParsePGPPublicKey(text)
 	if err != nil {
 		r.Errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
-		return nil
+		return nil, ""
 	}
 	if id != "" && id != k.ID() {
 		r.Warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
@@ -229,5 +237,5 @@ func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
 	if k.Revoked() {
 		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
 	}
-	return k
+	return k, text
 }

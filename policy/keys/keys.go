@@ -98,7 +98,7 @@ func PEM(r *document.Reporter, n *yaml.Node, what, field string) *signature.Publ
 	if !ok {
 		return nil
 	}
-	k, err := signature.ParsePKIXPublicKey(text, usualAlgorithm(text), "")
+	k, err := signature.ParsePKIXPublicKey(text, UsualAlgorithm(text), "")
 	if err != nil {
 		r.Errorf(f.Lines[field], "%s: %v", field, err)
 		return nil
@@ -106,9 +106,9 @@ func PEM(r *document.Reporter, n *yaml.Node, what, field string) *signature.Publ
 	return k
 }
 
-// usualAlgorithm returns that of the key in a PEM text. For a text that holds none
+// UsualAlgorithm returns that of the key in a PEM text. For a text that holds none
 // it returns any, so that the reader of keys says what is wrong with it.
-func usualAlgorithm(text string) signature.Algorithm {
+func UsualAlgorithm(text string) signature.Algorithm {
 	if block, _ := pem.Decode([]byte(text)); block != nil {
 		if key, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
 			if algorithm, err := signature.DefaultAlgorithm(key); err == nil {
