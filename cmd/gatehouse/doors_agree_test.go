@@ -55,7 +55,7 @@ func openDoors(t *testing.T) doors {
 		offline: newOffline(t, key, map[string]any{"id": key.KeyID(), "pkixPublicKey": map[string]any{"publicKeyPem": key.PublicKey().Marshal(), "signatureAlgorithm": "EC_SIGN_P256_SHA256"}}),
 		now:     time.Date(2026, 11, 30, 12, 0, 0, 123456789, time.UTC),
 	}
-	d.write("strict.yaml", "defaultAdmissionRule: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}\nadmissionWhitelistPatterns: [{namePattern: 'reg.test/**'}]\n")
+	d.write("strict.yaml", "gkePolicy: {imageAllowlist: {allowPattern: ['reg.test/**']}, checkSets: [{checks: [{alwaysDeny: true}]}]}\n")
 	d.Project = "default"
 	d.Policies = []bundle.File{d.file("policy.yaml")}
 	d.Attestors = []bundle.File{d.file("attestors.json")}
