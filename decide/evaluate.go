@@ -323,6 +323,9 @@ func (g *gate) image(u *use, out *reasons) (v Verdict, exemption string) {
 func (g *gate) exempt(e policy.Exemption, file string) Reason {
 	r := Reason{Verdict: ALLOW, Code: CodeExempt, Exemption: e.Pattern.String()}
 	r.Message = "Exempt: pattern " + r.Exemption + " of the " + e.Origin + " covers the image"
+	if e.File != "" {
+		file = e.File
+	}
 	if e.Line > 0 {
 		r.Source = g.source(file, e.Line)
 	}

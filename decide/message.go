@@ -153,7 +153,7 @@ func (r *Reason) worded(dialect policy.Dialect, text string) string {
 	case r.Check == nil:
 		return message
 	case dialect == policy.PlatformPolicy:
-		return r.Check.explain(r.checkVerdict(), message)
+		return r.Explanation()
 	case dialect == policy.Kritis:
 		return r.inKritis(plain(text), message)
 	}
@@ -167,6 +167,16 @@ func (c *CheckRef) explain(verdict, message string) string {
 		name = " with display name " + strconv.Quote(cut(c.Name, maxPlain))
 	}
 	return c.Type + " at index " + strconv.Itoa(c.Index) + name + " has verdict " + verdict + ". " + message
+}
+
+// Explanation tells what a check of a platform policy found, in the words of
+// continuous validation. It is the message of a reason that is of no check.
+func (r *Reason) Explanation() string {
+	message := strings.TrimSuffix(r.Message, ".")
+	if r.Check == nil {
+		return message
+	}
+	return r.Check.explain(r.checkVerdict(), message)
 }
 
 // checkVerdict is the word that explanations of continuous validation have.
@@ -188,17 +198,26 @@ func (r *Reason) Erred() bool {
 
 // inKritis says it as Kritis did, whose messages people search for.
 func (r *Reason) inKritis(text, message string) string {
-	named := ""
+	named, in := "", ""
 	if r.Check.Name != "" {
 		named = " (" + r.Check.Type + " " + plain(r.Check.Name) + ")"
+		in = named
 	}
+	if r.Alternative != "" {
+		in = " in " + plain(r.Alternative)
+	}
+	unqualified := r.Code == CodeNoDigest || r.Code == CodeInvalidReference
 	switch {
-	case r.Code == CodeNoDigest && r.Attestor == "":
+	case unqualified && r.Attestor != "":
+		return text + " is not attested by " + r.Attestor + in + ": it is not a fully qualified image"
+	case unqualified:
 		return text + " is not a fully qualified image" + named
 	case r.Code == CodeVulnerable:
 		return "found violations in " + text + named + ": " + message
-	case r.Code == CodeNotAttested && r.Alternative != "":
-		return text + " is not attested by " + r.Attestor + " in " + plain(r.Alternative)
+	case r.Code == CodeNotAttested:
+		return text + " is not attested by " + r.Attestor + in
+	case r.Code == CodeNoCheck && r.Alternative != "":
+		return plain(r.Alternative) + " did not specify any attestation authority"
 	}
 	return message + named
 }

@@ -580,6 +580,9 @@ func naiveInDirectory(pattern string, ref naiveRef) bool {
 	if pattern == "" {
 		return false
 	}
+	if i := strings.Index(ref.name, "/"); i < 0 || !naiveIsHost(ref.name[:i]) {
+		return false // the node chooses the registry of a short name
+	}
 	if patternHost[0] == '*' {
 		suffix := strings.ToLower(patternHost[1:])
 		if len(ref.host) <= len(suffix) || !strings.HasSuffix(ref.host, suffix) || strings.Contains(ref.host[:len(ref.host)-len(suffix)], ":") {

@@ -108,6 +108,50 @@ func (s *PatternSet) Match(ref string) int {
 	return best
 }
 
+// Including returns the index of the first pattern that covers all that the
+// pattern of a platform policy covers and is not the same, or -1.
+func (s *PatternSet) Including(p Pattern) int {
+	best := -1
+	consider := func(i int) {
+		if (best < 0 || i < best) && s.patterns[i] != p && s.patterns[i].includes(p) {
+			best = i
+		}
+	}
+	s.names.each(p.prefix, consider)
+	s.tags.each(p.prefix+":"+p.tag, consider)
+	for _, digest := range [...]Digest{{}, p.digest} {
+		for _, like := range [...]parts{{p.prefix, "", true, digest}, {p.prefix, p.tag, false, digest}} {
+			if i, ok := s.exact[like]; ok {
+				consider(i)
+			}
+		}
+	}
+	return best
+}
+
+// includes reports whether p covers all that q does; both are patterns of platform
+// policies.
+func (p Pattern) includes(q Pattern) bool {
+	rest, begins := strings.CutPrefix(q.prefix, p.prefix)
+	switch p.match {
+	case namePrefix:
+		return begins
+	case nameDirPrefix:
+		return begins && q.match != namePrefix && !strings.Contains(rest, "/")
+	}
+	switch {
+	case p.match != nameEqual || q.match != nameEqual || rest != "" || !begins:
+		return false
+	case !p.digest.IsZero() && p.digest != q.digest:
+		return false
+	case p.anyTag:
+		return true
+	case p.tagPrefix:
+		return !q.anyTag && strings.HasPrefix(q.tag, p.tag)
+	}
+	return !q.anyTag && !q.tagPrefix && q.tag == p.tag
+}
+
 // each calls fn with the patterns that begin text.
 func (p *prefixes) each(text string, fn func(int)) {
 	for _, n := range p.lengths {

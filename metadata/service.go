@@ -39,7 +39,7 @@ type Caller struct {
 }
 
 // A Permission is what a caller needs on a resource, in the words of Google's
-// IAM without the service name.
+// IAM: those of Container Analysis without the service name, others with it.
 type Permission string
 
 // The permissions. Whoever may attach occurrences to the note of an attestor
@@ -67,6 +67,27 @@ const (
 	ProjectsList   Permission = "projects.list"
 	ProjectsCreate Permission = "projects.create"
 	ProjectsDelete Permission = "projects.delete"
+
+	PolicyGet          Permission = "binaryauthorization.policy.get"
+	PolicyUpdate       Permission = "binaryauthorization.policy.update"
+	PolicyGetIamPolicy Permission = "binaryauthorization.policy.getIamPolicy"
+	PolicySetIamPolicy Permission = "binaryauthorization.policy.setIamPolicy"
+
+	AttestorsGet                 Permission = "binaryauthorization.attestors.get"
+	AttestorsList                Permission = "binaryauthorization.attestors.list"
+	AttestorsCreate              Permission = "binaryauthorization.attestors.create"
+	AttestorsUpdate              Permission = "binaryauthorization.attestors.update"
+	AttestorsDelete              Permission = "binaryauthorization.attestors.delete"
+	AttestorsVerifyImageAttested Permission = "binaryauthorization.attestors.verifyImageAttested"
+	AttestorsGetIamPolicy        Permission = "binaryauthorization.attestors.getIamPolicy"
+	AttestorsSetIamPolicy        Permission = "binaryauthorization.attestors.setIamPolicy"
+
+	PlatformPoliciesGet            Permission = "binaryauthorization.platformPolicies.get"
+	PlatformPoliciesList           Permission = "binaryauthorization.platformPolicies.list"
+	PlatformPoliciesCreate         Permission = "binaryauthorization.platformPolicies.create"
+	PlatformPoliciesReplace        Permission = "binaryauthorization.platformPolicies.replace"
+	PlatformPoliciesDelete         Permission = "binaryauthorization.platformPolicies.delete"
+	PlatformPoliciesEvaluatePolicy Permission = "binaryauthorization.platformPolicies.evaluatePolicy"
 )
 
 // Permissions are all of them.
@@ -75,11 +96,17 @@ var Permissions = []Permission{
 	OccurrencesGet, OccurrencesList, OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete,
 	NotesGetIamPolicy, NotesSetIamPolicy, OccurrencesGetIamPolicy, OccurrencesSetIamPolicy,
 	ProjectsGet, ProjectsList, ProjectsCreate, ProjectsDelete,
+
+	PolicyGet, PolicyUpdate, PolicyGetIamPolicy, PolicySetIamPolicy,
+	AttestorsGet, AttestorsList, AttestorsCreate, AttestorsUpdate, AttestorsDelete, AttestorsVerifyImageAttested,
+	AttestorsGetIamPolicy, AttestorsSetIamPolicy,
+	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
+	PlatformPoliciesEvaluatePolicy,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a
-// parent ("projects/p"), a note or an occurrence; for listing projects it is
-// "projects". It returns nil to allow; any
+// parent ("projects/p"), a note, an occurrence or a document; for listing projects
+// it is "projects". It returns nil to allow; any
 // error refuses, and is answered as PERMISSION_DENIED unless it carries a
 // [Kind] of its own. It is called at the same time from many goroutines.
 type Authorizer interface {
@@ -130,8 +157,8 @@ type CallRecord struct {
 	Took   time.Duration
 	Method string // of the API, such as "CreateNote"
 	Caller Caller
-	// Resource is what the call was about: the name of a parent, a note or an
-	// occurrence, as far as it was understood.
+	// Resource is what the call was about: the name of a parent, a note, an
+	// occurrence or a document, as far as it was understood.
 	Resource    string
 	Permissions []Permission // those that the call needs
 	// Items is how many messages a batch had, 0 for other calls.
@@ -272,22 +299,94 @@ func (s *Service) NoteOccurrences(ctx context.Context, note string, fn func(*gra
 		return 0, err
 	}
 	asOf = s.store.Head()
-	q := OccurrenceQuery{Note: name, Kinds: AllKinds, Limit: MaxPageSize}
-	for {
-		rows, more, err := s.store.Occurrences(ctx, q)
-		if err != nil {
-			return 0, fmt.Errorf("reading the occurrences of %q: %w", note, err)
-		}
-		for _, o := range rows {
-			if err := fn(o); err != nil {
-				return 0, err
-			}
-		}
-		if !more || len(rows) == 0 {
-			return asOf, nil
-		}
-		if q.Before, err = idOf(rows[len(rows)-1]); err != nil {
+	return asOf, s.eachOccurrence(ctx, OccurrenceQuery{Note: name, Kinds: AllKinds}, note, fn)
+}
+
+// ProjectOccurrences is NoteOccurrences for the occurrences of some kinds that are
+// filed in a project, by its id, and in its locations; one parent after the other.
+func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds Kinds, fn func(*grafeas.Occurrence) error) (asOf uint64, err error) {
+	asOf = s.store.Head()
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return 0, fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Kinds: kinds}, p.String(), fn); err != nil {
 			return 0, err
 		}
 	}
+	return asOf, nil
+}
+
+// eachOccurrence calls fn with what the query selects, which is what is called in
+// errors.
+func (s *Service) eachOccurrence(ctx context.Context, q OccurrenceQuery, what string, fn func(*grafeas.Occurrence) error) error {
+	q.Limit = MaxPageSize
+	for {
+		rows, more, err := s.store.Occurrences(ctx, q)
+		if err != nil {
+			return fmt.Errorf("reading the occurrences of %q: %w", what, err)
+		}
+		for _, o := range rows {
+			if err := fn(o); err != nil {
+				return err
+			}
+		}
+		if !more || len(rows) == 0 {
+			return nil
+		}
+		if q.Before, err = idOf(rows[len(rows)-1]); err != nil {
+			return err
+		}
+	}
+}
+
+// ProjectSummaries calls fn with what the scans of a project, by its id, and of its
+// locations found, and returns the sequence number asOf which that is complete.
+// Later changes may already show in it.
+func (s *Service) ProjectSummaries(ctx context.Context, project string, fn func(*Summary) error) (asOf uint64, err error) {
+	asOf = s.store.Head()
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return 0, fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachSummary(ctx, p, fn); err != nil {
+			return 0, err
+		}
+	}
+	return asOf, nil
+}
+
+func (s *Service) eachSummary(ctx context.Context, p Parent, fn func(*Summary) error) error {
+	const page = 100 // of at most MaxFindings each, some 10 MB
+	q := SummaryQuery{Parent: p, Limit: page}
+	for {
+		rows, more, err := s.store.Summaries(ctx, q)
+		if err != nil {
+			return fmt.Errorf("reading what scans found in %q: %w", p, err)
+		}
+		for _, row := range rows {
+			if err := fn(row); err != nil {
+				return err
+			}
+		}
+		if !more || len(rows) == 0 {
+			return nil
+		}
+		q.After = rows[len(rows)-1].Resource
+	}
+}
+
+// ResourceSummary returns what the scans of one resource of a parent found, or an
+// empty Summary. It reflects every write that returned before it was called.
+func (s *Service) ResourceSummary(ctx context.Context, parent Parent, resource Key) (*Summary, error) {
+	rows, _, err := s.store.Summaries(ctx, SummaryQuery{Parent: parent, Resources: []Key{resource}, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("reading what scans found in %q: %w", parent, err)
+	}
+	if len(rows) == 0 {
+		return &Summary{Parent: parent, Resource: resource}, nil
+	}
+	return rows[0], nil
 }

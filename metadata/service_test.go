@@ -424,6 +424,61 @@ func TestSnapshotThenFeed(t *testing.T) {
 	}
 }
 
+// TestSnapshotOfAProject reads what is filed in a project and its locations, and no
+// more, with and without what scans found.
+func TestSnapshotOfAProject(t *testing.T) {
+	t.Parallel()
+	svc := newService(t, metadata.Options{})
+	fill(t, svc) // ten attestations and five discoveries in p
+	for _, parent := range []string{"projects/p/locations/eu", "projects/pp", "projects/pp/locations/p"} {
+		must[*grafeas.Occurrence](t)(svc.CreateOccurrence(t.Context(), alice, parent, attestation("https://r@"+digest, parent)))
+		must[*grafeas.Occurrence](t)(svc.CreateOccurrence(t.Context(), alice, parent, &grafeas.Occurrence{
+			ResourceUri: "https://r@" + digest, NoteName: "projects/goog-analysis/notes/PACKAGE_VULNERABILITY",
+			Details: &grafeas.Occurrence_Discovery{Discovery: &grafeas.DiscoveryOccurrence{}},
+		}))
+	}
+	parents := map[string]int{}
+	asOf, err := svc.ProjectOccurrences(t.Context(), "p", metadata.KindSet(grafeas.NoteKind_ATTESTATION), func(o *grafeas.Occurrence) error {
+		if o.GetKind() != grafeas.NoteKind_ATTESTATION {
+			t.Errorf("got one of kind %v", o.GetKind())
+		}
+		parent, _, _ := strings.Cut(o.GetName(), "/occurrences/")
+		parents[parent]++
+		return nil
+	})
+	if err != nil || asOf != svc.Head() {
+		t.Errorf("snapshot as of %d, %v; want %d", asOf, err, svc.Head())
+	}
+	if d := cmp.Diff(map[string]int{"projects/p": 10, "projects/p/locations/eu": 1}, parents); d != "" {
+		t.Errorf("occurrences (-want +got):\n%s", d)
+	}
+	clear(parents)
+	asOf, err = svc.ProjectSummaries(t.Context(), "p", func(s *metadata.Summary) error {
+		one, err := svc.ResourceSummary(t.Context(), s.Parent, s.Resource)
+		if d := cmp.Diff(s, one); err != nil || d != "" {
+			t.Errorf("the summary alone: %v (-listed +alone):\n%s", err, d)
+		}
+		parents[s.Parent.String()] += len(s.Scans)
+		return nil
+	})
+	if err != nil || asOf != svc.Head() {
+		t.Errorf("summaries as of %d, %v; want %d", asOf, err, svc.Head())
+	}
+	if d := cmp.Diff(map[string]int{"projects/p": 5, "projects/p/locations/eu": 1}, parents); d != "" {
+		t.Errorf("scans (-want +got):\n%s", d)
+	}
+	if s, err := svc.ResourceSummary(t.Context(), metadata.Parent{Project: "p"}, metadata.KeyOf("r@"+digest)); err != nil || !s.Empty() {
+		t.Errorf("of a resource of another parent: %+v, %v", s, err)
+	}
+	stop := errors.New("stop")
+	if _, err := svc.ProjectOccurrences(t.Context(), "p", metadata.AllKinds, func(*grafeas.Occurrence) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got error %v, want the callback's", err)
+	}
+	if _, err := svc.ProjectSummaries(t.Context(), "p", func(*metadata.Summary) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got error %v, want the callback's", err)
+	}
+}
+
 func TestLongScansEndInShortPages(t *testing.T) {
 	t.Parallel()
 	svc := newService(t, metadata.Options{})

@@ -66,8 +66,10 @@ type Exemption struct {
 	// Origin tells which list it stands in: "admissionWhitelistPatterns" or
 	// "system policy".
 	Origin string
-	// Line is where it stands in the text, or 0.
+	// Line is where it stands in the text, or 0, and File that text if it is not
+	// that of the check, rule or Ruleset it belongs to.
 	Line int
+	File string
 }
 
 // A Rule says what is required of every image of a pod in its Scope.

@@ -45,14 +45,23 @@ type policies struct {
 	triedErr error
 }
 
-// policyFiles are the paths of what policy is made from.
+// policyFiles are the paths of what policy is made from, and what the texts leave open.
 type policyFiles struct {
-	policies, attestors []string
-	system              string
+	policies, attestors, builders []string
+	system                        string
+	kritis                        []string
+	platformDryRun                bool
+}
+
+func filesOf(cfg AdmissionConfig, attestors []string) policyFiles {
+	return policyFiles{
+		policies: cfg.PolicyFiles, attestors: attestors, builders: cfg.BuildersFiles, system: cfg.SystemPolicyFile,
+		kritis: cfg.Kritis, platformDryRun: cfg.PlatformDryRun,
+	}
 }
 
 func (f policyFiles) none() bool {
-	return len(f.policies) == 0 && len(f.attestors) == 0 && f.system == ""
+	return len(f.policies) == 0 && len(f.attestors) == 0 && len(f.builders) == 0 && f.system == ""
 }
 
 // content is what the files have in them.
@@ -63,7 +72,7 @@ type content struct {
 
 func newPolicies(cfg Config, attestors []string, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
 	p := &policies{
-		files:   policyFiles{policies: cfg.Admission.PolicyFiles, attestors: attestors, system: cfg.Admission.SystemPolicyFile},
+		files:   filesOf(cfg.Admission, attestors),
 		project: cfg.Project, place: cfg.place(), index: idx, logger: logger,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_policy_reloads_total",
@@ -104,6 +113,10 @@ func (p *policies) load(ctx context.Context) error {
 		p.tried = content{}
 		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
 	}
+	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
+		p.tried = content{}
+		return fmt.Errorf("reading what scans have found: %w", err)
+	}
 	p.rules.Store(&set)
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
@@ -112,12 +125,18 @@ func (p *policies) load(ctx context.Context) error {
 }
 
 func (p *policies) read() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project}}
+	c := content{Sources: bundle.Sources{Project: p.project, PlatformDryRun: p.files.platformDryRun}}
 	var err error
+	if c.Kritis, err = bundle.KritisOptions(p.files.kritis); err != nil {
+		return content{}, err
+	}
 	if c.Policies, err = readAll("policy", p.files.policies); err != nil {
 		return content{}, err
 	}
 	if c.Attestors, err = readAll("attestors", p.files.attestors); err != nil {
+		return content{}, err
+	}
+	if c.Builders, err = readAll("builders", p.files.builders); err != nil {
 		return content{}, err
 	}
 	if p.files.system != "" {
@@ -146,7 +165,7 @@ func readAll(what string, paths []string) ([]bundle.File, error) {
 // sumOf tells texts apart.
 func sumOf(s bundle.Sources) [sha256.Size]byte {
 	h := sha256.New()
-	for _, list := range [][]bundle.File{s.Policies, s.Attestors, {systemOf(s)}} {
+	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, {systemOf(s)}} {
 		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
 		for _, f := range list {
 			sum := sha256.Sum256(f.Data)

@@ -32,6 +32,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+	"github.com/gatehouse-dev/gatehouse/policy/admin"
+	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
 )
 
 // kritisProject is where Kritis files what it attests, whatever it is told; its
@@ -93,7 +95,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 		}
 	}
 	p := &policies{
-		files:   policyFiles{policies: cfg.Admission.PolicyFiles, attestors: attestors, system: cfg.Admission.SystemPolicyFile},
+		files:   filesOf(cfg.Admission, attestors),
 		project: cfg.Project, place: cfg.place(), logger: logger,
 	}
 	content, err := p.read()
@@ -293,7 +295,15 @@ func (p *parts) listen(ctx context.Context) error {
 
 // buildMetadata gives the metadata listener its handler and its TLS.
 func (p *parts) buildMetadata() error {
-	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Identify: p.identity.Identify, Logger: p.logger})
+	policies, err := admin.New(p.service, admin.Options{Files: admin.Files{
+		Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,
+	}})
+	if err != nil {
+		return err
+	}
+	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
+		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies)},
+	})
 	p.onClose(func() error { closeHandler(); return nil })
 	server := p.metadata.server
 	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())

@@ -130,8 +130,9 @@ func (m *Memo) add(name [sha256.Size]byte, v verdict) {
 type form byte
 
 const (
-	formRaw form = iota // as PublicKey.Verify takes it
-	formJWS             // as JSON Web Signatures have it
+	formRaw  form = iota // as PublicKey.Verify takes it
+	formJWS              // as JSON Web Signatures have it
+	formDSSE             // in an envelope
 )
 
 // memoName hashes what the verdict depends on, unambiguously.

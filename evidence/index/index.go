@@ -13,10 +13,30 @@
 //
 // # Which keys
 //
-// A [Trust] says which keys may sign under which note. Facts name the key that
-// signed by its fingerprint, and a decision asks whether the attestor trusts that
-// fingerprint now: removing a key takes effect at once, and adding one takes
-// effect when [Index.SetTrust] returns.
+// A [Trust] says which keys may sign under which note, and in which project. Facts
+// name the key that signed by its fingerprint, and a decision asks whether the
+// attestor trusts that fingerprint now: removing a key takes effect at once, and
+// adding one takes effect when [Index.SetTrust] returns.
+//
+// # What it reads
+//
+// Attestations: a payload and its signatures, JWTs, and DSSE envelopes that hold
+// such a payload. Uploads: DSSE attestations that are an in-toto statement of type
+// https://gatehouse.dev/upload/v1. Provenances: DSSE attestations and builds with an
+// envelope that is a statement with SLSA provenance of version 0.1, 0.2 or 1. What a
+// statement is follows from the bytes that are signed, and the digest that it is
+// filed under must be the one, or one of those, that it is about. A digest is that of
+// an index or of a manifest, and neither stands for the other.
+//
+// Scans are not signed. Those of the projects that [Index.SetScope] names are kept as
+// the store sums them up, an entry for each resource with the digest.
+//
+// # How much it holds
+//
+// About 180 bytes for a digest with one attestation, and 8 for each finding of a
+// scan. Whoever may write occurrences can add as many as the store takes: each that
+// verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
+// or project, and an image is told one of those that say the same.
 package index
 
 import (
@@ -30,6 +50,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"golang.org/x/sync/errgroup"
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -58,12 +79,18 @@ type Source interface {
 	// Changes returns up to limit changes after the given one, in order.
 	Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error)
 	// NoteOccurrences calls fn with the occurrences of a note as they stand, and
-	// returns the sequence number that they reflect at least.
+	// returns the sequence number that they reflect at least. ProjectOccurrences does
+	// so with those of some kinds that are filed in a project or a location of it.
 	NoteOccurrences(ctx context.Context, note string, fn func(*grafeas.Occurrence) error) (asOf uint64, err error)
+	ProjectOccurrences(ctx context.Context, project string, kinds metadata.Kinds, fn func(*grafeas.Occurrence) error) (asOf uint64, err error)
+	// ProjectSummaries calls fn with what the scans of a project found, and
+	// ResourceSummary returns what those of one resource did, as it stands.
+	ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (asOf uint64, err error)
+	ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error)
 }
 
-// Trust says which keys may sign under which note (projects/P/notes/N).
-type Trust map[string][]*signature.PublicKey
+// signed are the kinds of occurrences that may make statements.
+var signed = metadata.KindSet(grafeas.NoteKind_ATTESTATION, grafeas.NoteKind_DSSE_ATTESTATION, grafeas.NoteKind_BUILD)
 
 // An Index is safe for concurrent use. The zero Index is not usable; see [New].
 type Index struct {
@@ -72,18 +99,23 @@ type Index struct {
 	memo   *signature.Memo
 
 	trust atomic.Pointer[Trust]
+	scope atomic.Pointer[map[string]bool] // projects whose scans are kept, by their ids
 
-	// setting serialises SetTrust. unread are the notes whose attestations have
-	// not all been verified with the keys that are trusted now.
+	// setting serialises SetTrust, SetScope and the reading of everything anew.
 	setting sync.Mutex
-	unread  map[string]bool
+	// unread are the notes and projects whose statements have not all been verified
+	// with the keys that are trusted now, and unscanned the projects whose scans have
+	// not all been read. held is the trust that statements in the book may rest on.
+	unread, unscanned map[string]bool
+	held              Trust
 
-	mu     sync.RWMutex
-	images map[image.Digest]evidence.Image
-	// told names occurrences that the feed has told of while a scan runs, so that
-	// the scan cannot bring back what it read before they were changed or
-	// deleted; nil while none runs.
-	told map[string]struct{}
+	mu   sync.RWMutex
+	book book
+	// told names occurrences, and toldOf resources, that the feed has told of while a
+	// scan runs, so that the scan cannot bring back what it read before they were
+	// changed or deleted; nil while none runs.
+	told   map[occurrenceName]struct{}
+	toldOf map[scanned]struct{}
 
 	// start is where following begins: SetTrust reads what was stored before.
 	start    uint64
@@ -91,80 +123,106 @@ type Index struct {
 	tags     tagHints
 }
 
-// New returns an Index that knows nothing and trusts nobody until [Index.SetTrust].
+// New returns an Index that knows nothing and trusts nobody until [Index.SetTrust],
+// and keeps no scans until [Index.SetScope].
 func New(source Source, logger *slog.Logger) *Index {
 	const verdicts = 1 << 16 // memoised signature verdicts, 64 bytes each
 	x := &Index{
 		source: source, logger: logger,
 		memo:   signature.NewMemo(verdicts),
-		images: make(map[image.Digest]evidence.Image),
-		unread: make(map[string]bool),
+		book:   newBook(),
+		unread: make(map[string]bool), unscanned: make(map[string]bool),
 	}
 	x.trust.Store(&Trust{})
+	x.scope.Store(&map[string]bool{})
 	x.start = source.Head()
 	x.progress.init(x.start)
 	return x
 }
 
-// SetTrust replaces the trusted keys and returns when all attestations that are
-// stored under their notes have been verified with them. Until the next call,
-// facts by the keys of before stay too, so that a policy that is about to be
-// replaced decides as before. When it fails, it must be called again.
+// SetTrust replaces the trusted keys and returns when all statements that are
+// stored under their notes and in their projects have been verified with them. Until
+// the next call, facts by the keys of before stay too, so that a policy that is about
+// to be replaced decides as before. When it fails, it must be called again.
 func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	x.setting.Lock()
 	defer x.setting.Unlock()
 	old := *x.trust.Load()
-	for note, keys := range trust {
-		if !sameKeys(old[note], keys) {
-			x.unread[note] = true
+	for name, keys := range trust {
+		if !sameKeys(old[name], keys) {
+			x.unread[name] = true
 		}
 	}
 	both := union(old, trust)
+	x.held = union(x.held, both)
+	defer x.scanning(func() { x.trust.Store(&both) })()
 
-	x.mu.Lock()
-	x.told = make(map[string]struct{})
-	x.trust.Store(&both)
-	x.mu.Unlock()
-	defer func() {
-		x.mu.Lock()
-		x.told = nil
-		x.mu.Unlock()
-	}()
-
-	for _, note := range slices.Sorted(maps.Keys(x.unread)) {
-		if trust[note] != nil {
-			if err := x.scan(ctx, note); err != nil {
-				return fmt.Errorf("reading attestations of note %q: %w", note, err)
+	projects := maps.Clone(x.unread) // what is filed there need not be read with its note too
+	maps.DeleteFunc(projects, func(name string, _ bool) bool { return isNote(name) || trust[name] == nil })
+	for _, name := range slices.Sorted(maps.Keys(x.unread)) {
+		if trust[name] != nil {
+			without := projects
+			if !isNote(name) {
+				without = nil
+			}
+			if err := x.read(ctx, name, without); err != nil {
+				return err
 			}
 		}
-		delete(x.unread, note)
+		delete(x.unread, name)
 	}
 	x.forget(both, trust)
 	return nil
 }
 
-// union returns the keys of both, by note.
-func union(a, b Trust) Trust {
-	both := maps.Clone(b)
-	if both == nil {
-		both = Trust{}
+// SetScope replaces the projects, by their ids, whose scans are kept, and returns
+// when all that are stored there have been read. Until the next call, those of the
+// projects of before stay too. When it fails, it must be called again.
+func (x *Index) SetScope(ctx context.Context, projects []string) error {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	old, next := *x.scope.Load(), make(map[string]bool)
+	both := maps.Clone(old)
+	for _, p := range projects {
+		next[p], both[p] = true, true
+		if !old[p] {
+			x.unscanned[p] = true
+		}
 	}
-	for note, keys := range a {
-		merged := slices.Clone(both[note])
-		for _, k := range keys {
-			if !slices.ContainsFunc(merged, func(m *signature.PublicKey) bool {
-				return sameKeys([]*signature.PublicKey{m}, []*signature.PublicKey{k})
-			}) {
-				merged = append(merged, k)
+	defer x.scanning(func() { x.scope.Store(&both) })()
+
+	for _, p := range slices.Sorted(maps.Keys(x.unscanned)) {
+		if next[p] {
+			if err := x.readScans(ctx, p); err != nil {
+				return err
 			}
 		}
-		both[note] = merged
+		delete(x.unscanned, p)
 	}
-	return both
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.scope.Store(&next)
+	x.book.keepScans(func(s scanned) bool { return both[s.project()] })
+	return nil
 }
 
-// scan verifies and files every attestation stored under note.
-func (x *Index) scan(ctx context.Context, note string) error {
+// scanning begins a scan together with what the function changes, and returns what
+// ends it.
+func (x *Index) scanning(change func()) (end func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.told, x.toldOf = make(map[occurrenceName]struct{}), make(map[scanned]struct{})
+	change()
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.told, x.toldOf = nil, nil
+	}
+}
+
+// read verifies and files every statement that is stored under a note, or in a
+// project, but for those that are filed in the projects without.
+func (x *Index) read(ctx context.Context, name string, without map[string]bool) error {
 	work := make(chan *grafeas.Occurrence, 64)
 	group, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
@@ -177,7 +235,10 @@ func (x *Index) scan(ctx context.Context, note string) error {
 	}
 	group.Go(func() error {
 		defer close(work)
-		_, err := x.source.NoteOccurrences(ctx, note, func(o *grafeas.Occurrence) error {
+		return x.each(ctx, name, func(o *grafeas.Occurrence) error {
+			if without[projectOf(o.GetName())] {
+				return nil
+			}
 			select {
 			case work <- o:
 				return nil
@@ -185,23 +246,48 @@ func (x *Index) scan(ctx context.Context, note string) error {
 				return ctx.Err()
 			}
 		})
-		return err
 	})
 	return group.Wait()
 }
 
-// forget puts the new trust in place and drops facts under notes that neither it
-// nor the one before names; no decision can rest on them.
-func (x *Index) forget(trust, next Trust) {
+// each calls fn with the occurrences under a note, or in a project.
+func (x *Index) each(ctx context.Context, name string, fn func(*grafeas.Occurrence) error) error {
+	if isNote(name) {
+		if _, err := x.source.NoteOccurrences(ctx, name, fn); err != nil {
+			return fmt.Errorf("reading attestations of note %q: %w", name, err)
+		}
+		return nil
+	}
+	if _, err := x.source.ProjectOccurrences(ctx, projectID(name), signed, fn); err != nil {
+		return fmt.Errorf("reading attestations in %q: %w", name, err)
+	}
+	return nil
+}
+
+// readScans files what the scans of a project found.
+func (x *Index) readScans(ctx context.Context, project string) error {
+	_, err := x.source.ProjectSummaries(ctx, project, func(s *metadata.Summary) error {
+		if ref, err := image.ParseResourceURI(s.ResourceURI); err == nil {
+			x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading the scans of project %q: %w", project, err)
+	}
+	return nil
+}
+
+// forget puts the new trust in place and drops statements that neither it nor the
+// one before has a key for; no decision can rest on them.
+func (x *Index) forget(both, next Trust) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.trust.Store(&next)
-	for d, img := range x.images {
-		kept := img
-		kept.Attestations = slices.DeleteFunc(slices.Clone(img.Attestations), func(a evidence.Attestation) bool { return trust[a.Note] == nil })
-		kept.Rejected = slices.DeleteFunc(slices.Clone(img.Rejected), func(r evidence.Rejection) bool { return trust[r.Note] == nil })
-		x.store(d, kept)
+	if !both.covers(x.held) {
+		x.book.keep(both.why())
 	}
+	x.held = both
 }
 
 // Run follows the change feed until ctx ends. When the source fails it keeps
@@ -264,9 +350,13 @@ func (x *Index) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		scans := make(map[scanned]image.Digest)
 		for _, c := range changes {
-			x.apply(c)
+			x.apply(c, scans)
 			at = c.Seq
+		}
+		if err := x.refresh(ctx, scans); err != nil {
+			return err
 		}
 		x.progress.reach(at)
 		if len(changes) == 0 {
@@ -277,25 +367,32 @@ func (x *Index) follow(ctx context.Context) error {
 	}
 }
 
-// resnapshot reads all trusted notes anew after the feed has forgotten changes
-// that were not read in time. Facts of occurrences deleted meanwhile must go, so
-// the notes' facts are rebuilt from nothing.
+// resnapshot reads everything anew after the feed has forgotten changes that were not
+// read in time. Facts of occurrences deleted meanwhile must go, so all are rebuilt
+// from nothing, and until then nothing is Known.
 func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.setting.Lock()
 	defer x.setting.Unlock()
+	x.progress.restart()
 	head := x.source.Head()
 	x.mu.Lock()
-	clear(x.images)
+	x.book = newBook()
 	x.mu.Unlock()
-	for note := range *x.trust.Load() {
-		if err := x.scan(ctx, note); err != nil {
+	for name := range *x.trust.Load() {
+		if err := x.read(ctx, name, nil); err != nil {
+			return 0, err
+		}
+	}
+	for project := range *x.scope.Load() {
+		if err := x.readScans(ctx, project); err != nil {
 			return 0, err
 		}
 	}
 	return head, nil
 }
 
-func (x *Index) apply(c metadata.Change) {
+// apply applies a change, or adds the resource whose scans it has changed to scans.
+func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
 	o := c.Occurrence
 	if o == nil {
 		return
@@ -303,17 +400,31 @@ func (x *Index) apply(c metadata.Change) {
 	if o.GetKind() == grafeas.NoteKind_BUILD && c.Op != metadata.Deleted {
 		x.tags.learn(o)
 	}
-	if o.GetKind() != grafeas.NoteKind_ATTESTATION {
-		return
-	}
-	if c.Op == metadata.Deleted {
+	switch {
+	case metadata.Summarized(o.GetKind()):
+		if of, d, ok := resourceOf(o); ok && (*x.scope.Load())[of.project()] {
+			scans[of] = d
+		}
+	case c.Op == metadata.Deleted:
 		x.remove(o)
-		return
+	case signed.Has(o.GetKind()):
+		x.put(o, fromFeed)
 	}
-	x.put(o, fromFeed)
 }
 
-// origin is where an attestation was read.
+// refresh reads what the scans of these resources found.
+func (x *Index) refresh(ctx context.Context, scans map[scanned]image.Digest) error {
+	for of, d := range scans {
+		s, err := x.source.ResourceSummary(ctx, of.parent.Value(), of.resource)
+		if err != nil {
+			return err
+		}
+		x.fileScan(d, of, s, fromFeed)
+	}
+	return nil
+}
+
+// origin is where something was read.
 type origin bool
 
 const (
@@ -321,7 +432,7 @@ const (
 	fromFeed origin = true
 )
 
-// put verifies an attestation with the keys that are trusted now, and files what
+// put verifies an occurrence with the keys that are trusted now, and files what
 // came of it in place of what was filed for the same occurrence before. What was
 // verified with the keys of before a change must not replace what a scan has
 // found with those of after it, and so is verified again.
@@ -333,17 +444,16 @@ func (x *Index) put(o *grafeas.Occurrence, from origin) {
 	}
 	for filed := false; !filed; {
 		trust := x.trust.Load()
-		keys := (*trust)[o.GetNoteName()]
-		if keys == nil {
+		keys, why := trust.of(o.GetNoteName(), projectOf(o.GetName()))
+		if why == 0 {
 			return
 		}
-		accepted, rejected := verify(o, ref.Digest(), keys, x.memo)
-		filed = x.file(o.GetName(), from, ref.Digest(), trust, accepted, rejected)
+		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, why, x.memo))
 	}
 }
 
 // file replaces what is known from one occurrence, unless the trust has changed.
-func (x *Index) file(occurrence string, from origin, d image.Digest, trust *Trust, accepted []evidence.Attestation, rejected []evidence.Rejection) bool {
+func (x *Index) file(occurrence occurrenceName, from origin, d image.Digest, trust *Trust, statements []statement) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.trust.Load() != trust {
@@ -355,13 +465,7 @@ func (x *Index) file(occurrence string, from origin, d image.Digest, trust *Trus
 	if x.told != nil && from == fromFeed {
 		x.told[occurrence] = struct{}{}
 	}
-	img := without(x.images[d], occurrence)
-	img.Attestations = append(img.Attestations, accepted...)
-	img.Rejected = append(img.Rejected, rejected...)
-	if len(img.Rejected) > maxRejections {
-		img.Rejected = img.Rejected[len(img.Rejected)-maxRejections:]
-	}
-	x.store(d, img)
+	x.book.replace(d, occurrence, statements)
 	return true
 }
 
@@ -372,30 +476,32 @@ func (x *Index) remove(o *grafeas.Occurrence) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	name := nameOf(o.GetName())
 	if x.told != nil {
-		x.told[o.GetName()] = struct{}{}
+		x.told[name] = struct{}{}
 	}
-	if img, ok := x.images[ref.Digest()]; ok {
-		x.store(ref.Digest(), without(img, o.GetName()))
-	}
+	x.book.replace(ref.Digest(), name, nil)
 }
 
-// store files img, or nothing when there is nothing to say; the caller holds mu.
-func (x *Index) store(d image.Digest, img evidence.Image) {
-	if len(img.Attestations) == 0 && len(img.Rejected) == 0 {
-		delete(x.images, d)
+// fileScan replaces what the scans of a resource found, if that is still asked for.
+func (x *Index) fileScan(d image.Digest, of scanned, s *metadata.Summary, from origin) {
+	var found *scan
+	if !s.Empty() {
+		sc := scanFrom(of, s)
+		found = &sc
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !(*x.scope.Load())[of.project()] {
 		return
 	}
-	img.State = evidence.Known
-	x.images[d] = img
-}
-
-// without returns img less what came of one occurrence, sharing no slice with it:
-// readers may hold the old one.
-func without(img evidence.Image, occurrence string) evidence.Image {
-	img.Attestations = slices.DeleteFunc(slices.Clone(img.Attestations), func(a evidence.Attestation) bool { return a.Occurrence == occurrence })
-	img.Rejected = slices.DeleteFunc(slices.Clone(img.Rejected), func(r evidence.Rejection) bool { return r.Occurrence == occurrence })
-	return img
+	if _, newer := x.toldOf[of]; newer && from == fromScan {
+		return
+	}
+	if x.toldOf != nil && from == fromFeed {
+		x.toldOf[of] = struct{}{}
+	}
+	x.book.scan(d, of, found)
 }
 
 // Collect returns what is known about the images. It is complete up to the moment
@@ -415,9 +521,7 @@ func (x *Index) Collect(ctx context.Context, refs []image.Reference) evidence.Fa
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, d := range digests {
-		img := x.images[d]
-		img.State = evidence.Known
-		set[d] = img
+		set[d] = x.book.image(d)
 	}
 	return facts
 }
@@ -450,11 +554,5 @@ func (x *Index) Lag() uint64 {
 func (x *Index) Len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.images)
-}
-
-func sameKeys(a, b []*signature.PublicKey) bool {
-	return a != nil && slices.EqualFunc(a, b, func(p, q *signature.PublicKey) bool {
-		return p.Fingerprint() == q.Fingerprint() && p.ID() == q.ID()
-	})
+	return x.book.digests
 }

@@ -7,7 +7,6 @@ import (
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
-	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
@@ -22,6 +21,25 @@ func (silent) NoteOccurrences(context.Context, string, func(*grafeas.Occurrence)
 	return 0, nil
 }
 
+func (silent) ProjectOccurrences(context.Context, string, metadata.Kinds, func(*grafeas.Occurrence) error) (uint64, error) {
+	return 0, nil
+}
+
+func (silent) ProjectSummaries(context.Context, string, func(*metadata.Summary) error) (uint64, error) {
+	return 0, nil
+}
+
+func (silent) ResourceSummary(context.Context, metadata.Parent, metadata.Key) (*metadata.Summary, error) {
+	return &metadata.Summary{}, nil
+}
+
+// stated returns what an occurrence may have said.
+func stated(occurrence string, k kind) []statement {
+	s := begin(&grafeas.Occurrence{Name: occurrence, NoteName: "projects/p/notes/n"})
+	s.kind, s.via = k, viaNote
+	return []statement{s}
+}
+
 // TestWhatWasVerifiedWithOtherKeysIsNotFiled: a verdict that was reached before
 // the keys changed must not replace what the scan after the change has found.
 func TestWhatWasVerifiedWithOtherKeysIsNotFiled(t *testing.T) {
@@ -32,11 +50,11 @@ func TestWhatWasVerifiedWithOtherKeysIsNotFiled(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := image.DigestOf([]byte("x"))
-	verdict := []evidence.Attestation{{Origin: evidence.Origin{Note: "projects/p/notes/n", Occurrence: "o"}}}
-	if x.file("o", fromFeed, d, before, verdict, nil) || x.Len() != 0 {
+	o, verdict := nameOf("o"), stated("o", attestation)
+	if x.file(o, fromFeed, d, before, verdict) || x.Len() != 0 {
 		t.Error("filed what was verified with the keys of before")
 	}
-	if !x.file("o", fromFeed, d, x.trust.Load(), verdict, nil) || x.Len() != 1 {
+	if !x.file(o, fromFeed, d, x.trust.Load(), verdict) || x.Len() != 1 {
 		t.Error("did not file what was verified with the keys of now")
 	}
 }
@@ -47,22 +65,21 @@ func TestAScanBringsNothingBack(t *testing.T) {
 	t.Parallel()
 	x := New(silent{}, slog.New(slog.DiscardHandler))
 	d := image.DigestOf([]byte("x"))
-	x.told = map[string]struct{}{} // a scan runs
-	trust := x.trust.Load()
-	before := []evidence.Attestation{{Origin: evidence.Origin{Note: "projects/p/notes/n", Occurrence: "o", KeyID: "before"}}}
-	x.file("o", fromFeed, d, trust, nil, []evidence.Rejection{{Note: "projects/p/notes/n", Occurrence: "o"}})
-	if !x.file("o", fromScan, d, trust, before, nil) {
+	end := x.scanning(func() {})
+	trust, o := x.trust.Load(), nameOf("o")
+	x.file(o, fromFeed, d, trust, stated("o", rejection))
+	if !x.file(o, fromScan, d, trust, stated("o", attestation)) {
 		t.Error("the scan is told to try again")
 	}
-	if img := x.images[d]; len(img.Attestations) != 0 || len(img.Rejected) != 1 {
+	if img := x.book.image(d); len(img.Attestations) != 0 || len(img.Rejected) != 1 {
 		t.Errorf("after the feed told of a change, a scan filed what it was before: %+v", img)
 	}
-	x.file("o", fromFeed, d, trust, before, nil)
-	if img := x.images[d]; len(img.Attestations) != 1 {
+	x.file(o, fromFeed, d, trust, stated("o", attestation))
+	if img := x.book.image(d); len(img.Attestations) != 1 {
 		t.Errorf("the feed's next change was not filed: %+v", img)
 	}
-	x.told = nil
-	x.file("o", fromScan, d, trust, nil, nil)
+	end()
+	x.file(o, fromScan, d, trust, nil)
 	if x.Len() != 0 {
 		t.Error("a later scan does not count")
 	}

@@ -31,6 +31,13 @@ func (p *progress) reach(at uint64) {
 	}
 }
 
+// restart tells that nothing has been applied any more.
+func (p *progress) restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at = 0
+}
+
 // waitFor returns when everything up to at has been applied, or with ctx's error.
 func (p *progress) waitFor(ctx context.Context, at uint64) error {
 	for {

@@ -1,114 +1,270 @@
 package index
 
 import (
+	"errors"
 	"fmt"
+	"unique"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
-	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
+// Bounds on the work that one occurrence can cause. 64 tries with keys of the
+// dearest kind (P-384, 0.5 ms) are 32 ms.
 const (
-	// maxSignatures bounds the work that one occurrence can cause: 32 signatures
-	// of the dearest kind (P-384, 0.5 ms) are 16 ms.
 	maxSignatures = 32
-
-	// maxRejections bounds what is kept about a digest to explain a denial.
-	maxRejections = 4
+	maxJWTs       = 8
+	maxTries      = 64
+	// maxStatement bounds what a signed envelope may hold to be looked at, in bytes:
+	// provenances have some thousand, and what is much larger is an SBOM.
+	maxStatement = 256 << 10
 )
 
-// verify checks the signatures of an attestation occurrence filed for digest d
-// against the keys trusted under its note. A key id only says which key to try.
-func verify(o *grafeas.Occurrence, d image.Digest, keys []*signature.PublicKey, memo *signature.Memo) ([]evidence.Attestation, []evidence.Rejection) {
-	var accepted []evidence.Attestation
-	var rejected []evidence.Rejection
-	reject := func(format string, args ...any) {
-		if len(rejected) < maxRejections {
-			rejected = append(rejected, evidence.Rejection{Note: o.GetNoteName(), Occurrence: o.GetName(), Reason: fmt.Sprintf(format, args...)})
+// An examination is what comes of one occurrence.
+type examination struct {
+	occurrence *grafeas.Occurrence
+	digest     image.Digest // under which it is filed
+	keys       []trustedKey
+	memo       *signature.Memo
+	blank      statement
+	tries      int
+
+	found   []statement
+	nearest statement // of the rejections
+	refused bool
+}
+
+// examine checks the signatures of an occurrence that is filed for digest d against
+// the keys that may sign it. It returns a statement for each thing that each key has
+// said, and a rejection if something was not accepted: that which came nearest.
+//
+// A key id only says which key to try. What a key has signed counts as what the
+// signed bytes say it is, and nothing else that the occurrence says of it counts.
+func examine(o *grafeas.Occurrence, d image.Digest, keys []trustedKey, why via, memo *signature.Memo) []statement {
+	e := examination{occurrence: o, digest: d, keys: keys, memo: memo, blank: begin(o)}
+	e.blank.via = why
+	switch details := o.GetDetails().(type) {
+	case *grafeas.Occurrence_Attestation:
+		e.attestation(details.Attestation)
+	case *grafeas.Occurrence_DsseAttestation:
+		e.envelope(details.DsseAttestation.GetEnvelope())
+	case *grafeas.Occurrence_Build:
+		if o.GetEnvelope() != nil { // others say who built it, and nobody has signed that
+			e.envelope(o.GetEnvelope())
 		}
 	}
-	att := o.GetAttestation()
-	signatures := att.GetSignatures()
+	if e.refused {
+		e.found = append(e.found, e.nearest)
+	}
+	return e.found
+}
+
+// reject keeps the reason if it is the nearest so far.
+func (e *examination) reject(r rank, format string, args ...any) {
+	if e.refused && r <= e.nearest.rank {
+		return
+	}
+	e.nearest, e.refused = e.blank, true
+	e.nearest.kind, e.nearest.rank, e.nearest.more = rejection, r, fmt.Sprintf(format, args...)
+}
+
+// try reports whether another signature may be verified.
+func (e *examination) try(count int) bool {
+	if e.tries += count; e.tries > maxTries {
+		e.reject(unreadable, "has more signatures than are looked at, which are %d", maxTries)
+		return false
+	}
+	return true
+}
+
+// accept adds what a key has said, once.
+func (e *examination) accept(key trustedKey, s statement) {
+	s.via = key.via
+	s.key = unique.Make(keyName{key.ID(), key.Fingerprint()})
+	for i := range e.found {
+		if e.found[i] == s {
+			return
+		}
+	}
+	e.found = append(e.found, s)
+}
+
+func (e *examination) unknown(id string) {
+	if e.blank.via&viaNote != 0 {
+		e.reject(unknownKey, "is signed by key %.120q, which is not one of the attestor's", id)
+		return
+	}
+	e.reject(unknownKey, "is signed by key %.120q, which is not trusted in its project", id)
+}
+
+// attestation reads the signatures and the JWTs of an attestation.
+func (e *examination) attestation(att *grafeas.AttestationOccurrence) {
+	signatures, jwts := att.GetSignatures(), att.GetJwts()
+	if len(signatures) == 0 && len(jwts) == 0 {
+		e.reject(unreadable, "has no signature that can be checked")
+	}
 	if len(signatures) > maxSignatures {
-		reject("has %d signatures; only the first %d are looked at", len(signatures), maxSignatures)
+		e.reject(unreadable, "has %d signatures; only the first %d are looked at", len(signatures), maxSignatures)
 		signatures = signatures[:maxSignatures]
 	}
-	if len(signatures) == 0 {
-		reject("has no signature that can be checked")
+	if len(jwts) > maxJWTs {
+		e.reject(unreadable, "has %d JWTs; only the first %d are looked at", len(jwts), maxJWTs)
+		jwts = jwts[:maxJWTs]
 	}
 	for _, s := range signatures {
-		known := false
-		for _, key := range keys {
-			if !key.Matches(s.GetPublicKeyId()) {
-				continue
+		e.eachKey(s.GetPublicKeyId(), func(key trustedKey) {
+			signed, err := e.memo.Verify(key.PublicKey, att.GetSerializedPayload(), s.GetSignature())
+			if err != nil {
+				e.reject(notVerified, "does not verify: %v", err)
+				return
 			}
+			e.payload(key, func() (signature.Payload, error) { return signature.ParsePayload(signed) })
+		})
+	}
+	for _, j := range jwts {
+		e.jwt(j.GetCompactJwt())
+	}
+}
+
+func (e *examination) jwt(token string) {
+	id, err := signature.JWTKeyID(token)
+	if err != nil {
+		e.reject(unreadable, "has a JWT that cannot be read: %v", err)
+		return
+	}
+	e.eachKey(id, func(key trustedKey) {
+		p, err := e.memo.VerifyJWT(key.PublicKey, token)
+		switch {
+		case errors.Is(err, signature.ErrNotVerified):
+			e.reject(notVerified, "does not verify: %v", err)
+		default:
+			e.payload(key, func() (signature.Payload, error) { return p, err })
+		}
+	})
+}
+
+// eachKey calls fn with the keys of the id, as far as another signature may be
+// verified.
+func (e *examination) eachKey(id string, fn func(trustedKey)) {
+	known := false
+	for _, key := range e.keys {
+		if key.Matches(id) {
 			known = true
-			signed, err := memo.Verify(key, att.GetSerializedPayload(), s.GetSignature())
-			if err != nil {
-				reject("does not verify: %v", err)
-				continue
+			if e.try(1) {
+				fn(key)
 			}
-			payload, err := signature.ParsePayload(signed)
-			if err != nil {
-				reject("is signed, but an unexpected message was signed: %v", err)
-				continue
-			}
-			if payload.Digest != d {
-				reject("is filed under %s, but what was signed is %s", d, payload.Digest)
-				continue
-			}
-			accepted = append(accepted, evidence.Attestation{
-				Origin: evidence.Origin{
-					Note:        o.GetNoteName(),
-					Occurrence:  o.GetName(),
-					KeyID:       key.ID(),
-					Fingerprint: key.Fingerprint(),
-					Created:     o.GetCreateTime().AsTime(),
-				},
-				Repository: payload.Repository,
-			})
-		}
-		if !known {
-			reject("is signed by key %.120q, which is not one of the attestor's", s.GetPublicKeyId())
 		}
 	}
-	return accepted, rejected
+	if !known {
+		e.unknown(id)
+	}
 }
 
-// saysAttestation allows for occurrences written by hand, without the kind that a
-// server fills in.
-func saysAttestation(kind grafeas.NoteKind) bool {
-	return kind == grafeas.NoteKind_ATTESTATION || kind == grafeas.NoteKind_NOTE_KIND_UNSPECIFIED
+// payload accepts an attestation, as it was signed by the key.
+func (e *examination) payload(key trustedKey, parse func() (signature.Payload, error)) {
+	p, err := parse()
+	switch {
+	case err != nil:
+		e.reject(otherwise, "is signed, but an unexpected message was signed: %v", err)
+	case p.Digest != e.digest:
+		e.reject(otherwise, "is filed under %s, but what was signed is %s", e.digest, p.Digest)
+	default:
+		s := e.blank
+		s.kind, s.cosign, s.repository = attestation, p.Type == signature.TypeCosign, unique.Make(p.Repository)
+		if !p.NotBefore.IsZero() || !p.NotAfter.IsZero() {
+			s.more = bounds{p.NotBefore, p.NotAfter}
+		}
+		e.accept(key, s)
+	}
 }
 
-// FromOccurrences returns what follows about the images from a list of occurrences
-// alone, for decisions without a server. Digests of which the list says nothing are
-// Known to have none.
-func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference) evidence.Facts {
-	memo := signature.NewMemo(len(occurrences) + 1)
-	set := make(map[image.Digest]evidence.Image, len(refs))
-	for _, d := range digestsOf(refs) {
-		set[d] = evidence.Image{State: evidence.Known}
+// envelope reads a DSSE envelope: an attestation, if it holds what an attestation
+// would sign, or an in-toto statement.
+func (e *examination) envelope(env *grafeas.Envelope) {
+	if n := len(env.GetPayload()); n > maxStatement {
+		e.reject(unreadable, "holds %d bytes; more than %d are not looked at", n, maxStatement)
+		return
 	}
-	var tags tagHints
-	for _, o := range occurrences {
-		if o.GetBuild() != nil {
-			tags.learn(o)
-		}
-		ref, err := image.ParseResourceURI(o.GetResourceUri())
-		if err != nil || trust[o.GetNoteName()] == nil || o.GetAttestation() == nil || !saysAttestation(o.GetKind()) {
+	signatures := make([]signature.EnvelopeSignature, 0, min(len(env.GetSignatures()), maxSignatures))
+	for _, s := range env.GetSignatures() {
+		signatures = append(signatures, signature.EnvelopeSignature{KeyID: s.GetKeyid(), Sig: s.GetSig()})
+	}
+	sealed, err := signature.NewEnvelope(env.GetPayloadType(), env.GetPayload(), signatures)
+	if err != nil {
+		e.reject(unreadable, "cannot be read: %v", err)
+		return
+	}
+	known := false
+	for _, key := range e.keys {
+		n := sealed.Candidates(key.PublicKey)
+		if n == 0 {
 			continue
 		}
-		img, asked := set[ref.Digest()]
-		if !asked {
+		known = true
+		if !e.try(n) {
+			return
+		}
+		message, err := e.memo.VerifyEnvelope(key.PublicKey, sealed)
+		if err != nil {
+			e.reject(notVerified, "does not verify: %v", err)
 			continue
 		}
-		accepted, rejected := verify(o, ref.Digest(), trust[o.GetNoteName()], memo)
-		img.Attestations = append(img.Attestations, accepted...)
-		img.Rejected = append(img.Rejected, rejected...)
-		set[ref.Digest()] = img
+		e.message(key, message)
 	}
-	return evidence.Facts{Images: set, Built: tags.builtAs(refs)}
+	if !known {
+		e.unknown(signatures[0].KeyID)
+	}
+}
+
+func (e *examination) message(key trustedKey, m signature.Message) {
+	isBuild := e.occurrence.GetBuild() != nil
+	switch m.PayloadType() {
+	case signature.PayloadTypeInToto:
+		e.statement(key, m, isBuild)
+	case signature.PayloadTypeSimpleSigning:
+		if isBuild {
+			e.reject(otherwise, "is signed, but is no provenance")
+			return
+		}
+		e.payload(key, m.Payload)
+	default:
+		e.reject(otherwise, "is signed, but an unexpected message was signed, of type %.120q", m.PayloadType())
+	}
+}
+
+// statement accepts what an in-toto statement says.
+func (e *examination) statement(key trustedKey, m signature.Message, isBuild bool) {
+	st, err := m.Statement()
+	if err != nil {
+		e.reject(otherwise, "is signed, but an unexpected message was signed: %v", err)
+		return
+	}
+	if !st.About(e.digest) {
+		e.reject(otherwise, "is filed under %s, which is none of the subjects of what was signed", e.digest)
+		return
+	}
+	s := e.blank
+	switch {
+	case st.PredicateType == uploadV1 && !isBuild:
+		at, err := parseUpload(st.Predicate)
+		if err != nil {
+			e.reject(otherwise, "is signed, but records no upload: %v", err)
+			return
+		}
+		s.kind, s.more = upload, at
+	case provenanceReaders(st.PredicateType) != nil:
+		b, err := parseProvenance(st)
+		if err != nil {
+			e.reject(otherwise, "is signed, but tells of no build: %v", err)
+			return
+		}
+		b.statement = string(m.Body())
+		s.kind, s.more = provenance, unique.Make(b)
+	default:
+		e.reject(unreadable, "is a statement of type %.120q, which nothing here rests on", st.PredicateType)
+		return
+	}
+	e.accept(key, s)
 }

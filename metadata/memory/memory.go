@@ -33,7 +33,8 @@ type Store struct {
 	subjects    map[metadata.Key]list
 	statements  map[metadata.Key]bool
 	projects    []string          // sorted
-	policies    map[string][]byte // by the name of the note or occurrence
+	policies    map[string][]byte // by the name of what they are of
+	documents   map[string]*document
 	feed        []metadata.Change
 }
 
@@ -68,6 +69,7 @@ func New() *Store {
 		subjects:    map[metadata.Key]list{},
 		statements:  map[metadata.Key]bool{},
 		policies:    map[string][]byte{},
+		documents:   map[string]*document{},
 	}
 	_, _ = rand.Read(s.pageKey) // never fails: see its documentation
 	return s
@@ -196,7 +198,24 @@ func (s *Store) Projects(_ context.Context, after string, limit int) ([]string, 
 	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit, nil
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(_ context.Context, project string) ([]metadata.Parent, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, metadata.ErrClosed
+	}
+	var found []metadata.Parent
+	for p, content := range s.parents {
+		if p.Project == project && len(content.occurrences) > 0 {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, nil
+}
+
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(_ context.Context, resource string) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -218,10 +237,14 @@ func (s *Store) Summaries(_ context.Context, q metadata.SummaryQuery) ([]*metada
 		return nil, false, nil
 	}
 	byKey := map[metadata.Key]*metadata.Summary{}
-	for _, o := range p.occurrences {
+	candidates := p.occurrences
+	if q.Resources != nil {
+		candidates = merge(s.resources, q.Resources)
+	}
+	for _, o := range candidates {
 		k := o.keys.Resource
 		wanted := q.Resources == nil || slices.Contains(q.Resources, k)
-		if !wanted || compareKey(k, q.After) <= 0 || !metadata.Summarized(o.message.GetKind()) {
+		if !wanted || o.name.Parent != q.Parent || compareKey(k, q.After) <= 0 || !metadata.Summarized(o.message.GetKind()) {
 			continue
 		}
 		if byKey[k] == nil {
@@ -282,11 +305,9 @@ func (s *Store) Changes(_ context.Context, after uint64, limit int) ([]metadata.
 	tail := s.feed[after:]
 	changes := slices.Clone(tail[:min(limit, len(tail))])
 	for i, c := range changes {
-		if c.Note != nil {
-			changes[i].Note = proto.CloneOf(c.Note)
-		} else {
-			changes[i].Occurrence = proto.CloneOf(c.Occurrence)
-		}
+		changes[i].Note = proto.CloneOf(c.Note)
+		changes[i].Occurrence = proto.CloneOf(c.Occurrence)
+		changes[i].Document = c.Document.Clone()
 	}
 	return changes, nil
 }

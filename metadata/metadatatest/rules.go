@@ -209,6 +209,11 @@ func testClosed(t *testing.T, s metadata.Store) {
 		"Occurrence":  second(s.Occurrence(t.Context(), name)),
 		"Notes":       third(s.Notes(t.Context(), metadata.NoteQuery{Parent: attester.Parent, Kinds: metadata.AllKinds, Limit: 1})),
 		"Occurrences": third(s.Occurrences(t.Context(), q)),
+		"Document":    second(s.Document(t.Context(), "projects/p/policy", 0)),
+		"Documents":   third(s.Documents(t.Context(), metadata.DocumentQuery{Limit: 1})),
+		"Revisions":   third(s.Revisions(t.Context(), "projects/p/policy", 0, 1)),
+		"Parents":     second(s.Parents(t.Context(), "p")),
+		"Summaries":   third(s.Summaries(t.Context(), metadata.SummaryQuery{Parent: project, Limit: 1})),
 		"Changes":     second(s.Changes(t.Context(), 0, 1)),
 		"Wait":        s.Wait(t.Context(), s.Head()),
 	} {

@@ -167,6 +167,34 @@ func testProjects(t *testing.T, s metadata.Store) {
 	must(t, s.Apply(t.Context(), metadata.Mutation{CreateProject: "z"}))
 }
 
+func testParents(t *testing.T, s metadata.Store) {
+	must(t, s.Apply(t.Context(), createNote(attester)))
+	created := map[metadata.Parent]*grafeas.Occurrence{}
+	for i, p := range []metadata.Parent{{Project: "p", Location: "us"}, {Project: "p"}, {Project: "p", Location: "eu"}, {Project: "p2"}, {Project: "q", Location: "us"}} {
+		for range 3 {
+			o := attestation(ids.next(), attester, 10*i+len(created))
+			o.Name = metadata.OccurrenceName{Parent: p, ID: ids.next()}.String()
+			o.ResourceUri += o.GetName() // so that no two say the same
+			must(t, s.Apply(t.Context(), metadata.Mutation{CreateOccurrence: o}))
+			created[p] = o
+		}
+	}
+	parents := func(project string) []metadata.Parent {
+		found, err := s.Parents(t.Context(), project)
+		must(t, err)
+		return found
+	}
+	diff(t, []metadata.Parent{{Project: "p"}, {Project: "p", Location: "eu"}, {Project: "p", Location: "us"}}, parents("p"))
+	diff(t, []metadata.Parent{{Project: "q", Location: "us"}}, parents("q"))
+	if found := parents("provider"); len(found) != 0 {
+		t.Errorf("a project that has notes only has occurrences in %v", found)
+	}
+	for _, o := range list(t, s, metadata.OccurrenceQuery{Parent: metadata.Parent{Project: "p"}, Kinds: metadata.AllKinds, Limit: 9}) {
+		must(t, s.Apply(t.Context(), metadata.Mutation{DeleteOccurrence: nameOf(t, o)}))
+	}
+	diff(t, []metadata.Parent{{Project: "p", Location: "eu"}, {Project: "p", Location: "us"}}, parents("p"))
+}
+
 func testPolicies(t *testing.T, s metadata.Store) {
 	o := attestation(ids.next(), attester, 1)
 	set := func(resource string, was, to string) error {

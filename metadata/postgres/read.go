@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,13 @@ import (
 const readBound = 30 * time.Second
 
 // selectChanges yields the head in the same snapshot, in one row at least.
-var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload FROM feed f LEFT JOIN LATERAL (` +
-	page("seq", `SELECT seq, op, is_note, coalesce(payload, CASE WHEN is_note
-			THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
+var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload, ` + documentColumns + ` FROM feed f LEFT JOIN LATERAL (` +
+	page("seq", `SELECT seq, op, is_note, is_document, coalesce(payload, CASE
+			WHEN is_note THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
+			WHEN is_document THEN (SELECT content FROM document WHERE document.seq = e.seq)
 			ELSE (SELECT payload FROM occurrence WHERE occurrence.id = e.key AND occurrence.seq = e.seq) END) AS payload
-		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e OFFSET 0`) + `) c ON true WHERE f.id = 1 ORDER BY c.seq`
+		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e OFFSET 0`) + `) c ON true
+	LEFT JOIN document d ON c.is_document AND d.seq = c.seq WHERE f.id = 1 ORDER BY c.seq`
 
 // page wraps a selection so that it ends where its payloads pass MaxPageBytes,
 // with the row that does: what is not sent need not be thrown away.
@@ -146,7 +149,42 @@ func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []st
 	return ids, false, err
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// selectParents goes from each parent to the next in the index, and yields one
+// occurrence of each: the column holds but a hash of the name.
+const selectParents = `WITH RECURSIVE p (parent) AS (
+		(SELECT parent FROM occurrence ORDER BY parent LIMIT 1)
+		UNION ALL
+		SELECT (SELECT o.parent FROM occurrence o WHERE o.parent > p.parent ORDER BY o.parent LIMIT 1) FROM p WHERE p.parent IS NOT NULL)
+	SELECT o.payload FROM p CROSS JOIN LATERAL (SELECT payload FROM occurrence WHERE parent = p.parent LIMIT 1) o`
+
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(ctx context.Context, project string) (found []metadata.Parent, err error) {
+	err = s.read(ctx, func(rows pgx.Rows) error {
+		found = nil
+		for rows.Next() {
+			var payload pgtype.DriverBytes
+			if err := rows.Scan(&payload); err != nil {
+				return err
+			}
+			o := &grafeas.Occurrence{}
+			if err := decode(payload, o); err != nil {
+				return err
+			}
+			name, err := metadata.ParseOccurrenceName(o.GetName())
+			if err != nil {
+				return damagedError{err}
+			}
+			if name.Parent.Project == project {
+				found = append(found, name.Parent)
+			}
+		}
+		return nil
+	}, selectParents)
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, err
+}
+
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(ctx context.Context, resource string) (policy []byte, err error) {
 	err = s.read(ctx, func(rows pgx.Rows) error {
 		policy = nil
@@ -226,10 +264,14 @@ func scanChange(rows pgx.Rows, head *uint64) (c metadata.Change, size int, err e
 	var op *int
 	var isNote *bool
 	var payload pgtype.DriverBytes
-	if err := rows.Scan(head, &seq, &op, &isNote, &payload); err != nil || seq == nil {
+	var d documentFields
+	if err := rows.Scan(append([]any{head, &seq, &op, &isNote, &payload}, d.columns()...)...); err != nil || seq == nil {
 		return c, 0, err
 	}
 	c.Seq, c.Op = *seq, metadata.Op(*op)
+	if c.Document = d.document(); c.Document != nil {
+		return c, len(c.Document.Content), nil
+	}
 	if payload == nil {
 		return c, 0, damagedError{fmt.Errorf("that of change %d is missing", c.Seq)}
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
@@ -17,10 +19,12 @@ import (
 const (
 	selectNote       = "SELECT payload FROM note WHERE parent = ? AND id = ?"
 	selectOccurrence = "SELECT payload FROM occurrence WHERE id = ? AND parent = ?"
-	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload)
+	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload),
+			` + documentColumns + `
 		FROM event e
 		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.row = e.seq
-		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND o.row = e.seq
+		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND NOT e.is_document AND o.row = e.seq
+		LEFT JOIN document d ON e.is_document AND d.row = e.seq
 		WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`
 )
 
@@ -163,7 +167,44 @@ func (s *Store) Projects(ctx context.Context, after string, limit int) (ids []st
 	return ids, false, nil
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// selectParents goes from each parent to the next in the index, and yields one
+// occurrence of each: the column holds but a hash of the name.
+const selectParents = `WITH RECURSIVE p (parent) AS (
+		SELECT min(parent) FROM occurrence
+		UNION ALL
+		SELECT (SELECT min(o.parent) FROM occurrence o WHERE o.parent > p.parent) FROM p WHERE p.parent IS NOT NULL)
+	SELECT (SELECT o.payload FROM occurrence o INDEXED BY occurrence_kind WHERE o.parent = p.parent LIMIT 1)
+	FROM p WHERE p.parent IS NOT NULL`
+
+// Parents returns the project and its locations that have occurrences.
+func (s *Store) Parents(ctx context.Context, project string) (found []metadata.Parent, err error) {
+	rows, err := s.query(ctx, true, selectParents, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	for rows.Next() {
+		var payload sql.RawBytes
+		if err := rows.Scan(&payload); err != nil {
+			return nil, s.reading(ctx, err)
+		}
+		o := &grafeas.Occurrence{}
+		if err := proto.Unmarshal(payload, o); err != nil {
+			return nil, fmt.Errorf("decoding a stored message: %w", err)
+		}
+		name, err := metadata.ParseOccurrenceName(o.GetName())
+		if err != nil {
+			return nil, fmt.Errorf("reading a stored occurrence: %w", err)
+		}
+		if name.Parent.Project == project {
+			found = append(found, name.Parent)
+		}
+	}
+	slices.SortFunc(found, func(a, b metadata.Parent) int { return strings.Compare(a.Location, b.Location) })
+	return found, s.reading(ctx, rows.Err())
+}
+
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(ctx context.Context, resource string) (policy []byte, err error) {
 	rows, err := s.query(ctx, true, "SELECT policy FROM policy WHERE resource = ?", []any{resource})
 	if err != nil {
@@ -264,8 +305,12 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]metadat
 func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
 	var isNote bool
 	var payload sql.RawBytes
-	if err := rows.Scan(&c.Seq, &c.Op, &isNote, &payload); err != nil {
+	var d documentRow
+	if err := rows.Scan(append([]any{&c.Seq, &c.Op, &isNote, &payload}, d.columns()...)...); err != nil {
 		return c, 0, err
+	}
+	if c.Document = d.document(); c.Document != nil {
+		return c, len(c.Document.Content), nil
 	}
 	if payload == nil {
 		return c, 0, errors.New("decoding a change: its message is missing")

@@ -1,0 +1,198 @@
+package index
+
+import (
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
+)
+
+const (
+	// maxRejections bounds what is kept about a digest to explain a denial, for each
+	// trusted note and each trusted project.
+	maxRejections = 4
+
+	// maxProvenances bounds those that are told of one image, the newest first. They
+	// have up to maxStatement bytes each.
+	maxProvenances = 64
+)
+
+// A book holds what is known, by digest. What it tells depends on what is in it, and
+// not on the order in which that came. It is not safe for concurrent use.
+type book struct {
+	statements map[image.Digest][]statement
+	scans      map[image.Digest][]scan
+	digests    int // in either
+}
+
+func newBook() book {
+	return book{statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan)}
+}
+
+// add adds the statements of an occurrence.
+func (b *book) add(d image.Digest, statements []statement) {
+	if len(statements) == 0 {
+		return
+	}
+	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence))
+}
+
+// replace adds the statements of an occurrence in place of those that it made before.
+func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
+	have, ok := b.statements[d]
+	if ok {
+		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence == occurrence })
+	}
+	if len(statements) > 0 {
+		have = bounded(append(have, statements...), occurrence)
+	}
+	if ok || len(have) > 0 {
+		b.put(d, have)
+	}
+}
+
+// bounded drops the rejections beyond maxRejections of each authority that the
+// statements of an occurrence, which were just added, may have made too many.
+func bounded(all []statement, added occurrenceName) []statement {
+	for i := len(all) - 1; i >= 0 && all[i].occurrence == added; i-- {
+		if all[i].kind != rejection {
+			continue
+		}
+		authority := all[i].authority()
+		count, worst := 0, -1
+		for j := range all {
+			if s := &all[j]; s.kind == rejection && s.authority() == authority {
+				if count++; worst < 0 || nearest(s, &all[worst]) > 0 {
+					worst = j
+				}
+			}
+		}
+		if count > maxRejections {
+			all = slices.Delete(all, worst, worst+1)
+			i = min(i, len(all))
+		}
+	}
+	return all
+}
+
+// put sets what is known of a digest by statements; none drops it.
+func (b *book) put(d image.Digest, statements []statement) {
+	_, had := b.statements[d]
+	if len(statements) == 0 {
+		delete(b.statements, d)
+	} else {
+		b.statements[d] = statements
+	}
+	if _, scanned := b.scans[d]; !scanned {
+		b.count(had, len(statements) > 0)
+	}
+}
+
+// scan sets what the scans of a resource found; nil drops it.
+func (b *book) scan(d image.Digest, of scanned, found *scan) {
+	have, had := b.scans[d]
+	i, listed := slices.BinarySearchFunc(have, of, func(s scan, of scanned) int { return s.of.compare(of) })
+	switch {
+	case found == nil && !listed:
+		return
+	case found == nil:
+		have = slices.Delete(have, i, i+1)
+	case listed:
+		have[i] = *found
+	default:
+		have = slices.Insert(have, i, *found)
+	}
+	b.putScans(d, had, have)
+}
+
+func (b *book) putScans(d image.Digest, had bool, scans []scan) {
+	if len(scans) == 0 {
+		delete(b.scans, d)
+	} else {
+		b.scans[d] = scans
+	}
+	if _, stated := b.statements[d]; !stated {
+		b.count(had, len(scans) > 0)
+	}
+}
+
+func (b *book) count(had, has bool) {
+	switch {
+	case had && !has:
+		b.digests--
+	case !had && has:
+		b.digests++
+	}
+}
+
+// keep asks why each statement may still be looked at, and drops those for which
+// there is no reason any more.
+func (b *book) keep(why func(*statement) via) {
+	for d, have := range b.statements {
+		kept := have[:0]
+		for i := range have {
+			if v := why(&have[i]); v != 0 {
+				kept = append(kept, have[i])
+				kept[len(kept)-1].via = v
+			}
+		}
+		if len(kept) < len(have) {
+			clear(have[len(kept):])
+			b.put(d, slices.Clip(kept))
+		}
+	}
+}
+
+// keepScans drops the scans for which the function returns false.
+func (b *book) keepScans(of func(scanned) bool) {
+	for d, have := range b.scans {
+		if kept := slices.DeleteFunc(have, func(s scan) bool { return !of(s.of) }); len(kept) < len(have) {
+			b.putScans(d, true, slices.Clip(kept))
+		}
+	}
+}
+
+// image returns what is known of a digest, sharing nothing with the book. Of
+// statements that say the same, by the same key under the same trusted note and in
+// the same trusted project, it has one: the earliest upload, and the newest of the
+// others.
+func (b *book) image(d image.Digest) evidence.Image {
+	img := evidence.Image{State: evidence.Known}
+	for _, s := range told(b.statements[d]) {
+		s.tell(&img)
+	}
+	for i := range b.scans[d] {
+		b.scans[d][i].tell(&img)
+	}
+	return img
+}
+
+// told returns the statements that count, in the order in which they are told.
+func told(all []statement) []*statement {
+	best := make(map[class]*statement, min(len(all), 8))
+	var list, rejected []*statement
+	for i := range all {
+		s := &all[i]
+		if s.kind == rejection {
+			rejected = append(rejected, s)
+			continue
+		}
+		c := s.class()
+		if have := best[c]; have == nil || preferred(s, have) < 0 {
+			best[c] = s
+		}
+	}
+	for _, s := range best {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, preferred)
+	provenances := 0
+	list = slices.DeleteFunc(list, func(s *statement) bool {
+		if s.kind == provenance {
+			provenances++
+		}
+		return s.kind == provenance && provenances > maxProvenances
+	})
+	slices.SortFunc(rejected, nearest)
+	return append(list, rejected...)
+}

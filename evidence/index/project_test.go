@@ -1,0 +1,280 @@
+package index_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/signature"
+)
+
+// projects tells where the attestations of an image are filed, in their order.
+func projects(img evidence.Image) string {
+	var list []string
+	for _, a := range img.Attestations {
+		list = append(list, a.Project)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestAKeyOfAProjectCountsForWhatIsFiledThere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	trust := index.Trust{"projects/p": {f.signer.PublicKey()}}
+	before := f.startAll(trust)
+	for i, parent := range []string{"projects/p", "projects/p/locations/eu", "projects/pp", "projects/q", "projects/q/locations/p"} {
+		f.createIn(parent, occurrence(t, f.signer, other, digest(i), digest(i)))
+	}
+	for name, x := range map[string]*index.Index{"followed": before, "read": f.startAll(trust)} {
+		for i, want := range []string{"p", "p", "", "", ""} {
+			if got := projects(collect(t, x, digest(i))); got != want {
+				t.Errorf("%s: image %d has attestations in %q, want %q", name, i, got, want)
+			}
+		}
+	}
+}
+
+func TestEveryFactTellsItsProject(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(f.trust())
+	f.createIn("projects/q/locations/eu", occurrence(t, f.signer, note, digest(1), digest(1)))
+	f.createIn("projects/q", occurrence(t, newSigner(t), note, digest(1), digest(1)))
+	img := collect(t, x, digest(1))
+	if len(img.Attestations) != 1 || img.Attestations[0].Project != "q" || len(img.Rejected) != 1 || img.Rejected[0].Project != "q" {
+		t.Errorf("got %+v", img)
+	}
+}
+
+func TestAKeyThatIsTrustedTwiceMakesOneFact(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	second := newSigner(t)
+	x := f.start(index.Trust{note: {f.signer.PublicKey()}, "projects/p": {second.PublicKey(), f.signer.PublicKey()}})
+	o := occurrence(t, f.signer, note, digest(1), digest(1))
+	more := occurrence(t, second, note, digest(1), digest(1)).GetAttestation().GetSignatures()
+	o.GetAttestation().Signatures = append(o.GetAttestation().Signatures, append(more, o.GetAttestation().GetSignatures()...)...)
+	f.create(o)
+	img := collect(t, x, digest(1))
+	keys := map[string]int{}
+	for _, a := range img.Attestations {
+		keys[a.KeyID]++
+	}
+	if len(img.Attestations) != 2 || keys[f.signer.KeyID()] != 1 || keys[second.KeyID()] != 1 || len(img.Rejected) != 0 {
+		t.Errorf("got %+v", img)
+	}
+}
+
+// torn is a source that fails to read projects, or scans, on demand.
+type torn struct {
+	*metadata.Service
+	mu   sync.Mutex
+	fail bool
+}
+
+func (s *torn) set(fail bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+func (s *torn) torn() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail {
+		return errors.New("disk on fire")
+	}
+	return nil
+}
+
+func (s *torn) ProjectOccurrences(ctx context.Context, project string, kinds metadata.Kinds, fn func(*grafeas.Occurrence) error) (uint64, error) {
+	if err := s.torn(); err != nil {
+		return 0, err
+	}
+	return s.Service.ProjectOccurrences(ctx, project, kinds, fn)
+}
+
+func (s *torn) ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (uint64, error) {
+	if err := s.torn(); err != nil {
+		return 0, err
+	}
+	return s.Service.ProjectSummaries(ctx, project, fn)
+}
+
+func (s *torn) ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error) {
+	if err := s.torn(); err != nil {
+		return nil, err
+	}
+	return s.Service.ResourceSummary(ctx, parent, resource)
+}
+
+// TestTrustInAProjectCountsForWhatIsStored trusts a note and a project at once, with
+// the store failing at the project the first time, and then takes both back.
+func TestTrustInAProjectCountsForWhatIsStored(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	source := &torn{Service: f.Service}
+	x := startIndex(t, source, nil)
+	f.create(occurrence(t, f.signer, note, digest(1), digest(1)))
+	f.create(occurrence(t, f.signer, other, digest(2), digest(2)))
+	f.createIn("projects/q", occurrence(t, f.signer, note, digest(3), digest(3)))
+	f.createIn("projects/q", occurrence(t, f.signer, other, digest(4), digest(4)))
+	trust := index.Trust{note: {f.signer.PublicKey()}, "projects/p": {f.signer.PublicKey()}}
+	source.set(true)
+	if err := x.SetTrust(t.Context(), trust); err == nil || !strings.Contains(err.Error(), `"projects/p"`) {
+		t.Fatalf("got error %v from a store that fails", err)
+	}
+	source.set(false)
+	if err := x.SetTrust(t.Context(), trust); err != nil {
+		t.Fatal(err)
+	}
+	has := func(want ...int) {
+		t.Helper()
+		for i := 1; i <= 4; i++ {
+			n := 0
+			if len(want) > 0 && want[0] == i {
+				n, want = 1, want[1:]
+			}
+			if img := collect(t, x, digest(i)); len(img.Attestations) != n {
+				t.Errorf("image %d: %+v, want %d attestations", i, img, n)
+			}
+		}
+	}
+	has(1, 2, 3)
+	for range 2 { // the policy of before may be in force until the second time
+		if err := x.SetTrust(t.Context(), index.Trust{note: {f.signer.PublicKey()}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has(1, 3)
+	if x.Len() != 2 {
+		t.Errorf("%d digests are left, want 2", x.Len())
+	}
+}
+
+// TestAttestationsThatArriveWhileTheirProjectBecomesTrustedCount: whether the
+// follower or the scan of the change of keys comes to one first, by its note or by
+// its project, it must count afterwards, once, and be gone once it is deleted.
+func TestAttestationsThatArriveWhileTheirProjectBecomesTrustedCount(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(nil)
+	trust := index.Trust{}
+	for round := range 20 {
+		signer := newSigner(t)
+		name := []string{"projects/p", note, "projects/q", "projects/p"}[round%4]
+		trust = union(trust, name, signer)
+		if round%2 == 0 {
+			trust = union(trust, note, signer)
+		}
+		parent := "projects/p/locations/eu"
+		if name == "projects/q" {
+			parent = "projects/q"
+		}
+		var wg sync.WaitGroup
+		created := make([]*grafeas.Occurrence, 20)
+		wg.Go(func() {
+			for i := range created {
+				d := digest(1000*round + i)
+				o, err := f.CreateOccurrence(t.Context(), caller, parent, occurrence(t, signer, note, d, d))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				created[i] = o
+				if i%3 == 0 {
+					if err := f.DeleteOccurrence(t.Context(), caller, o.GetName()); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+		if err := x.SetTrust(t.Context(), trust); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		for i := range created {
+			want := 1
+			if i%3 == 0 {
+				want = 0
+			}
+			if img := collect(t, x, digest(1000*round+i)); len(img.Attestations) != want || len(img.Rejected) != 0 {
+				t.Fatalf("round %d: attestation %d: %+v, want %d", round, i, img, want)
+			}
+		}
+	}
+}
+
+// union returns the trust with one more key.
+func union(trust index.Trust, name string, s signature.Signer) index.Trust {
+	next := index.Trust{}
+	for n, keys := range trust {
+		next[n] = append([]*signature.PublicKey{}, keys...)
+	}
+	next[name] = append(next[name], s.PublicKey())
+	return next
+}
+
+// TestReadingAnewBringsEverythingBack has the feed forget what was not read, while
+// things were deleted that the index knew.
+func TestReadingAnewBringsEverythingBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.createNotes()
+	source := &compacted{Service: f.Service}
+	x := startIndex(t, source, index.Trust{note: {f.signer.PublicKey()}, "projects/p": {f.signer.PublicKey()}})
+	if err := x.SetScope(t.Context(), []string{"p"}); err != nil {
+		t.Fatal(err)
+	}
+	gone := []*grafeas.Occurrence{
+		f.attest(digest(1)), f.create(vulnerability(digest(1), 1, grafeas.Severity_HIGH, true)), f.create(discovered(digest(1), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS)),
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 1 || len(img.Scans) != 1 {
+		t.Fatalf("got %+v", img)
+	}
+	source.forget(func() {
+		for _, o := range gone {
+			f.delete(o)
+		}
+		f.attest(digest(2))
+		f.create(discovered(digest(2), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS))
+		f.create(uploaded(t, f.signer, digest(2), "2026-11-30T05:00:00Z"))
+		f.create(buildOf(digest(2), provenanceV1(t, f.signer, digest(2), "https://github.com/org/app")))
+	})
+	if img := collect(t, x, digest(2)); len(img.Attestations) != 1 || len(img.Scans) != 1 || len(img.Uploads) != 1 || len(img.Provenances) != 1 {
+		t.Errorf("what was stored meanwhile: %+v", img)
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 || len(img.Scans) != 0 {
+		t.Errorf("what was deleted meanwhile: %+v", img)
+	}
+}
+
+// compacted is a source whose feed forgets what happens during forget.
+type compacted struct {
+	*metadata.Service
+	mu      sync.Mutex
+	through uint64
+}
+
+func (c *compacted) forget(during func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	during()
+	c.through = c.Service.Head()
+}
+
+func (c *compacted) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if after < c.through {
+		return nil, metadata.ErrCompacted
+	}
+	return c.Service.Changes(ctx, after, limit)
+}
