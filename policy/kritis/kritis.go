@@ -34,12 +34,11 @@
 //
 //   - An image that was never scanned, or has a vulnerability without a severity, is
 //     denied unless the Options say otherwise. Kritis let both in.
-//   - Where Kritis took an image by its name only, it must be written with a digest of
-//     sha256.
+//   - A digest is sha256, whole and in lower case. Kritis took more for one.
+//   - What an OpenPGP key signed after it had expired does not count.
 //   - A bare id in allowlistCVEs never matched in Kritis. It still does not, with a
 //     warning.
-//   - The Binary-Authorization-like patterns are as Kritis has them, and an empty one is
-//     an error instead of the end of the list.
+//   - An empty pattern is an error. In Kritis it was the end of the list.
 //   - Short names of Docker Hub with a digest can be attested.
 //   - PKIX keys count. Kritis read them, and then only used PGP keys.
 //   - A policy without an authority, or with one that is not there, denies the images

@@ -477,7 +477,7 @@ func BenchmarkParseAndCompile(b *testing.B) {
 	for i := range 100 {
 		s := object{"displayName": fmt.Sprint("set ", i), "checks": []object{
 			simpleSigning([]string{"projects/q"}, authenticator("a", pkixKey(keys().ci))), sigstore(keys().cosign), vulnerability(nil), directories("gcr.io/p/r"),
-			object{"imageFreshnessCheck": object{"maxUploadAgeDays": 30}}, slsa(ruleOf(object{"customConstraints": fmt.Sprintf("predicate.x == %d", i)})),
+			{"imageFreshnessCheck": object{"maxUploadAgeDays": 30}}, slsa(ruleOf(object{"customConstraints": fmt.Sprintf("predicate.x == %d", i)})),
 			simpleSigning(nil, authenticator("b", pkixKey(keys().other))), vulnerability(object{"blockedCves": []string{"CVE-2021-20305"}}), directories("gcr.io/p/**"), slsa(ruleOf(nil)),
 		}}
 		if i < 99 {
