@@ -4,11 +4,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -169,4 +171,48 @@ func TestFilesWinOverWhatIsStored(t *testing.T) {
 	r.api().expect("", "GET", policyAt, "", 200, "ALWAYS_DENY")
 	// Attestors are not in a file, and a stored one counts for the policy of one.
 	r.api().expect("", "POST", attestorsAt+"?attestorId=mine", `{"userOwnedGrafeasNote": {"noteReference": "projects/default/notes/mine"}}`, 200)
+}
+
+// The policy API asks who calls, by the same credentials and rules as the metadata
+// API, and each call is in its record.
+func TestThePolicyAPIAsksWhoCalls(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t, func(c *Config) {
+		c.Identity.BearerTokensFile = tokens(t, "ann", "bob", "carl")
+		c.Identity.Rules = []identity.Rule{
+			{Caller: "ann", Project: "default", Roles: []string{"roles/binaryauthorization.policyEditor", "binaryauthorization.attestorsAdmin"}},
+			{Caller: "bob", Project: "default", Roles: []string{"binaryauthorization.policyViewer"}},
+			{Caller: "carl", Project: "default", Roles: []string{"admin"}}, // of Container Analysis
+		}
+	})
+	r := start(t, cfg)
+	api := r.api()
+	api.expect("", "GET", policyAt, "", 401, "UNAUTHENTICATED")
+	api.expect("wrong", "PUT", policyAt, deniesAll, 401, "UNAUTHENTICATED")
+	api.expect(tokenOf("bob"), "GET", policyAt, "", 200)
+	api.expect(tokenOf("bob"), "PUT", policyAt, deniesAll, 403, "binaryauthorization.policy.update", "binaryauthorization.policyEditor")
+	api.expect(tokenOf("carl"), "GET", policyAt, "", 403, "binaryauthorization.policy.get")
+	api.expect(tokenOf("ann"), "PUT", policyAt, deniesAll, 200)
+	api.expect(tokenOf("ann"), "GET", "/v1/projects/kritis/policy", "", 403)
+	api.expect(tokenOf("ann"), "POST", attestorsAt+"?attestorId=a", `{"userOwnedGrafeasNote": {"noteReference": "projects/default/notes/n"}}`, 200)
+	// An access policy of one attestor gives what the rules do not.
+	api.expect(tokenOf("bob"), "GET", attestorsAt+"/a", "", 403)
+	api.expect(tokenOf("ann"), "POST", attestorsAt+"/a:setIamPolicy", `{"policy": {"bindings": [{"role": "roles/binaryauthorization.attestorsViewer", "members": ["user:bob"]}]}}`, 200)
+	api.expect(tokenOf("bob"), "GET", attestorsAt+"/a", "", 200)
+	api.expect(tokenOf("bob"), "GET", attestorsAt, "", 403)
+	if text := api.expect(tokenOf("bob"), "GET", policyAt+":listRevisions", "", 200, `"author": "ann"`); strings.Count(text, `"revision"`) != 1 {
+		t.Errorf("history: %s", text)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var outcomes []string
+	for _, c := range calls(t, cfg.Data) {
+		outcomes = append(outcomes, c.Caller+" "+c.Method+" "+c.Code)
+	}
+	for _, want := range []string{"bob UpdatePolicy PERMISSION_DENIED", "ann UpdatePolicy OK", "ann SetIamPolicy OK", "bob ListVersions OK"} {
+		if !slices.Contains(outcomes, want) {
+			t.Errorf("the record lacks %q: %q", want, outcomes)
+		}
+	}
 }
