@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 	"policy/platform/constraint": {"policy"},
 	"policy/platform/evaluate":   {"image", "policy", "policy/platform", "decide"},
 
-	"policy/kritis":            {"image", "signature", "policy", "policy/document"},
+	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},

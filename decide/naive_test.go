@@ -467,13 +467,15 @@ func naiveFrom(pattern, url string) bool {
 	if i := strings.Index(path, "@"); i >= 0 {
 		path = path[:i]
 	}
-	path = strings.TrimSuffix(strings.TrimSuffix(path, "/"), ".git")
-	for _, part := range strings.Split(path, "/") {
+	whole := host
+	if path != "" {
+		whole += "/" + strings.TrimSuffix(strings.TrimSuffix(path[1:], "/"), ".git")
+	}
+	for _, part := range strings.Split(whole, "/") {
 		if part == "." || part == ".." {
 			return false
 		}
 	}
-	whole := host + path
 	if strings.Contains(whole, "%") {
 		return false
 	}

@@ -156,7 +156,9 @@ func FuzzDirectory(f *testing.F) {
 
 // resides is the specification of [image.Directory.Match].
 func resides(pattern, text string, r image.Reference) bool {
-	if first, _, ok := strings.Cut(text, "/"); !ok || !(strings.ContainsAny(first, ".:") || first == "localhost") {
+	first, _, hasHost := strings.Cut(text, "/")
+	hasHost = hasHost && (strings.ContainsAny(first, ".:") || first == "localhost")
+	if !hasHost {
 		return false
 	}
 	host, path, hasPath := strings.Cut(pattern, "/")

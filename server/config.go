@@ -83,6 +83,13 @@ type AdmissionConfig struct {
 	// AttestorsFiles are lists of Binary Authorization attestors; they are watched.
 	// Without any the attestors are those that the development attestor signs for.
 	AttestorsFiles []string `yaml:"attestorsFiles"`
+	// BuildersFiles say whose provenance platform policies may trust; they are watched.
+	BuildersFiles []string `yaml:"buildersFiles"`
+	// PlatformDryRun records what platform policies deny, and lets it in.
+	PlatformDryRun bool `yaml:"platformDryRun"`
+	// Kritis says what objects of Kritis mean, in the words of
+	// [bundle.KritisOptions].
+	Kritis []string `yaml:"kritis"`
 	// SystemPolicyFile is used in place of the built-in system policy, which is what
 	// globalPolicyEvaluationMode puts before a policy's own; it is watched.
 	SystemPolicyFile string `yaml:"systemPolicyFile"`

@@ -58,10 +58,12 @@ type policies struct {
 	triedErr error
 }
 
-// policyFiles are the paths of what policy is made from.
+// policyFiles are the paths of what policy is made from, and what the texts leave open.
 type policyFiles struct {
-	policies, attestors []string
-	system              string
+	policies, attestors, builders []string
+	system                        string
+	kritis                        []string
+	platformDryRun                bool
 	// own are the attestors that this server's development attestor signs for, for
 	// when no attestors are given. Stored ones of the same name win over them.
 	own string
@@ -80,7 +82,10 @@ func (c *Config) policyFiles(own string) policyFiles {
 	if len(a.AttestorsFiles) > 0 {
 		own = ""
 	}
-	return policyFiles{policies: a.PolicyFiles, attestors: a.AttestorsFiles, system: a.SystemPolicyFile, own: own}
+	return policyFiles{
+		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, system: a.SystemPolicyFile,
+		kritis: a.Kritis, platformDryRun: a.PlatformDryRun, own: own,
+	}
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -125,6 +130,10 @@ func (p *policies) load(ctx context.Context) error {
 	if err := p.index.SetTrust(ctx, trust); err != nil {
 		p.tried = content{}
 		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
+	}
+	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
+		p.tried = content{}
+		return fmt.Errorf("reading what scans have found: %w", err)
 	}
 	p.rules.Store(&set)
 	for _, rules := range set {
@@ -228,16 +237,22 @@ func withoutNamesakes(files, stored []bundle.File) []bundle.File {
 }
 
 func (p *policies) readFiles() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project}}
+	c := content{Sources: bundle.Sources{Project: p.project, PlatformDryRun: p.files.platformDryRun}}
 	attestors := p.files.attestors
 	if p.files.own != "" {
 		attestors = []string{p.files.own}
 	}
 	var err error
+	if c.Kritis, err = bundle.KritisOptions(p.files.kritis); err != nil {
+		return content{}, err
+	}
 	if c.Policies, err = readAll("policy", p.files.policies); err != nil {
 		return content{}, err
 	}
 	if c.Attestors, err = readAll("attestors", attestors); err != nil {
+		return content{}, err
+	}
+	if c.Builders, err = readAll("builders", p.files.builders); err != nil {
 		return content{}, err
 	}
 	if p.files.system != "" {
@@ -265,7 +280,7 @@ func readAll(what string, paths []string) ([]bundle.File, error) {
 // sumOf tells texts apart.
 func sumOf(s bundle.Sources) [sha256.Size]byte {
 	h := sha256.New()
-	for _, list := range [][]bundle.File{s.Policies, s.Attestors, {systemOf(s)}} {
+	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, {systemOf(s)}} {
 		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
 		for _, f := range list {
 			sum := sha256.Sum256(f.Data)

@@ -152,6 +152,20 @@ func TestStoredAttestorsAreTrusted(t *testing.T) {
 	within(t, "and not without", func() bool { return !allowed() })
 }
 
+func TestStoredPlatformPoliciesAreInForce(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	pod := review.Pod("shop", "web").Image("main", "reg.test/app@"+image.DigestOf([]byte("x")).String()).Review()
+	allowed := func() bool { ok, _ := r.ask(pod); return ok }
+	const at = "/v1/projects/default/platforms/gke/policies"
+	r.api().expect("", "PUT", policyAt, allowsAll, 200)
+	r.api().expect("", "POST", at+"?policyId=none", `{"gkePolicy": {"checkSets": [{"displayName": "all", "checks": [{"displayName": "no", "alwaysDeny": true}]}]}}`, 200)
+	within(t, "the platform policy denies what the other allows", func() bool { return !allowed() })
+	r.api().expect("", "DELETE", at+"/none", "", 200)
+	within(t, "without it the other allows", allowed)
+	r.api().expect("", "POST", at+"?policyId=bad", `{"gkePolicy": {"checkSets": [{"checks": [{"alwaysDeny": false}]}]}}`, 400, "alwaysDeny")
+}
+
 func TestFilesWinOverWhatIsStored(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, nil)

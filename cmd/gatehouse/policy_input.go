@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +20,12 @@ import (
 
 // policyInput is what policy is read from, without a server.
 type policyInput struct {
-	policies, attestors, occurrences []string
-	system, project                  string
-	place                            admission.Place
-	at                               string
+	policies, attestors, builders, occurrences []string
+	system, project                            string
+	kritis                                     []string
+	platformDryRun                             bool
+	place                                      admission.Place
+	at                                         string
 }
 
 // bind adds its flags to a command.
@@ -30,13 +33,16 @@ func (in *policyInput) bind(c *cobra.Command) {
 	f := c.Flags()
 	f.StringSliceVarP(&in.policies, "policy", "p", nil, "policy files of any dialect; all must allow (required)")
 	f.StringSliceVar(&in.attestors, "attestors", nil, "attestors files")
+	f.StringSliceVar(&in.builders, "builders", nil, "builders files, whose provenance platform policies may trust")
+	f.StringSliceVar(&in.kritis, "kritis", nil, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
+	f.BoolVar(&in.platformDryRun, "platform-dry-run", false, "take platform policies for dry runs")
 	f.StringSliceVar(&in.occurrences, "occurrences", nil, "occurrences files")
 	f.StringVar(&in.system, "system-policy", "", "system policy file in place of the built-in one")
 	f.StringVar(&in.project, "project", "default", "project whose policy it is")
 	f.StringVar(&in.place.Cluster, "cluster", "", "cluster to decide for, LOCATION.NAME")
 	f.StringVar(&in.place.TrustDomain, "istio-trust-domain", "", "trust domain of the cluster's mesh, for rules that name Istio identities")
 	f.StringVar(&in.at, "time", "", "decide as at this time, such as 2026-11-30T12:00:00Z (default now)")
-	for _, name := range []string{"policy", "attestors", "occurrences", "system-policy"} {
+	for _, name := range []string{"policy", "attestors", "builders", "occurrences", "system-policy"} {
 		_ = c.MarkFlagFilename(name, "yaml", "yml", "json") // fails only for a flag that is not there
 	}
 }
@@ -54,15 +60,21 @@ func (in *policyInput) now() (time.Time, error) {
 
 // sources reads the files.
 func (in *policyInput) sources(c *cobra.Command) (bundle.Sources, error) {
-	s := bundle.Sources{Project: in.project}
+	s := bundle.Sources{Project: in.project, PlatformDryRun: in.platformDryRun}
 	if len(in.policies) == 0 {
 		return s, errors.New("which policy? give --policy FILE")
 	}
 	var err error
+	if s.Kritis, err = bundle.KritisOptions(in.kritis); err != nil {
+		return s, fmt.Errorf("--kritis: %w", err)
+	}
 	if s.Policies, err = readFiles(c, in.policies); err != nil {
 		return s, err
 	}
 	if s.Attestors, err = readFiles(c, in.attestors); err != nil {
+		return s, err
+	}
+	if s.Builders, err = readFiles(c, in.builders); err != nil {
 		return s, err
 	}
 	if in.system != "" {

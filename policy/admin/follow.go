@@ -99,7 +99,9 @@ func Named(policy []byte) []string {
 	return p.refers
 }
 
-func platformsOf(project string) string { return "projects/" + project + "/platforms/" }
+// platformsOf is how the names of platform policies begin that are for gates: those
+// of other platforms are kept for whoever asks.
+func platformsOf(project string) string { return "projects/" + project + "/platforms/gke/policies/" }
 
 // fileOf is a document as a text, by what it is called in diagnostics and decisions.
 func fileOf(d *metadata.Document) bundle.File {

@@ -85,6 +85,7 @@ func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 	if p = <-applied; !slices.Contains(names(p), "projects/p/platforms/gke/policies/x, revision 1") {
 		t.Fatalf("applied %+v", p)
 	}
+	ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/cloudRun", "x", change(`{"gkePolicy": {}}`))) // not for gates
 	ok[admin.Version](t)(f.UpdateSystemPolicy(ctx, ann, admin.SystemPolicyName, change(denyAll)))
 	if p = <-applied; p.Sources.System == nil {
 		t.Fatalf("applied %+v", p)

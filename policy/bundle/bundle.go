@@ -14,6 +14,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
+	"github.com/gatehouse-dev/gatehouse/policy/kritis"
+	"github.com/gatehouse-dev/gatehouse/policy/platform"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -23,7 +26,7 @@ type File struct {
 	Data []byte
 }
 
-// Sources are the texts.
+// Sources are the texts, and what they leave open.
 type Sources struct {
 	// Project is the project whose policies are enforced.
 	Project string
@@ -32,8 +35,13 @@ type Sources struct {
 	Policies []File
 	// Attestors are lists of Binary Authorization's.
 	Attestors []File
+	// Builders are whose provenance platform policies may trust.
+	Builders []File
 	// System is the system policy, in place of the one that is built in.
 	System *File
+	// PlatformDryRun records what platform policies deny, and lets it in.
+	PlatformDryRun bool
+	Kritis         kritis.Options
 }
 
 // A Bundle is what they amount to.
@@ -51,15 +59,25 @@ type Bundle struct {
 func Load(s Sources) (*Bundle, document.Diagnostics) {
 	l := loader{sources: s, bundle: &Bundle{}}
 	for _, f := range s.Attestors {
-		l.attestors(f)
+		list, found := binauthz.ParseAttestors(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		l.bundle.Attestors = append(l.bundle.Attestors, list...)
+	}
+	for _, f := range s.Builders {
+		list, found := platform.ParseBuilders(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		l.builders = append(l.builders, list...)
+	}
+	if s.System != nil {
+		var found document.Diagnostics
+		l.system, found = binauthz.ParsePolicy(s.System.Name, s.System.Data)
+		l.found = append(l.found, found...)
 	}
 	l.bundle.Keys = binauthz.KeysByNote(l.bundle.Attestors)
-	if s.System != nil {
-		l.system, _ = l.parse(*s.System)
-	}
 	for _, f := range s.Policies {
 		l.policy(f)
 	}
+	l.kritis()
 	if l.found.HasErrors() {
 		return nil, l.found
 	}
@@ -76,6 +94,8 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		switch SortOf(f.Data) {
 		case Attestors:
 			s.Attestors = append(s.Attestors, f)
+		case Builders:
+			s.Builders = append(s.Builders, f)
 		default:
 			s.Policies = append(s.Policies, f)
 		}
@@ -84,13 +104,26 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
 		found = append(found, expired(list, now)...)
 	}
-	if len(s.Attestors) > 0 {
+	if len(s.Attestors) > 0 || len(s.Builders) > 0 {
 		_, more := Load(s)
 		return append(found, more...)
 	}
 	for _, f := range s.Policies {
-		_, more := binauthz.ParsePolicy(f.Name, f.Data)
-		found = append(found, more...)
+		found = append(found, alone(f)...)
+	}
+	return found
+}
+
+// alone returns what there is to say about a policy without what it names.
+func alone(f File) document.Diagnostics {
+	var found document.Diagnostics
+	switch SortOf(f.Data) {
+	case PlatformPolicy:
+		_, found = platform.ParsePolicy(f.Name, f.Data)
+	case KritisObjects:
+		_, found = kritis.Parse(f.Name, f.Data)
+	default:
+		_, found = binauthz.ParsePolicy(f.Name, f.Data)
 	}
 	return found
 }
@@ -113,33 +146,94 @@ func expired(attestors []binauthz.Attestor, now time.Time) document.Diagnostics 
 }
 
 type loader struct {
-	sources Sources
-	bundle  *Bundle
-	system  *binauthz.Policy
-	found   document.Diagnostics
+	sources  Sources
+	bundle   *Bundle
+	system   *binauthz.Policy
+	builders []platform.Builder
+	objects  []*kritis.Objects
+	found    document.Diagnostics
 }
 
-func (l *loader) attestors(f File) {
-	list, found := binauthz.ParseAttestors(f.Name, f.Data)
+// put adds what was compiled, with the keys that it rests on. One name is one policy:
+// reasons tell policies apart by it.
+func (l *loader) put(rules *policy.Ruleset, found document.Diagnostics, signers map[string][]*signature.PublicKey) {
 	l.found = append(l.found, found...)
-	l.bundle.Attestors = append(l.bundle.Attestors, list...)
-}
-
-func (l *loader) parse(f File) (*binauthz.Policy, bool) {
-	p, found := binauthz.ParsePolicy(f.Name, f.Data)
-	l.found = append(l.found, found...)
-	return p, p != nil
+	for _, other := range l.bundle.Set {
+		if other.Name == rules.Name {
+			l.found = append(l.found, document.Diagnostic{
+				File: rules.Source, Line: 1, Severity: document.Error,
+				Message: fmt.Sprintf("policy %q is given twice, first in %s", rules.Name, other.Source),
+			})
+			return
+		}
+	}
+	l.bundle.Set = append(l.bundle.Set, rules)
+	for name, list := range signers {
+		l.bundle.Keys[name] = append(l.bundle.Keys[name], list...)
+	}
 }
 
 func (l *loader) policy(f File) {
-	p, ok := l.parse(f)
-	if !ok {
+	switch SortOf(f.Data) {
+	case PlatformPolicy:
+		p, found := platform.ParsePolicy(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		if p != nil {
+			if p.Name == "" {
+				p.Name = "projects/" + l.sources.Project + "/platforms/gke/policies/" + baseName(f.Name)
+			}
+			o := l.platformOptions()
+			rules, found := p.Compile(o)
+			l.put(rules, found, p.Keys(o))
+		}
+	case KritisObjects:
+		objects, found := kritis.Parse(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		l.objects = append(l.objects, objects)
+	default:
+		p, found := binauthz.ParsePolicy(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		if p != nil {
+			p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
+			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system})
+			l.put(rules, found, nil)
+		}
+	}
+}
+
+// baseName is what a file is called without its folder and its extension.
+func baseName(file string) string {
+	name := file[strings.LastIndexByte(file, '/')+1:]
+	if i := strings.LastIndexByte(name, '.'); i > 0 {
+		name = name[:i]
+	}
+	return name
+}
+
+// platformOptions lets every attestor of the project record when images were uploaded.
+func (l *loader) platformOptions() platform.Options {
+	o := platform.Options{Project: l.sources.Project, Builders: l.builders, DryRun: l.sources.PlatformDryRun}
+	for i := range l.bundle.Attestors {
+		a := &l.bundle.Attestors[i]
+		if strings.HasPrefix(a.Name, "projects/"+o.Project+"/") {
+			o.Recorders = append(o.Recorders, policy.Signer{Name: a.Name, Keys: keys.Compile(a.Keys)})
+		}
+	}
+	return o
+}
+
+// kritis compiles the objects of all files as one: a policy in one may name an
+// authority in another.
+func (l *loader) kritis() {
+	if len(l.objects) == 0 || l.found.HasErrors() {
 		return
 	}
-	p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
-	rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system})
+	all, found := kritis.Merge(l.objects...)
 	l.found = append(l.found, found...)
-	l.bundle.Set = append(l.bundle.Set, rules)
+	if all != nil {
+		rules, found := all.Compile(l.sources.Kritis)
+		l.put(rules, found, all.Keys())
+	}
 }
 
 // Sort is what a text is.

@@ -41,19 +41,22 @@ func p256(t *testing.T) map[string]any {
 	return map[string]any{"pkixPublicKey": map[string]any{"publicKeyPem": signer.PublicKey().Marshal(), "signatureAlgorithm": "ECDSA_P256_SHA256"}}
 }
 
+const directory = "gkePolicy: {checkSets: [{checks: [{trustedDirectoryCheck: {trustedDirPatterns: [gcr.io/p]}}]}]}\n"
+
 func file(name, text string) bundle.File { return bundle.File{Name: name, Data: []byte(text)} }
 
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	b, found := bundle.Load(bundle.Sources{
 		Project:   "shop",
-		Policies:  []bundle.File{file("a.yaml", require), file("b.yaml", open)},
+		Policies:  []bundle.File{file("a.yaml", require), file("dir/b.yaml", directory)},
 		Attestors: []bundle.File{file("attestors.json", attestors(t, p256(t)))},
 	})
 	if b == nil || found.HasErrors() {
 		t.Fatal(found)
 	}
-	if len(b.Set) != 2 || b.Set[0].Name != "projects/shop/policy" || b.Set[0].Source != "a.yaml" || b.Set[1].Source != "b.yaml" {
+	if len(b.Set) != 2 || b.Set[0].Name != "projects/shop/policy" || b.Set[0].Source != "a.yaml" || b.Set[1].Source != "dir/b.yaml" ||
+		b.Set[1].Name != "projects/shop/platforms/gke/policies/b" {
 		t.Errorf("got %+v", b.Set)
 	}
 	if len(b.Keys["projects/p/notes/a"]) != 1 || len(b.Attestors) != 1 {
@@ -95,6 +98,9 @@ func TestOneBadFileSpoilsAll(t *testing.T) {
 	for name, s := range map[string]bundle.Sources{
 		"policy":    {Policies: []bundle.File{file("a", open), file("bad", "{}")}},
 		"attestors": {Policies: []bundle.File{file("a", open)}, Attestors: []bundle.File{file("bad", "[{}]")}},
+		"twice":     {Policies: []bundle.File{file("a", open), file("bad", open)}},
+		"kritis":    {Policies: []bundle.File{file("bad", "apiVersion: kritis.grafeas.io/v1beta1\nkind: ImageSecurityPolicy")}},
+		"builders":  {Policies: []bundle.File{file("a", open)}, Builders: []bundle.File{file("bad", "builders: [{}]")}},
 		"system":    {Policies: []bundle.File{file("a", open)}, System: &bundle.File{Name: "bad", Data: []byte("{}")}},
 	} {
 		if b, found := bundle.Load(s); b != nil || !found.HasErrors() || !strings.Contains(found.String(), "bad:1: error") {

@@ -6,6 +6,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -50,11 +51,11 @@ func (r *reporter) note(a *AttestationAuthority, ref string) string {
 		a.Released = true
 		r.Warnf(a.NoteLine, "noteReference: %.200q is of v0.2.x; it is read as %.300q", ref, name)
 	}
-	if len(parts) != 4 || parts[0] != "projects" || parts[2] != "notes" || !isSegment(parts[1]) || !isSegment(parts[3]) {
-		r.Errorf(a.NoteLine, "noteReference: %.200q does not have the form projects/*/notes/*", ref)
+	if err := names.CheckResource(name, "projects", "notes"); err != nil {
+		r.Errorf(a.NoteLine, "noteReference: %v", err)
 		return ""
 	}
-	if strings.Trim(parts[1], "0123456789") == "" {
+	if names.IsNumber(parts[1]) {
 		r.Errorf(a.NoteLine, "noteReference: %.100q is a project number; write the project's ID", parts[1])
 		return ""
 	}

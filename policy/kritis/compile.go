@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
 )
 
 // AuthorityMode says how many of its authorities must attest an image for a
@@ -205,16 +206,14 @@ func (c *compiler) rule(namespace string, p *policies) policy.Rule {
 		ID: "Kritis policies of namespace " + namespace, Scope: policy.Scope{Namespace: namespace},
 		Evaluation: policy.RequireChecks, Line: at.Line, File: at.File,
 	}
-	if c.options.Policies == AllPolicies {
+	switch {
+	case len(p.gaps) == 0:
+	case c.options.Policies == AllPolicies && !c.options.PoolPatterns:
 		for _, gap := range p.gaps {
-			pooled := []*GenericAttestationPolicy{gap}
-			if c.options.PoolPatterns {
-				pooled = p.gaps
-			}
-			rule.Checks = append(rule.Checks, c.attestations([]*GenericAttestationPolicy{gap}, pooled))
+			rule.Checks = append(rule.Checks, c.attestations([]*GenericAttestationPolicy{gap}))
 		}
-	} else if len(p.gaps) > 0 {
-		rule.Checks = append(rule.Checks, c.attestations(p.gaps, p.gaps))
+	default:
+		rule.Checks = append(rule.Checks, c.attestations(p.gaps))
 	}
 	for _, isp := range p.isps {
 		rule.Checks = append(rule.Checks, c.security(isp))
@@ -222,25 +221,27 @@ func (c *compiler) rule(namespace string, p *policies) policy.Rule {
 	return rule
 }
 
-// attestations is the check that an image satisfies one of the policies, or that a
-// pattern of the pooled ones covers it.
-func (c *compiler) attestations(gaps, pooled []*GenericAttestationPolicy) policy.Check {
+// attestations is the check that an image satisfies one of the policies, or all, or that
+// a pattern of any of them covers it.
+func (c *compiler) attestations(gaps []*GenericAttestationPolicy) policy.Check {
 	check := policy.Check{Type: typeGAP, Line: gaps[0].Line, File: gaps[0].File}
-	var alternatives policy.AnyOf
-	var names []string
+	var demands []policy.Condition
+	var named []string
 	for _, gap := range gaps {
-		alternatives.Of = append(alternatives.Of, c.authoritiesOf(gap))
-		names = append(names, gap.key())
-	}
-	if len(names) > maxNamed {
-		names = append(names[:maxNamed], fmt.Sprintf("%d more", len(names)-maxNamed))
-	}
-	check.Name, check.Condition = strings.Join(names, " or "), alternatives
-	for _, gap := range pooled {
+		demands = append(demands, c.authoritiesOf(gap))
+		named = append(named, gap.key())
 		for _, p := range gap.Patterns {
 			check.Exempt = append(check.Exempt, policy.Exemption{Pattern: p.Pattern, Origin: originPatterns, Line: p.Line, File: gap.File})
 		}
 	}
+	if len(named) > maxNamed {
+		named = append(named[:maxNamed], fmt.Sprintf("%d more", len(named)-maxNamed))
+	}
+	if c.options.Policies == AllPolicies {
+		check.Name, check.Condition = strings.Join(named, " and "), policy.AllOf{Of: demands}
+		return check
+	}
+	check.Name, check.Condition = strings.Join(named, " or "), policy.AnyOf{Of: demands}
 	return check
 }
 
@@ -282,11 +283,7 @@ func (c *compiler) attested(by Meta, names []Entry) (found, missing []policy.Con
 }
 
 func (a *AttestationAuthority) compile() policy.Attestor {
-	compiled := policy.Attestor{Name: AttestorName(a.Namespace, a.Name), Note: a.Note, MatchRepository: true}
-	for _, k := range a.Keys {
-		compiled.Keys = append(compiled.Keys, policy.Key{ID: k.ID(), Fingerprint: k.Fingerprint()})
-	}
-	return compiled
+	return policy.Attestor{Name: AttestorName(a.Namespace, a.Name), Note: a.Note, Keys: keys.Compile(a.Keys), MatchRepository: true}
 }
 
 // security is the check of an ImageSecurityPolicy. That the image is named by its

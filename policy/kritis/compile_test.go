@@ -1,6 +1,7 @@
 package kritis_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
+	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
 const twoAuthorities = "attestationAuthorityNames: [built, tested]"
@@ -84,6 +87,13 @@ func TestPatternsOfOnePolicyCoverForAll(t *testing.T) {
 	} {
 		rules, _ := compile(t, text, test.options)
 		allows(t, rules, attestedBy(test.by...), test.want)
+	}
+	pooled, _ := compile(t, strings.ReplaceAll(text, "/shop/*", "/x/*"), kritis.Options{Policies: kritis.AllPolicies, PoolPatterns: true})
+	allows(t, pooled, attestedBy("tested"), false)
+	allows(t, pooled, attestedBy("built", "tested"), true)
+	says(t, decided(t, pooled, "shop", app, attestedBy("tested")), "is not attested by kritis/shop/built in GenericAttestationPolicy shop/g")
+	if name := pooled.Rules[0].Checks[0].Name; name != "shop/g and shop/h" {
+		t.Errorf("%q", name)
 	}
 }
 
@@ -174,6 +184,29 @@ func TestKritisB16PKIXKeysCount(t *testing.T) {
 	trust := o.Keys()
 	if list := trust["projects/p/notes/a"]; len(trust) != 1 || len(list) != 1 || list[0].ID() != keys().p256.ID() {
 		t.Errorf("%v", trust)
+	}
+}
+
+// TestKritisB23BothSignatureEncodings: an armoured signature verifies as it is and, as
+// v0.2.1 stored it, base64 over that.
+func TestKritisB23BothSignatureEncodings(t *testing.T) {
+	t.Parallel()
+	o, _ := parse(t, authority("a"))
+	key := o.Keys()["projects/p/notes/a"][0]
+	ref, err := image.Parse(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := signature.NewPayload(ref.Repository(), ref.Digest(), signature.TypeAtomic)
+	sig, err := keys().pgpSigner.Sign(t.Context(), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, encoded := range [][]byte{sig, []byte(base64.StdEncoding.EncodeToString(sig))} {
+		signed, err := key.Verify(nil, encoded)
+		if err != nil || string(signed) != string(payload) {
+			t.Errorf("%q %v", signed, err)
+		}
 	}
 }
 
@@ -408,6 +441,14 @@ func TestImagesOfKritisItself(t *testing.T) {
 	}
 	if with.Version == without.Version {
 		t.Error("the version does not tell")
+	}
+}
+
+func TestARuleBeginsWithItsFirstPolicy(t *testing.T) {
+	t.Parallel()
+	rules, _ := compile(t, isp("i", "{}")+gap("g", "attestationAuthorityNames: [built]")+authority("built"), kritis.Options{})
+	if r := rules.Rules[0]; r.Line != 1 || r.File != "shop.yaml" || r.Checks[0].Line != 7 || r.Checks[1].Line != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

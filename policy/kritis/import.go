@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -118,12 +119,19 @@ func (o *Objects) Import(options ImportOptions) (*Imported, document.Diagnostics
 	if options.Project == "" {
 		options.Project = defaultProject
 	}
-	if !isSegment(options.Project) {
+	if !names.IsSegment(options.Project) {
 		return nil, document.Diagnostics{{File: "kritis", Message: fmt.Sprintf("%.100q is not the id of a project", options.Project)}}
 	}
 	i := importer{objects: o, options: options, authorities: o.authorities(), namespaces: o.namespaces(), attestorsOf: map[string]bool{}, checked: map[string]bool{}, rules: object{}}
 	for _, namespace := range slices.Sorted(maps.Keys(i.namespaces)) {
 		i.namespace(namespace, i.namespaces[namespace])
+	}
+	i.patternOf = map[patternOf]bool{}
+	for n := range o.GenericAttestationPolicies {
+		gap := &o.GenericAttestationPolicies[n]
+		for _, p := range gap.Patterns {
+			i.patternOf[patternOf{gap, p.Pattern.String()}] = true
+		}
 	}
 	i.exempt()
 	i.reportDefault()
@@ -149,8 +157,15 @@ type importer struct {
 	refs        int
 	rules       object // of namespaces
 	patterns    []any
+	patternOf   map[patternOf]bool
 	checkSets   []any
 	report      []Change
+}
+
+// patternOf is a policy and the text of one of its patterns.
+type patternOf struct {
+	gap  *GenericAttestationPolicy
+	text string
 }
 
 func (i *importer) add(at Meta, line int, action Action, effect Effect, code Code, format string, args ...any) {
@@ -190,8 +205,8 @@ func rule(mode string, attestors []string) object {
 	return r
 }
 
-// A clause is authorities of which one must attest; a demand is clauses all of which
-// must be met.
+// A clause is authorities, in order, of which one must attest; a demand is clauses all
+// of which must be met.
 type (
 	clause []string
 	demand []clause
@@ -321,26 +336,26 @@ func absorb(d demand) demand {
 }
 
 func within(small, large clause) bool {
-	for _, name := range small {
-		if !slices.Contains(large, name) {
-			return false
+	for _, name := range large {
+		if len(small) > 0 && small[0] == name {
+			small = small[1:]
 		}
 	}
-	return true
+	return len(small) == 0
 }
 
 // tightened demands all that any of the alternatives names.
 func tightened(alternatives []demand) demand {
-	names := map[string]bool{}
+	authorities := map[string]bool{}
 	for _, d := range alternatives {
 		for _, c := range d {
 			for _, name := range c {
-				names[name] = true
+				authorities[name] = true
 			}
 		}
 	}
 	var all demand
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range slices.Sorted(maps.Keys(authorities)) {
 		all = append(all, clause{name})
 	}
 	return all
@@ -463,20 +478,20 @@ func (i *importer) exemptPattern(gap *GenericAttestationPolicy, p Pattern) bool 
 	return true
 }
 
-// beyond tells for what else a pattern of the policy will count.
+// beyond tells for what else a pattern of the policy will count: the first few.
 func (i *importer) beyond(gap *GenericAttestationPolicy, text string) []string {
 	var more []string
-	for _, namespace := range slices.Sorted(maps.Keys(i.namespaces)) {
-		for _, other := range i.namespaces[namespace].gaps {
-			together := namespace == gap.Namespace && (i.options.Policies == AnyPolicy || i.options.PoolPatterns)
-			has := slices.ContainsFunc(other.Patterns, func(p Pattern) bool { return p.Pattern.String() == text })
-			if !together && !has {
-				more = append(more, "GenericAttestationPolicy "+other.key())
-			}
+	for n := range i.objects.GenericAttestationPolicies {
+		other := &i.objects.GenericAttestationPolicies[n]
+		together := other.Namespace == gap.Namespace && (i.options.Policies == AnyPolicy || i.options.PoolPatterns)
+		if together || i.patternOf[patternOf{other, text}] {
+			continue
 		}
-	}
-	if len(more) > maxNamed {
-		more = append(more[:maxNamed], fmt.Sprintf("%d more", len(more)-maxNamed))
+		if len(more) == maxNamed {
+			more = append(more, "others")
+			break
+		}
+		more = append(more, "GenericAttestationPolicy "+other.key())
 	}
 	if i.options.DefaultDeny {
 		more = append(more, "namespaces without policies")
@@ -531,7 +546,7 @@ func (i *importer) vulnerabilities(isp *ImageSecurityPolicy) object {
 		switch {
 		case len(parts) == 1:
 			i.add(isp.Meta, e.Line, Dropped, "", CodeCVE, "%.100q allowed nothing, since Kritis compares full names of notes", e.Text)
-		case len(parts) != 4 || parts[0] != "projects" || parts[2] != "notes" || !isSegment(parts[3]):
+		case names.CheckResource(e.Text, "projects", "notes") != nil:
 			i.add(isp.Meta, e.Line, Dropped, DeniesMore, CodeCVE, "%.200q is not the name of a note", e.Text)
 		default:
 			ids = append(ids, parts[3])

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
@@ -17,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
+	"github.com/gatehouse-dev/gatehouse/policy/platform"
 )
 
 func pkixAuthority(namespace, name string) string {
@@ -51,7 +51,15 @@ func enforced(t testing.TB, i *kritis.Imported) policy.Set {
 	}
 	set := policy.Set{rules}
 	if i.Platform != nil {
-		set = append(set, platformRules(t, i.Platform))
+		p, diags := platform.ParsePolicy("platform-policy.yaml", i.Platform)
+		if diags.HasErrors() {
+			t.Fatalf("%s\n%s", diags, i.Platform)
+		}
+		rules, diags := p.Compile(platform.Options{Project: "default"})
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		set = append(set, rules)
 	}
 	for _, text := range [][]byte{i.Policy, i.Attestors, i.Platform} {
 		if again, err := document.Format(text); text != nil && (err != nil || string(again) != string(text)) {
@@ -59,116 +67,6 @@ func enforced(t testing.TB, i *kritis.Imported) policy.Set {
 		}
 	}
 	return set
-}
-
-// platformRules reads the checks that Import writes, as the platform dialect means them.
-func platformRules(t testing.TB, text []byte) *policy.Ruleset {
-	t.Helper()
-	type allow struct {
-		AllowPattern []string `yaml:"allowPattern"`
-	}
-	var p struct {
-		Name, Description string
-		GKEPolicy         struct {
-			ImageAllowlist allow `yaml:"imageAllowlist"`
-			CheckSets      []struct {
-				DisplayName string `yaml:"displayName"`
-				Scope       struct {
-					KubernetesNamespace string `yaml:"kubernetesNamespace"`
-				}
-				Checks []struct {
-					DisplayName        string `yaml:"displayName"`
-					ImageAllowlist     allow  `yaml:"imageAllowlist"`
-					AlwaysDeny         bool   `yaml:"alwaysDeny"`
-					VulnerabilityCheck *struct {
-						MaximumFixableSeverity                 string   `yaml:"maximumFixableSeverity"`
-						MaximumUnfixableSeverity               string   `yaml:"maximumUnfixableSeverity"`
-						AllowedCVEs                            []string `yaml:"allowedCves"`
-						ContainerAnalysisVulnerabilityProjects []string `yaml:"containerAnalysisVulnerabilityProjects"`
-					} `yaml:"vulnerabilityCheck"`
-					SimpleSigningAttestationCheck *struct {
-						ContainerAnalysisAttestationProjects []string `yaml:"containerAnalysisAttestationProjects"`
-						AttestationAuthenticators            []struct {
-							DisplayName      string `yaml:"displayName"`
-							PKIXPublicKeySet struct {
-								PKIXPublicKeys []struct {
-									PublicKeyPEM       string `yaml:"publicKeyPem"`
-									SignatureAlgorithm string `yaml:"signatureAlgorithm"`
-									KeyID              string `yaml:"keyId"`
-								} `yaml:"pkixPublicKeys"`
-							} `yaml:"pkixPublicKeySet"`
-						} `yaml:"attestationAuthenticators"`
-					} `yaml:"simpleSigningAttestationCheck"`
-				}
-			} `yaml:"checkSets"`
-		} `yaml:"gkePolicy"`
-	}
-	dec := yaml.NewDecoder(strings.NewReader(string(text)))
-	dec.KnownFields(true)
-	if err := dec.Decode(&p); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	exempt := func(a allow) (list []policy.Exemption) {
-		for _, text := range a.AllowPattern {
-			pattern, err := image.ParsePlatformPattern(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, policy.Exemption{Pattern: pattern})
-		}
-		return list
-	}
-	ids := func(projects []string) (list []string) {
-		for _, p := range projects {
-			list = append(list, strings.TrimPrefix(p, "projects/"))
-		}
-		return list
-	}
-	severity := func(name string) policy.Severity {
-		s, ok := policy.ParseSeverity(name)
-		if !ok {
-			t.Fatalf("%q", name)
-		}
-		return s
-	}
-	rules := &policy.Ruleset{Name: p.Name, Dialect: policy.PlatformPolicy, Exempt: exempt(p.GKEPolicy.ImageAllowlist)}
-	for i, s := range p.GKEPolicy.CheckSets {
-		if last := i == len(p.GKEPolicy.CheckSets)-1; last != (s.Scope.KubernetesNamespace == "") || last != (len(s.Checks) == 0) {
-			t.Errorf("check set %d: %+v", i, s)
-		}
-		rule := policy.Rule{ID: s.DisplayName, Scope: policy.Scope{Namespace: s.Scope.KubernetesNamespace}, Evaluation: policy.RequireChecks}
-		if len(s.Checks) == 0 {
-			rule.Evaluation = policy.AlwaysAllow
-		}
-		for _, c := range s.Checks {
-			check := policy.Check{Name: c.DisplayName, Type: "Check", Exempt: exempt(c.ImageAllowlist), Condition: policy.Never{}}
-			switch v, a := c.VulnerabilityCheck, c.SimpleSigningAttestationCheck; {
-			case v != nil:
-				check.Condition = policy.Vulnerabilities{
-					MaxFixable: severity(v.MaximumFixableSeverity), MaxUnfixable: severity(v.MaximumUnfixableSeverity),
-					Allowed: v.AllowedCVEs, Projects: ids(v.ContainerAnalysisVulnerabilityProjects),
-				}
-			case a != nil:
-				signed := policy.SignedBy{Projects: ids(a.ContainerAnalysisAttestationProjects)}
-				for _, who := range a.AttestationAuthenticators {
-					signer := policy.Signer{Name: who.DisplayName}
-					for _, k := range who.PKIXPublicKeySet.PKIXPublicKeys {
-						if k.KeyID != keys().p256.ID() || k.PublicKeyPEM != keys().p256.Marshal() || k.SignatureAlgorithm != "ECDSA_P256_SHA256" {
-							t.Errorf("key %+v", k)
-						}
-						signer.Keys = append(signer.Keys, policy.Key{ID: k.KeyID, Fingerprint: keys().p256.Fingerprint()})
-					}
-					signed.Signers = append(signed.Signers, signer)
-				}
-				check.Condition = signed
-			case !c.AlwaysDeny:
-				t.Errorf("a check without content: %+v", c)
-			}
-			rule.Checks = append(rule.Checks, check)
-		}
-		rules.Rules = append(rules.Rules, rule)
-	}
-	return rules.Build()
 }
 
 // tells checks that a report has a line that begins and contains so.
@@ -294,6 +192,7 @@ func TestImportSaysWhatItCannotKeep(t *testing.T) {
 		"CVE":                 {requirements("allowlistCVEs: [projects/v/notes/C]"), kritis.Options{}, "shop.yaml:5: changed: allows more: C is let by as a note of any project, not only of v", nil},
 		"bare CVE":            {requirements("allowlistCVEs: [C]"), kritis.Options{}, `shop.yaml:5: dropped: "C" allowed nothing`, nil},
 		"odd CVE":             {requirements("allowlistCVEs: [v/C]"), kritis.Options{}, `shop.yaml:5: dropped: denies more: "v/C" is not the name of a note`, nil},
+		"CVE of no project":   {requirements(`allowlistCVEs: ["projects/\x1b/notes/C"]`), kritis.Options{}, `shop.yaml:5: dropped: denies more: "projects/\x1b/notes/C" is not the name of a note`, nil},
 		"tag":                 {isp("i", "imageAllowlist: [gcr.io/p/a:1]"), kritis.Options{}, `shop.yaml:5: changed: allows more: "gcr.io/p/a:1" also covers that tag with any digest`, nil},
 		"digest":              {isp("i", "imageAllowlist: ['"+app+"']"), kritis.Options{}, `shop.yaml:5: changed: allows more: "` + app + `" also covers that digest with any tag`, nil},
 		"tag and digest":      {isp("i", "imageAllowlist: ['a:1@sha256:"+hexA+"']"), kritis.Options{}, `shop.yaml:5: kept: "a:1@`, nil},
@@ -381,6 +280,23 @@ func TestImportOfAlternatives(t *testing.T) {
 	tells(t, i, "", "changed: denies more: the 4 policies of namespace shop cannot be multiplied out")
 	if rule, _ := enforced(t, i)[0].Select(policy.Scope{Namespace: "shop"}); len(rule.Checks) != 12 {
 		t.Errorf("%d attestors", len(rule.Checks))
+	}
+}
+
+// TestImportOfAlternativesInManyProjects: a check may look into ten.
+func TestImportOfAlternativesInManyProjects(t *testing.T) {
+	t.Parallel()
+	for projects, tightened := range map[int]bool{9: false, 10: true} { // and kritis
+		text, names := "", []string{}
+		for i := range projects {
+			name := fmt.Sprint("a", i)
+			names = append(names, name)
+			text += strings.Replace(pkixAuthority("shop", name), "projects/p/", "projects/p"+name+"/", 1)
+		}
+		i := imported(t, gap("g", "attestationAuthorityNames: ["+strings.Join(names, ", ")+"]")+text, kritis.ImportOptions{Options: kritis.Options{Authorities: kritis.AnyAuthority}})
+		if (i.Platform == nil) != tightened {
+			t.Errorf("%d projects: %s", projects, i.Platform)
+		}
 	}
 }
 
@@ -554,7 +470,7 @@ func TestImportAllowsWhatKritisAllows(t *testing.T) {
 	t.Parallel()
 	refs := []string{
 		app, "registry.example.com/shop/app:v1", "registry.example.com/shop/app:v1@sha256:" + hexA, "registry.example.com/shop/app", "nginx@sha256:" + hexA, "nginx",
-		"registry.example.com/shop/deep/app@sha256:" + hexA, "gcr.io/kritis-project/preinstall:v1",
+		"registry.example.com/shop/deep/app@sha256:" + hexA, "gcr.io/kritis-project/preinstall:v1", "gcr.io/kritis-project/preinstall@sha256:" + hexA,
 	}
 	type outcome struct{ more, less, kritis, imported bool }
 	seen := map[outcome]int{}
@@ -575,7 +491,7 @@ func TestImportAllowsWhatKritisAllows(t *testing.T) {
 		for range 8 {
 			known := w.facts()
 			for _, ref := range refs {
-				if r, err := image.Parse(ref); w.honest && err == nil && !r.Digest().IsZero() && r.Path() != "shop/app" {
+				if r, err := image.Parse(ref); w.honest && err == nil && !r.Digest().IsZero() && r.Path() != "shop/app" && (!options.KritisImages || r.Path() != "kritis-project/preinstall") {
 					continue // nobody has attested it there
 				}
 				namespace := w.pick("shop", "shop", "other", "third")

@@ -34,12 +34,11 @@
 //
 //   - An image that was never scanned, or has a vulnerability without a severity, is
 //     denied unless the Options say otherwise. Kritis let both in.
-//   - Where Kritis took an image by its name only, it must be written with a digest of
-//     sha256.
+//   - A digest is sha256, whole and in lower case. Kritis took more for one.
+//   - What an OpenPGP key signed after it had expired does not count.
 //   - A bare id in allowlistCVEs never matched in Kritis. It still does not, with a
 //     warning.
-//   - The Binary-Authorization-like patterns are as Kritis has them, and an empty one is
-//     an error instead of the end of the list.
+//   - An empty pattern is an error. In Kritis it was the end of the list.
 //   - Short names of Docker Hub with a digest can be attested.
 //   - PKIX keys count. Kritis read them, and then only used PGP keys.
 //   - A policy without an authority, or with one that is not there, denies the images
@@ -72,6 +71,8 @@ const (
 
 	maxKeys        = 1000  // of an authority
 	maxAuthorities = 100   // that one policy names
+	maxPolicies    = 100   // of a kind in a namespace
+	maxPatterns    = 1000  // of a policy
 	maxEntries     = 10000 // of any other list
 	maxExpression  = 4096  // bytes of a regular expression
 	maxSkipped     = 20    // objects that warnings name
@@ -113,6 +114,26 @@ func (m Meta) place() string { return fmt.Sprintf("%s:%d", m.File, m.Line) }
 // warning reports on the object, at a line of its file.
 func (m Meta) warning(line int, format string, args ...any) document.Diagnostic {
 	return document.Diagnostic{File: m.File, Line: max(line, 1), Severity: document.Warning, Message: fmt.Sprintf(format, args...)}
+}
+
+// crowded reports namespaces with more policies than are looked at for each pod.
+func (o *Objects) crowded() document.Diagnostics {
+	var found document.Diagnostics
+	count := func(kind string, counts map[string]int, m Meta) {
+		if counts[m.Namespace]++; counts[m.Namespace] == maxPolicies+1 {
+			found = append(found, document.Diagnostic{
+				File: m.File, Line: m.Line, Message: fmt.Sprintf("%s %s: more than the %d allowed in a namespace", kind, m.key(), maxPolicies),
+			})
+		}
+	}
+	gaps, isps := map[string]int{}, map[string]int{}
+	for i := range o.GenericAttestationPolicies {
+		count(typeGAP, gaps, o.GenericAttestationPolicies[i].Meta)
+	}
+	for i := range o.ImageSecurityPolicies {
+		count(typeISP, isps, o.ImageSecurityPolicies[i].Meta)
+	}
+	return found
 }
 
 // An Entry is one text of a list.

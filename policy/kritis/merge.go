@@ -15,6 +15,7 @@ func Merge(list ...*Objects) (*Objects, document.Diagnostics) {
 			m.add(o)
 		}
 	}
+	m.found = append(m.found, m.all.crowded()...)
 	if m.found.HasErrors() {
 		return nil, m.found
 	}

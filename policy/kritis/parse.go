@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 )
 
 // A reporter reads a text of objects.
@@ -33,6 +34,7 @@ func Parse(file string, data []byte) (*Objects, document.Diagnostics) {
 		r.value(root, false)
 	}
 	r.warnSkipped()
+	r.Add(r.objects.crowded()...)
 	diags := r.Diagnostics()
 	if r.Erred() {
 		return nil, diags
@@ -159,11 +161,11 @@ func (r *reporter) object(n *yaml.Node, kindName string) {
 	all := kinds()
 	i := slices.IndexFunc(all, func(k kind) bool { return k.name == kindName })
 	if i < 0 {
-		var names []string
+		var known []string
 		for _, k := range all {
-			names = append(names, k.name)
+			known = append(known, k.name)
 		}
-		r.Errorf(n.Line, "kind %.100q is none of Kritis' kinds: %s", kindName, strings.Join(names, ", "))
+		r.Errorf(n.Line, "kind %.100q is none of Kritis' kinds: %s", kindName, strings.Join(known, ", "))
 		return
 	}
 	k := all[i]
@@ -203,11 +205,11 @@ func (r *reporter) metadata(f document.Fields, line int, k kind) (Meta, bool) {
 	}
 	m.Name, m.Namespace = r.Text(meta, "name"), r.Text(meta, "namespace")
 	switch {
-	case !isSubdomain(m.Name):
+	case !names.IsSubdomain(m.Name):
 		r.Errorf(n.Line, "%s: metadata.name %.100q is not a name for an object", k.name, m.Name)
 	case k.namespaced && meta.Values["namespace"] == nil:
 		r.Errorf(n.Line, "%s %s: metadata.namespace is missing; a file does not tell the namespace that kubectl would take", k.name, m.Name)
-	case (k.namespaced || m.Namespace != "") && !isLabel(m.Namespace):
+	case (k.namespaced || m.Namespace != "") && !names.IsLabel(m.Namespace):
 		r.Errorf(meta.Lines["namespace"], "%s %s: metadata.namespace %.100q is not the name of a namespace", k.name, m.Name, m.Namespace)
 	default:
 		if !k.namespaced {
@@ -252,45 +254,4 @@ func (r *reporter) entries(f document.Fields, name string, most int) []Entry {
 		}
 	}
 	return entries
-}
-
-const (
-	maxLabel     = 63  // of a DNS label, RFC 1123
-	maxSubdomain = 253 // of a DNS name
-	maxSegment   = 256 // of a resource name
-)
-
-// isLabel tells a DNS label of RFC 1123, the name of a namespace.
-func isLabel(s string) bool {
-	return s != "" && len(s) <= maxLabel && s[0] != '-' && s[len(s)-1] != '-' && consistsOf(s, "-", false)
-}
-
-// isSubdomain tells labels that dots join, the names of objects.
-func isSubdomain(s string) bool {
-	if len(s) > maxSubdomain {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if !isLabel(label) {
-			return false
-		}
-	}
-	return true
-}
-
-// isSegment tells an id in a resource name.
-func isSegment(s string) bool {
-	return s != "" && len(s) <= maxSegment && strings.Trim(s, ".") != "" && consistsOf(s, "-_.~:%+", true)
-}
-
-// consistsOf reports whether s has only lower-case letters, digits, those in extra
-// and, if upper is set, upper-case letters.
-func consistsOf(s, extra string, upper bool) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (!upper || c < 'A' || c > 'Z') && strings.IndexByte(extra, c) < 0 {
-			return false
-		}
-	}
-	return true
 }

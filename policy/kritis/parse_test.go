@@ -95,6 +95,13 @@ func TestWhatIsNotKritisIsSkippedAndNamed(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	t.Parallel()
 	wrap := func(kind, spec string) string { return object(kind, "shop", "x", spec) }
+	many := func(kind string) string {
+		text := ""
+		for i := range 101 {
+			text += object(kind, "shop", fmt.Sprint("n", i), "{}")
+		}
+		return text
+	}
 	pgp := armored(keys().pgp)
 	pkix := strings.ReplaceAll(keys().p256.Marshal(), "\n", "\n      ")
 	aa := func(key string) string {
@@ -144,7 +151,10 @@ func TestWhatIsRefused(t *testing.T) {
 		"empty pattern":          {wrap("GenericAttestationPolicy", `admissionAllowlistPatterns: [{namePattern: ""}]`), "it is empty"},
 		"no pattern":             {wrap("GenericAttestationPolicy", `admissionAllowlistPatterns: [{}]`), "namePattern is missing"},
 		"pattern is text":        {wrap("GenericAttestationPolicy", `admissionAllowlistPatterns: [x]`), "must be an object, and is text"},
-		"too many patterns":      {wrap("GenericAttestationPolicy", "admissionAllowlistPatterns: ["+strings.Repeat("{namePattern: a},", 10001)+"]"), "10001 entries, more than"},
+		"too many patterns":      {wrap("GenericAttestationPolicy", "admissionAllowlistPatterns: ["+strings.Repeat("{namePattern: a},", 1001)+"]"), "1001 entries, more than"},
+		"too many images":        {wrap("ImageSecurityPolicy", "imageAllowlist: ["+strings.Repeat("a,", 10001)+"]"), "10001 entries, more than the 10000 allowed"},
+		"too many GAPs":          {many("GenericAttestationPolicy"), "shop.yaml:601: error: GenericAttestationPolicy shop/n100: more than the 100 allowed in a namespace"},
+		"too many ISPs":          {many("ImageSecurityPolicy"), "shop.yaml:601: error: ImageSecurityPolicy shop/n100: more than the 100 allowed in a namespace"},
 		"no note":                {wrap("AttestationAuthority", "publicKeys: []"), "noteReference is missing"},
 		"bad note":               {wrap("AttestationAuthority", "noteReference: projects//notes/n"), "does not have the form projects/*/notes/*"},
 		"note of a number":       {wrap("AttestationAuthority", "noteReference: projects/12/notes/n"), "is a project number"},
@@ -246,6 +256,7 @@ func TestWarnings(t *testing.T) {
 		"key id":            {object("AttestationAuthority", "shop", "a", "noteReference: projects/p/notes/n\npublicKeys: [{keyType: PGP, keyId: AB, asciiArmoredPgpPublicKey: "+pgp+"}]"), []string{`keyId "AB" is not the fingerprint`, keys().pgp.ID()}},
 		"no keys":           {object("AttestationAuthority", "shop", "a", "noteReference: projects/p/notes/n"), []string{"nothing is attested by it"}},
 		"not anchored":      {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: '^a|b$'}"), []string{"matches anywhere"}},
+		"anchored at end":   {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: 'a$'}"), []string{"matches anywhere"}},
 		"anchored at start": {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x\nbuildRequirements: {builtFrom: '^a'}"), []string{"matches anywhere"}},
 		"every source":      {object("BuildPolicy", "shop", "a", "attestationAuthorityName: x"), []string{"builds of every source"}},
 	} {
@@ -377,6 +388,32 @@ func TestMergeNamesBothPlacesOfADuplicate(t *testing.T) {
 	}
 }
 
+func TestMergeIsBounded(t *testing.T) {
+	t.Parallel()
+	var many []kritis.VulnzSigningPolicy
+	for i := range kritis.MaxObjects {
+		many = append(many, kritis.VulnzSigningPolicy{Meta: kritis.Meta{Name: fmt.Sprint("a", i), File: "f", Line: 1}})
+	}
+	all := &kritis.Objects{VulnzSigningPolicies: many}
+	if merged, diags := kritis.Merge(all); merged == nil || len(diags) > 0 {
+		t.Error(diags)
+	}
+	one, _ := parse(t, smallISP)
+	if merged, diags := kritis.Merge(all, one, one); merged != nil || !strings.Contains(diags.String(), "more than 10000 objects") {
+		t.Error(diags)
+	}
+	var crowd []kritis.ImageSecurityPolicy
+	for i := range 101 {
+		crowd = append(crowd, kritis.ImageSecurityPolicy{Meta: kritis.Meta{Namespace: "shop", Name: fmt.Sprint("a", i), File: "f", Line: 1}})
+	}
+	if merged, diags := kritis.Merge(&kritis.Objects{ImageSecurityPolicies: crowd[:50]}, &kritis.Objects{ImageSecurityPolicies: crowd[50:]}); merged != nil || !strings.Contains(diags.String(), "more than the 100 allowed in a namespace") {
+		t.Error(diags)
+	}
+	if merged, diags := kritis.Merge(all, all); merged != nil || len(diags) != 100 {
+		t.Errorf("%d problems", len(diags))
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(smallISP)
 	f.Add(isp("a", "imageWhitelist: [x]\npackageVulnerabilityRequirements: {maximumSeverity: LOW, whitelistCVEs: [CVE-1]}\nattestationAuthorityNames: [a]"))
@@ -403,6 +440,13 @@ func FuzzParse(f *testing.F) {
 			rules, _ := merged.Compile(options)
 			if n := len(rules.Rules); n == 0 || rules.Rules[n-1].Scope != (policy.Scope{}) || rules.Version == "" {
 				t.Errorf("%+v", rules)
+			}
+			if i, diags := merged.Import(kritis.ImportOptions{Options: options}); i == nil {
+				if !strings.Contains(diags.String(), "references to attestors") {
+					t.Error(diags)
+				}
+			} else {
+				enforced(t, i)
 			}
 			for name, a := range rules.Attestors {
 				if name != a.Name || a.Note == "" || !a.MatchRepository {

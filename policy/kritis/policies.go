@@ -7,6 +7,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 )
 
 // What a former name is, in warnings.
@@ -44,8 +45,8 @@ func (r *reporter) genericAttestationPolicy(m Meta, f document.Fields) {
 	}
 	const list = "admissionAllowlistPatterns"
 	patterns := r.List(f, list)
-	if len(patterns) > maxEntries {
-		r.Errorf(f.Lines[list], "%s: %d entries, more than the %d allowed", list, len(patterns), maxEntries)
+	if len(patterns) > maxPatterns {
+		r.Errorf(f.Lines[list], "%s: %d entries, more than the %d allowed", list, len(patterns), maxPatterns)
 		patterns = nil
 	}
 	for _, n := range patterns {
@@ -77,20 +78,20 @@ func (r *reporter) genericAttestationPolicy(m Meta, f document.Fields) {
 // authorityNames reads attestationAuthorityNames. One that is given twice counts once.
 func (r *reporter) authorityNames(f document.Fields) []Entry {
 	const field = "attestationAuthorityNames"
-	var names []Entry
+	var list []Entry
 	for _, e := range r.entries(f, field, maxAuthorities) {
-		if i := slices.IndexFunc(names, func(o Entry) bool { return o.Text == e.Text }); i >= 0 {
-			r.Warnf(e.Line, "%s: %q is given twice, first at line %d", field, e.Text, names[i].Line)
+		if i := slices.IndexFunc(list, func(o Entry) bool { return o.Text == e.Text }); i >= 0 {
+			r.Warnf(e.Line, "%s: %q is given twice, first at line %d", field, e.Text, list[i].Line)
 			continue
 		}
 		r.checkAuthorityName(e)
-		names = append(names, e)
+		list = append(list, e)
 	}
-	return names
+	return list
 }
 
 func (r *reporter) checkAuthorityName(e Entry) {
-	if !isSubdomain(e.Text) {
+	if !names.IsSubdomain(e.Text) {
 		r.Errorf(e.Line, "%.100q is not the name of an attestation authority in the namespace of the policy", e.Text)
 	}
 }

@@ -200,11 +200,10 @@ func (s SLSA) compile(c *compiler, line int) policy.Condition {
 			Sources:     rule.TrustedSources,
 			Constraint:  rule.Constraint,
 		}
-		switch b := c.builders[rule.TrustedBuilder]; {
-		case b == nil:
-			c.Warnf(rule.Line, "no keys of builder %s are known here; until they are, the rule is met by no image", rule.TrustedBuilder)
-		default:
+		if b := c.builders[rule.TrustedBuilder]; b != nil {
 			compiled.Builder = b.compile()
+		} else {
+			c.Warnf(rule.Line, "no keys of builder %s are known here; until they are, the rule is met by no image", rule.TrustedBuilder)
 		}
 		built.Rules = append(built.Rules, compiled)
 	}

@@ -538,3 +538,26 @@ func checkDiagnostics(t *testing.T, diags document.Diagnostics) {
 		}
 	}
 }
+
+// TestDocumentedPolicyIsReadWithoutComplaint keeps the example of the manual true.
+func TestDocumentedPolicyIsReadWithoutComplaint(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile(filepath.Join("..", "..", "docs", "platform-policies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```yaml\n")
+	text, rest, _ := strings.Cut(rest, "```")
+	p, diags := platform.ParsePolicy("manual.yaml", []byte(text))
+	if len(diags) != 0 || len(p.CheckSets) != 2 || len(p.CheckSets[0].Checks) != 2 {
+		t.Errorf("got %s", diags)
+	}
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	text, _, _ = strings.Cut(rest, "```")
+	block := strings.ReplaceAll(strings.TrimSpace(keys().ci.Marshal()), "\n", "\n        ")
+	begin, end := strings.Index(text, "-----BEGIN"), strings.Index(text, "-----END PUBLIC KEY-----")
+	text = text[:begin] + block + text[end+len("-----END PUBLIC KEY-----"):]
+	if list, diags := platform.ParseBuilders("manual.yaml", []byte(text)); len(diags) != 0 || len(list) != 1 || len(list[0].Keys) != 1 {
+		t.Errorf("got %v, %s", list, diags)
+	}
+}

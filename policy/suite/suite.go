@@ -46,6 +46,10 @@ type Suite struct {
 	Policies, Attestors, Builders, Occurrences []string
 	SystemPolicy                               string
 	Project                                    string
+	// Kritis are words for what objects of Kritis mean, and PlatformDryRun takes
+	// platform policies for dry runs.
+	Kritis         []string
+	PlatformDryRun bool
 	Place
 	// Time is the clock of its cases; zero is now.
 	Time  time.Time
@@ -158,9 +162,10 @@ func hasCases(root *yaml.Node) bool {
 }
 
 func (r reader) suite(root *yaml.Node) *Suite {
-	f, _ := r.Fields(root, "suite", "policies", "attestors", "builders", "occurrences", "systemPolicy", "project", "cluster", "istioTrustDomain", "time", "cases")
+	f, _ := r.Fields(root, "suite", "policies", "attestors", "builders", "occurrences", "systemPolicy", "kritis", "platformDryRun", "project", "cluster", "istioTrustDomain", "time", "cases")
 	s := &Suite{
 		Policies: r.texts(f, "policies"), Attestors: r.texts(f, "attestors"), Builders: r.texts(f, "builders"), Occurrences: r.texts(f, "occurrences"),
+		Kritis: r.texts(f, "kritis"), PlatformDryRun: r.truth(f, "platformDryRun"),
 		SystemPolicy: r.Text(f, "systemPolicy"), Project: r.Text(f, "project"),
 		Place: Place{Cluster: r.Text(f, "cluster"), TrustDomain: r.Text(f, "istioTrustDomain")},
 		Time:  r.time(f, "time"),

@@ -59,7 +59,6 @@ func NewCompiler() (*Compiler, error) {
 		cel.Variable("subject", cel.ListType(cel.MapType(cel.StringType, cel.DynType))),
 		cel.Variable("predicateType", cel.StringType),
 		cel.Variable("predicate", cel.MapType(cel.StringType, cel.DynType)),
-		cel.CrossTypeNumericComparisons(true),
 		cel.ParserExpressionSizeLimit(MaxText),
 		cel.ParserRecursionLimit(maxDepth),
 		cel.ParserErrorRecoveryLimit(4),

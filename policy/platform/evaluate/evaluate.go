@@ -145,8 +145,8 @@ func pod(p *platform.Policy, asked *Pod) (PodResult, error) {
 	switch {
 	case req.Namespace == "":
 		return PodResult{}, fmt.Errorf("its namespace is not known")
-	case d.Dialect != policy.PlatformPolicy || len(d.Policies) > 0:
-		return PodResult{}, fmt.Errorf("the decision is not by one platform policy")
+	case d.Dialect != policy.PlatformPolicy || len(d.Policies) > 0 || d.Policy != p.Name:
+		return PodResult{}, fmt.Errorf("the decision is not by this platform policy alone")
 	case len(d.Images) != len(req.Images):
 		return PodResult{}, fmt.Errorf("the decision is on %d images, and the pod has %d", len(d.Images), len(req.Images))
 	}
