@@ -78,10 +78,12 @@ type AdmissionConfig struct {
 	Address string `yaml:"address"`
 	// PolicyFiles are policies (YAML or JSON): Binary Authorization's, platform
 	// policies, objects of Kritis. All of them must allow. They are watched. Without
-	// any the gate lets everything in, says so, and records it.
+	// any those that are stored for Project count, and without those the gate lets
+	// everything in, says so, and records it.
 	PolicyFiles []string `yaml:"policyFiles"`
 	// AttestorsFiles are lists of Binary Authorization attestors; they are watched.
-	// Without any the attestors are those that the development attestor signs for.
+	// Without any the attestors are those that are stored, and those that the
+	// development attestor signs for.
 	AttestorsFiles []string `yaml:"attestorsFiles"`
 	// BuildersFiles say whose provenance platform policies may trust; they are watched.
 	BuildersFiles []string `yaml:"buildersFiles"`

@@ -88,17 +88,12 @@ func Check(cfg Config, logger *slog.Logger) error {
 			return err
 		}
 	}
-	attestors := cfg.Admission.AttestorsFiles
-	if own := attestorsPath(cfg.Data); len(attestors) == 0 {
-		if _, err := os.Stat(own); err == nil { // made by an earlier start
-			attestors = []string{own}
-		}
+	own := attestorsPath(cfg.Data)
+	if _, err := os.Stat(own); err != nil { // an earlier start made it
+		own = ""
 	}
-	p := &policies{
-		files:   filesOf(cfg.Admission, attestors),
-		project: cfg.Project, place: cfg.place(), logger: logger,
-	}
-	content, err := p.read()
+	p := &policies{files: cfg.policyFiles(own), project: cfg.Project, place: cfg.place(), logger: logger}
+	content, err := p.readFiles()
 	if err != nil {
 		return err
 	}
@@ -176,8 +171,8 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 		return fmt.Errorf("reading attestations: %w", err)
 	}
 	p.ready.Store(true)
-	if p.policies.current() == nil {
-		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE")
+	if len(p.policies.current()) == 0 {
+		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push")
 	}
 	return started(Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
@@ -229,14 +224,10 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
-	attestors := p.cfg.Admission.AttestorsFiles
-	if len(attestors) == 0 {
-		attestors = []string{own}
-	}
-	if p.policies, err = newPolicies(p.cfg, attestors, p.index, p.logger, p.registry); err != nil {
+	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
-	if err := p.policies.load(ctx); err != nil {
+	if err := p.policies.start(ctx); err != nil {
 		return err
 	}
 	if err := p.buildGate(); err != nil {

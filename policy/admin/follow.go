@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -47,26 +46,32 @@ type Policies struct {
 	Sources bundle.Sources
 	// Seq is the number of the last change that they reflect at least.
 	Seq uint64
-
-	// named are the attestors that the policy names, missing ones too.
-	named []string
 }
 
 // Empty reports whether no policy is stored for the project.
 func (p Policies) Empty() bool { return len(p.Sources.Policies) == 0 }
 
-// Read reads the policies of a project. It needs nobody's permission: it is for the
-// gate in the same process.
-func Read(ctx context.Context, source Source, project string) (Policies, error) {
+// Read reads the policies of a project, and of the attestors also those that are
+// named here. It needs nobody's permission: it is for the gate in the same process.
+func Read(ctx context.Context, source Source, project string, named ...string) (Policies, error) {
 	p := Policies{Seq: source.Head(), Sources: bundle.Sources{Project: project}}
+	named = slices.Clone(named)
 	policy, err := newest(ctx, source, PolicyName(project))
 	if err != nil {
 		return p, err
 	}
 	if policy != nil {
 		p.Sources.Policies = append(p.Sources.Policies, fileOf(policy))
-		if err := p.readAttestors(ctx, source, policy); err != nil {
+		named = append(named, Named(policy.Content)...)
+	}
+	slices.Sort(named)
+	for _, name := range slices.Compact(named) {
+		d, err := newest(ctx, source, name)
+		if err != nil {
 			return p, err
+		}
+		if d != nil {
+			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
 		}
 	}
 	system, err := newest(ctx, source, SystemPolicyName)
@@ -84,26 +89,19 @@ func Read(ctx context.Context, source Source, project string) (Policies, error) 
 	return p, err
 }
 
-// readAttestors reads those that a policy names.
-func (p *Policies) readAttestors(ctx context.Context, source Source, policy *metadata.Document) error {
-	text, err := parsePolicy(policy.Name, policy.Content)
+// Named returns the attestors that a policy of Binary Authorization names, none if
+// the text is not a valid one.
+func Named(policy []byte) []string {
+	p, err := parsePolicy("", policy)
 	if err != nil {
-		return fmt.Errorf("reading the stored %q: %w", policy.Name, err)
+		return nil
 	}
-	p.named = text.refers
-	for _, name := range p.named {
-		d, err := newest(ctx, source, name)
-		if err != nil {
-			return err
-		}
-		if d != nil {
-			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
-		}
-	}
-	return nil
+	return p.refers
 }
 
-func platformsOf(project string) string { return "projects/" + project + "/platforms/" }
+// platformsOf is how the names of platform policies begin that are for gates: those
+// of other platforms are kept for whoever asks.
+func platformsOf(project string) string { return "projects/" + project + "/platforms/gke/policies/" }
 
 // fileOf is a document as a text, by what it is called in diagnostics and decisions.
 func fileOf(d *metadata.Document) bundle.File {
@@ -119,29 +117,28 @@ func newest(ctx context.Context, source Source, name string) (*metadata.Document
 	return d, err
 }
 
-// touchedBy reports whether a change may have changed the policies.
-func (p Policies) touchedBy(c metadata.Change, project string) bool {
+// touches reports whether a change may have changed the policies of a project. Any
+// attestor may be one that they name.
+func touches(c metadata.Change, project string) bool {
 	if c.Document == nil {
 		return false
 	}
-	name := c.Document.Name
-	return name == PolicyName(project) || name == SystemPolicyName ||
-		strings.HasPrefix(name, platformsOf(project)) || slices.Contains(p.named, name)
+	p, err := placeOf(c.Document.Name)
+	return err == nil && (p.kind == attestorKind || p.project == project || c.Document.Name == SystemPolicyName)
 }
 
-// Follow calls apply whenever the policies of a project have changed since those
-// that the caller has, with what they are then, until ctx ends. While the source
-// fails, it logs that and tries again. It calls apply again only after that has
-// returned, and then with the newest.
-func Follow(ctx context.Context, source Source, project string, have Policies, logger *slog.Logger, apply func(context.Context, Policies)) {
+// Follow calls changed after changes that may have changed the policies of a
+// project, those after the change of number after, until ctx ends; [Read] tells what
+// they are then. While the source fails, it logs that and tries again.
+func Follow(ctx context.Context, source Source, project string, after uint64, logger *slog.Logger, changed func()) {
 	for ctx.Err() == nil {
-		next, err := have.await(ctx, source, project)
-		switch {
-		case err == nil:
-			have = next
-			apply(ctx, have)
+		reached, err := await(ctx, source, project, after)
+		if err == nil {
+			after = reached
+			changed()
 			continue
-		case ctx.Err() != nil:
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		logger.Error("the stored policy cannot be followed, the last one stays in force; trying again", "project", project, "error", err)
@@ -152,26 +149,30 @@ func Follow(ctx context.Context, source Source, project string, have Policies, l
 	}
 }
 
-// await waits for a change of the policies, and returns them.
-func (p Policies) await(ctx context.Context, source Source, project string) (Policies, error) {
-	for at := p.Seq; ; {
+// await waits for a change that counts, and returns the number of the change up to
+// which the feed was read.
+func await(ctx context.Context, source Source, project string, at uint64) (uint64, error) {
+	for {
 		changes, err := source.Changes(ctx, at, changesPage)
-		touched := errors.Is(err, metadata.ErrCompacted)
-		if err != nil && !touched {
-			return p, err
+		if errors.Is(err, metadata.ErrCompacted) {
+			return source.Head(), nil
 		}
+		if err != nil {
+			return at, err
+		}
+		touched := false
 		for _, c := range changes {
 			at = c.Seq
-			touched = touched || p.touchedBy(c, project)
+			touched = touched || touches(c, project)
 		}
-		if touched {
-			return Read(ctx, source, project)
-		}
-		if len(changes) > 0 {
+		switch {
+		case touched:
+			return at, nil
+		case len(changes) > 0:
 			continue
 		}
 		if err := source.Wait(ctx, at); err != nil {
-			return p, err
+			return at, err
 		}
 	}
 }
