@@ -77,6 +77,8 @@ type torn struct {
 	*metadata.Service
 	mu   sync.Mutex
 	fail bool
+	// failing is closed when it fails, if it is not nil.
+	failing chan struct{}
 }
 
 func (s *torn) set(fail bool) {
@@ -89,6 +91,10 @@ func (s *torn) torn() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail {
+		if s.failing != nil {
+			close(s.failing)
+			s.failing = nil
+		}
 		return errors.New("disk on fire")
 	}
 	return nil
@@ -156,6 +162,26 @@ func TestTrustInAProjectCountsForWhatIsStored(t *testing.T) {
 	has(1, 3)
 	if x.Len() != 2 {
 		t.Errorf("%d digests are left, want 2", x.Len())
+	}
+}
+
+// TestAProjectThatIsNotTrustedAfterAllLeavesNothingUnread gives up a project that
+// could not be read, and reads a note whose attestations are filed there.
+func TestAProjectThatIsNotTrustedAfterAllLeavesNothingUnread(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	source := &torn{Service: f.Service}
+	x := startIndex(t, source, nil)
+	f.attest(digest(1))
+	source.set(true)
+	if err := x.SetTrust(t.Context(), index.Trust{"projects/p": {f.signer.PublicKey()}}); err == nil {
+		t.Fatal("no error from a store that fails")
+	}
+	if err := x.SetTrust(t.Context(), f.trust()); err != nil {
+		t.Fatal(err)
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 1 {
+		t.Errorf("got %+v", img)
 	}
 }
 

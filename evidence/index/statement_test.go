@@ -3,6 +3,7 @@ package index_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -428,6 +429,40 @@ func TestB14WhatOneOccurrenceMayCost(t *testing.T) {
 		refused(t, listed(t, s, pad(256<<10)), "does not verify")
 		refused(t, listed(t, s, pad(256<<10+1)), "are not looked at")
 	})
+}
+
+// TestOneRejectionAnOccurrence: of what was wrong with its signatures, that which
+// came nearest is told.
+func TestOneRejectionAnOccurrence(t *testing.T) {
+	t.Parallel()
+	s, stranger := newSigner(t), newSigner(t)
+	o := occurrence(t, stranger, note, digest(1), digest(2))
+	wrong := occurrence(t, s, note, digest(1), digest(2)).GetAttestation()
+	o.GetAttestation().SerializedPayload = wrong.GetSerializedPayload()
+	o.GetAttestation().Signatures = append(o.GetAttestation().Signatures, wrong.GetSignatures()[0], &grafeas.Signature{PublicKeyId: s.KeyID(), Signature: []byte("x")})
+	refused(t, listed(t, s, o), "what was signed is")
+}
+
+// TestManyKeysThatSayTheSame each make a fact, however many they are and in whatever
+// order they come.
+func TestManyKeysThatSayTheSame(t *testing.T) {
+	t.Parallel()
+	var keys []*signature.PublicKey
+	var list []*grafeas.Occurrence
+	for range 40 {
+		s := newSigner(t)
+		keys = append(keys, s.PublicKey())
+		list = append(list, occurrence(t, s, note, digest(1), digest(1)), occurrence(t, s, note, digest(1), digest(1)))
+	}
+	ref := refs(t, "reg.test/app@"+digest(1).String())
+	img := index.FromOccurrences(list, index.Trust{note: keys}, ref).Images[digest(1)]
+	if len(img.Attestations) != len(keys) {
+		t.Errorf("%d attestations by %d keys", len(img.Attestations), len(keys))
+	}
+	slices.Reverse(list)
+	if d := cmp.Diff(img, index.FromOccurrences(list, index.Trust{note: keys}, ref).Images[digest(1)]); d != "" {
+		t.Errorf("in another order (-want +got):\n%s", d)
+	}
 }
 
 // TestForgedKeyIDs: the id in a signature is a hint, and whose key it is shows in
