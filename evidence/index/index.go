@@ -444,11 +444,11 @@ func (x *Index) put(o *grafeas.Occurrence, from origin) {
 	}
 	for filed := false; !filed; {
 		trust := x.trust.Load()
-		keys, why := trust.of(o.GetNoteName(), projectOf(o.GetName()))
-		if why == 0 {
+		keys := trust.of(o.GetNoteName(), projectOf(o.GetName()))
+		if keys.via == 0 {
 			return
 		}
-		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, why, x.memo))
+		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
 	}
 }
 
