@@ -33,7 +33,7 @@
 //
 // # How much it holds
 //
-// About 180 bytes for a digest with one attestation, and 8 for each finding of a
+// Less than 200 bytes for a digest with one attestation, and 8 for each finding of a
 // scan. Whoever may write occurrences can add as many as the store takes: each that
 // verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
 // or project, and an image is told one of those that say the same.

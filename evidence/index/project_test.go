@@ -293,7 +293,7 @@ func (c *compacted) forget(during func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	during()
-	c.through = c.Service.Head()
+	c.through = c.Head()
 }
 
 func (c *compacted) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {

@@ -49,12 +49,12 @@ func (t Trust) of(note, project string) signers {
 
 // each calls fn with the keys that match, each once, until it returns false; it
 // reports whether there were any.
-func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey) bool) (any bool) {
+func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey) bool) (matched bool) {
 	for _, k := range s.byNote {
 		if !match(k) {
 			continue
 		}
-		any = true
+		matched = true
 		v := viaNote
 		if has(s.byProject, k) {
 			v |= viaProject
@@ -67,12 +67,12 @@ func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey)
 		if !match(k) || has(s.byNote, k) {
 			continue
 		}
-		any = true
+		matched = true
 		if !fn(trustedKey{k, viaProject}) {
 			return true
 		}
 	}
-	return any
+	return matched
 }
 
 func has(keys []*signature.PublicKey, k *signature.PublicKey) bool {
