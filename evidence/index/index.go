@@ -1,8 +1,8 @@
 // Package index fills and serves the in-memory index of verified evidence.
 //
-// It follows the change feed of a metadata service, verifies each attestation
-// once, when it arrives, against the keys trusted under its note, and answers
-// which verified attestations a digest has without touching network or disk.
+// It follows the change feed of a metadata service, verifies each statement once,
+// when it arrives, against the keys trusted under its note and in its project, and
+// answers what is known of a digest without touching network or disk.
 //
 // # How fresh it is
 //
@@ -368,8 +368,8 @@ func (x *Index) follow(ctx context.Context) error {
 }
 
 // resnapshot reads everything anew after the feed has forgotten changes that were not
-// read in time. Facts of occurrences deleted meanwhile must go, so all are rebuilt
-// from nothing, and until then nothing is Known.
+// read in time, or the store was set back. Facts of occurrences deleted meanwhile must
+// go, so all are rebuilt from nothing, and until then nothing is Known.
 func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.setting.Lock()
 	defer x.setting.Unlock()
