@@ -158,6 +158,9 @@ func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s sub
 	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
 		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
+		if d.Verdict == decide.INDETERMINATE && slices.Contains(d.Codes(), decide.CodeEvidenceUnavailable) { // an outage is no violation, and whoever counts those must not take it for one
+			a.code, a.reason = http.StatusServiceUnavailable, reasonUnavailable
+		}
 		if s.isTemplate && g.Templates == WarnTemplates {
 			a.allowed = true
 			a.warnings = append(a.warnings, warningLines("its pods will be refused: "+a.message)...)
@@ -236,11 +239,15 @@ type Place struct {
 // Check returns an error if rules are chosen by something that is not known of
 // the place: they would silently never match.
 func (p Place) Check(rules policy.Set) error {
-	cluster, istio := rules.Needs()
-	switch {
-	case cluster && p.Cluster == "":
+	if cluster, _ := rules.Needs(); cluster && p.Cluster == "" {
 		return errors.New("the policy has clusterAdmissionRules, and which cluster this is was not said: give --cluster LOCATION.NAME")
-	case istio && p.TrustDomain == "":
+	}
+	return p.CheckMesh(rules)
+}
+
+// CheckMesh is Check for all but the cluster.
+func (p Place) CheckMesh(rules policy.Set) error {
+	if _, istio := rules.Needs(); istio && p.TrustDomain == "" {
 		return errors.New("the policy has istioServiceIdentityAdmissionRules, and the trust domain of the mesh was not said: give --istio-trust-domain DOMAIN")
 	}
 	return nil

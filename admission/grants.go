@@ -9,11 +9,12 @@ import (
 )
 
 const (
-	// maxGranted bounds the digests remembered, about 200 bytes each. Beyond it any
+	// maxGranted bounds the digests remembered, some hundred bytes each. Beyond it any
 	// one is forgotten: it is then as if the rule had never allowed it.
 	maxGranted = 1 << 16
-	// maxRulesGranted bounds the rules remembered for one digest.
-	maxRulesGranted = 8
+	// maxGrants bounds what is remembered of one digest: by which rules, and under
+	// which spellings.
+	maxGrants = 8
 )
 
 // grants remember what rules allowed by evidence, for those that bridge an outage.
@@ -25,7 +26,7 @@ type grants struct {
 
 func newGrants() *grants { return &grants{byDigest: make(map[image.Digest][]evidence.Allowed)} }
 
-// keep remembers the latest grant of each rule.
+// keep remembers the latest grant of each rule for each spelling of an image.
 func (g *grants) keep(list []decide.Grant) {
 	if len(list) == 0 {
 		return
@@ -42,7 +43,7 @@ func (g *grants) keep(list []decide.Grant) {
 		}
 		kept := []evidence.Allowed{grant.Allowed} // readers may hold the old slice
 		for _, a := range old {
-			if a.Rule != grant.Allowed.Rule && len(kept) < maxRulesGranted {
+			if (a.Rule != grant.Allowed.Rule || a.Image != grant.Allowed.Image) && len(kept) < maxGrants {
 				kept = append(kept, a)
 			}
 		}

@@ -37,6 +37,8 @@ const (
 
 	// reasonViolatesPolicy is what managed Binary Authorization answers with.
 	reasonViolatesPolicy = "VIOLATES_POLICY"
+	// reasonUnavailable is ours: policy could not be asked.
+	reasonUnavailable = "EVIDENCE_UNAVAILABLE"
 )
 
 // The keys of audit annotations, which the API server prefixes with the name of
@@ -147,11 +149,13 @@ func annotations(d decide.Decision) map[string]string {
 	if d.BreakGlass != "" {
 		m[annotationBreakGlass] = markerValue
 	}
-	switch d.Override {
-	case decide.DryRun:
-		m[annotationDryRun] = markerValue
-	case decide.FailOpen:
-		m[annotationFailedOpen] = markerValue
+	for _, o := range d.Overrides() {
+		switch o {
+		case decide.DryRun:
+			m[annotationDryRun] = markerValue
+		case decide.FailOpen, decide.LastAllowed:
+			m[annotationFailedOpen] = markerValue
+		}
 	}
 	if d.Override != decide.NoOverride && d.Override != decide.NoPolicy {
 		m[annotationOverridden] = decide.Message(d)
@@ -174,7 +178,7 @@ func warnings(d decide.Decision, s subject, dryRun bool) []string {
 		}
 	case decide.DryRun:
 		list = warningLines("dry run: policy would refuse this: " + decide.Message(d))
-	case decide.FailOpen:
+	case decide.FailOpen, decide.LastAllowed:
 		list = warningLines("let in unchecked: " + decide.Message(d))
 	case decide.NoPolicy:
 		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE")

@@ -1,6 +1,8 @@
 package decide
 
 import (
+	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,81 +25,128 @@ const (
 
 // condition asks whether a condition is met by an image. What is not known here is
 // not met.
-func (g *gate) condition(c policy.Condition, u *use) (Verdict, []Reason) {
+func (g *gate) condition(c policy.Condition, u *use, out *reasons) Verdict {
 	switch c := c.(type) {
 	case policy.Attested:
-		return one(g.attested(c.Attestor, u))
+		return out.add(g.attested(c.Attestor, u))
 	case policy.AllOf:
-		return g.allOf(c, u)
+		return g.allOf(c, u, out)
 	case policy.AnyOf:
-		return g.anyOf(c, u)
+		return g.anyOf(c, u, out)
 	case policy.Never:
-		return one(Reason{Code: CodeAlwaysDeny, Message: "The check always denies", Next: "no image may run here unless the policy exempts it; ask the owners of the policy"})
+		return out.add(Reason{Code: CodeAlwaysDeny, Message: "The check always denies", Next: "no image may run here unless the policy exempts it; ask the owners of the policy"})
 	case policy.Digested:
 		if !u.hasDigest() {
-			return one(notDigested(u, ""))
+			return out.add(notDigested(u, ""))
 		}
-		return one(Reason{Verdict: ALLOW, Code: CodeDigest, Message: "The image is named by its digest"})
+		return out.add(Reason{Verdict: ALLOW, Code: CodeDigest, Message: "The image is named by its digest"})
 	case policy.InDirectory:
-		return one(inDirectory(c, u))
+		return out.add(inDirectory(c, u))
 	}
-	// What is left rests on evidence, and that is about digests.
-	switch {
+	return out.add(g.byEvidence(c, u))
+}
+
+// byEvidence asks a condition that rests on evidence, which is about digests.
+func (g *gate) byEvidence(c policy.Condition, u *use) Reason {
+	switch why := unmeetable(c); {
+	case why != "":
+		return Reason{Code: CodeNoCheck, Message: "The check can never pass: " + why, Next: "correct the check, or take it out of the rule"}
 	case !u.hasDigest():
-		return one(notDigested(u, ""))
+		return notDigested(u, "")
 	case u.known.State != evidence.Known:
-		return one(unavailable(u.ref, u.known.Err))
+		return unavailable(u.ref, u.known.Err)
 	}
 	switch c := c.(type) {
 	case policy.SignedBy:
-		return one(g.signedBy(c, u))
+		return g.signedBy(c, u)
 	case policy.Vulnerabilities:
-		return one(vulnerabilities(c, u))
+		return vulnerabilities(c, u)
 	case policy.Fresh:
-		return one(g.fresh(c, u))
+		return g.fresh(c, u)
 	case policy.BuiltBy:
-		return one(builtBy(c, u))
+		return builtBy(c, u)
 	}
-	return one(Reason{Code: CodeNoCheck, Message: "The check demands nothing that is known here"})
+	return Reason{Code: CodeNoCheck, Message: "The check demands nothing that is known here"}
 }
 
-func one(r Reason) (Verdict, []Reason) { return r.Verdict, []Reason{r} }
-
-func (g *gate) allOf(all policy.AllOf, u *use) (Verdict, []Reason) {
-	if len(all.Of) == 0 {
-		return one(Reason{Code: CodeNoCheck, Message: "The policy demands nothing, which nothing satisfies", Alternative: all.Name})
+// unmeetable tells why no evidence can meet a condition, "" if some can. Such a
+// condition denies also while evidence cannot be read: it is not in doubt.
+func unmeetable(c policy.Condition) string {
+	const (
+		noKey     = "it names no key that is trusted"
+		noProject = "it names no project to look in"
+	)
+	switch c := c.(type) {
+	case policy.SignedBy:
+		switch {
+		case !haveKeys(c.Signers):
+			return noKey
+		case len(c.Projects) == 0:
+			return noProject
+		}
+		return ""
+	case policy.Vulnerabilities:
+		if len(c.Projects) == 0 {
+			return noProject
+		}
+		return ""
+	case policy.Fresh:
+		switch {
+		case !haveKeys(c.Recorders):
+			return "it names no one who records uploads"
+		case len(c.Projects) == 0:
+			return noProject
+		case c.MaxAge <= 0:
+			return "it allows no age"
+		}
+		return ""
+	case policy.BuiltBy:
+		for i := range c.Rules {
+			if r := &c.Rules[i]; len(r.Projects) > 0 && len(r.Builder.Keys) > 0 && len(r.Builder.IDs) > 0 {
+				return ""
+			}
+		}
+		return "none of its rules names a builder, keys of his and a project to look in"
 	}
-	verdict := ALLOW
-	var reasons []Reason
+	return "it demands nothing that is known here"
+}
+
+func haveKeys(signers []policy.Signer) bool {
+	return slices.ContainsFunc(signers, func(s policy.Signer) bool { return len(s.Keys) > 0 })
+}
+
+func (g *gate) allOf(all policy.AllOf, u *use, out *reasons) Verdict {
+	if len(all.Of) == 0 {
+		return out.add(Reason{Code: CodeNoCheck, Message: "The policy demands nothing, which nothing satisfies", Alternative: all.Name})
+	}
+	verdict, before := ALLOW, len(*out)
 	for _, c := range all.Of {
-		v, more := g.condition(c, u)
-		verdict = worse(verdict, v)
-		reasons = append(reasons, more...)
+		verdict = worse(verdict, g.condition(c, u, out))
 	}
 	if all.Name != "" {
-		for i := range reasons {
-			reasons[i].Alternative = all.Name
+		for i := range (*out)[before:] {
+			(*out)[before+i].Alternative = all.Name
 		}
 	}
-	return verdict, reasons
+	return verdict
 }
 
 // anyOf tells what satisfied it, or all that did not.
-func (g *gate) anyOf(any policy.AnyOf, u *use) (Verdict, []Reason) {
-	if len(any.Of) == 0 {
-		return one(Reason{Code: CodeNoCheck, Message: "The policy offers no way to pass"})
+func (g *gate) anyOf(ways policy.AnyOf, u *use, out *reasons) Verdict {
+	if len(ways.Of) == 0 {
+		return out.add(Reason{Code: CodeNoCheck, Message: "The policy offers no way to pass"})
 	}
-	verdict := DENY
-	var reasons []Reason
-	for _, c := range any.Of {
-		v, more := g.condition(c, u)
+	verdict, before := DENY, len(*out)
+	for _, c := range ways.Of {
+		last := len(*out)
+		v := g.condition(c, u, out)
 		if v == ALLOW {
-			return v, more
+			*out = slices.Delete(*out, before, last)
+			return v
 		}
 		verdict = better(verdict, v)
-		reasons = append(reasons, more...)
 	}
-	return verdict, reasons
+	return verdict
 }
 
 // attested asks whether one attestor that the rule names is satisfied.
@@ -154,39 +203,23 @@ func newer(a, b *evidence.Origin) bool {
 	if c := a.Created.Compare(b.Created); c != 0 {
 		return c > 0
 	}
-	if a.Occurrence != b.Occurrence {
-		return a.Occurrence < b.Occurrence
-	}
-	return a.KeyID < b.KeyID
+	return cmp.Or(cmp.Compare(a.Occurrence, b.Occurrence), cmp.Compare(a.KeyID, b.KeyID), bytes.Compare(a.Fingerprint[:], b.Fingerprint[:])) < 0
 }
 
 func (g *gate) signedBy(c policy.SignedBy, u *use) Reason {
 	best, signer := -1, ""
-	var found details
 	for i := range u.known.Attestations {
 		att := &u.known.Attestations[i]
-		if !slices.Contains(c.Projects, att.Project) {
+		if !slices.Contains(c.Projects, att.Project) || (c.Cosign && !att.Cosign) || !g.valid(att) {
 			continue
 		}
 		name, trusted := signerOf(c.Signers, att.Fingerprint)
-		switch {
-		case !trusted:
-			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, "), and the check does not trust that key")
-		case c.Cosign && !att.Cosign:
-			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, "), and it is no signature of cosign")
-		case !g.valid(att):
-			found.add(g.invalid(att)...)
-		case best < 0 || newer(&att.Origin, &u.known.Attestations[best].Origin):
+		if trusted && (best < 0 || newer(&att.Origin, &u.known.Attestations[best].Origin)) {
 			best, signer = i, name
 		}
 	}
 	if best >= 0 {
 		return satisfied(CodeAttested, "Attested by "+signer, signer, &u.known.Attestations[best].Origin)
-	}
-	for i := range u.known.Rejected {
-		if r := &u.known.Rejected[i]; slices.Contains(c.Projects, r.Project) {
-			found.add("the attestation ", r.Occurrence, " ", r.Reason)
-		}
 	}
 	var keys []policy.Key
 	for _, s := range c.Signers {
@@ -195,9 +228,33 @@ func (g *gate) signedBy(c policy.SignedBy, u *use) Reason {
 	return Reason{
 		Code:     CodeNotAttested,
 		Message:  "No attestations found that were valid and signed by a trusted key",
-		Details:  found.list(),
+		Details:  g.signedInstead(c, u),
 		Required: "an attestation of " + u.ref.Digest().String() + " in " + projectsOf(c.Projects) + ", signed by " + keysOf(keys),
 	}
+}
+
+// signedInstead tells what is filed in the projects and does not count.
+func (g *gate) signedInstead(c policy.SignedBy, u *use) []string {
+	var found details
+	for i := range u.known.Attestations {
+		att := &u.known.Attestations[i]
+		_, trusted := signerOf(c.Signers, att.Fingerprint)
+		switch {
+		case !slices.Contains(c.Projects, att.Project):
+		case !trusted:
+			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, "), and the check does not trust that key")
+		case c.Cosign && !att.Cosign:
+			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, "), and it is no signature of cosign")
+		default:
+			found.add(g.invalid(att)...)
+		}
+	}
+	for i := range u.known.Rejected {
+		if r := &u.known.Rejected[i]; slices.Contains(c.Projects, r.Project) {
+			found.add("the attestation ", r.Occurrence, " ", r.Reason)
+		}
+	}
+	return found.list()
 }
 
 func signerOf(signers []policy.Signer, fingerprint [32]byte) (name string, ok bool) {
@@ -225,14 +282,15 @@ func vulnerabilities(c policy.Vulnerabilities, u *use) Reason {
 		}
 		scanned = scanned || scan.Finished
 		truncated = truncated || scan.Truncated
-		if scan.Status != "" {
-			status = scan.Status
-		}
+		status = max(status, scan.Status)
 		for _, f := range scan.Findings {
 			if limit, bad := violates(c, f); bad {
 				found = append(found, violation{f, limit})
 			}
 		}
+	}
+	if len(found) == 0 && !truncated && (scanned || c.UnscannedAllowed) {
+		return Reason{Verdict: ALLOW, Code: CodeScanned, Message: "No vulnerabilities found that the policy does not allow"}
 	}
 	required := "a finished scan in " + projectsOf(c.Projects) + " that found nothing above " + c.MaxFixable.String() + " with a fix, or above " + c.MaxUnfixable.String() + " without"
 	switch {
@@ -243,11 +301,6 @@ func vulnerabilities(c policy.Vulnerabilities, u *use) Reason {
 			Details:  listed(found),
 			Required: required,
 			Next:     "update what has a fix, or have the owners of the policy allow what cannot be fixed",
-		}
-	case truncated:
-		return Reason{
-			Verdict: INDETERMINATE, Code: CodeScanTruncated, Required: required,
-			Message: "More vulnerabilities were found in the image than could be kept, so that it is not known whether the policy allows them",
 		}
 	case !scanned && !c.UnscannedAllowed:
 		r := Reason{
@@ -260,7 +313,10 @@ func vulnerabilities(c policy.Vulnerabilities, u *use) Reason {
 		}
 		return r
 	}
-	return Reason{Verdict: ALLOW, Code: CodeScanned, Message: "No vulnerabilities found that the policy does not allow"}
+	return Reason{
+		Verdict: INDETERMINATE, Code: CodeScanTruncated, Required: required,
+		Message: "More vulnerabilities were found in the image than could be kept, so that it is not known whether the policy allows them",
+	}
 }
 
 // violates reports whether a vulnerability is beyond the limits, and which.
@@ -275,7 +331,7 @@ func violates(c policy.Vulnerabilities, f evidence.Finding) (limit string, bad b
 	if f.Fixable {
 		most, what = c.MaxFixable, "with a fix"
 	}
-	if most.Allows(policy.Severity(f.Severity)) || (c.UnspecifiedAllowed && f.Severity == 0 && most > policy.BlockAll) {
+	if most.Allows(policy.Severity(f.Severity)) || (c.UnspecifiedAllowed && f.Severity == 0 && most > policy.BlockAll && most <= policy.AllowAll) {
 		return "", false
 	}
 	return "the most that is allowed " + what + " is " + most.String(), true
@@ -285,7 +341,7 @@ func violates(c policy.Vulnerabilities, f evidence.Finding) (limit string, bad b
 func names(list []string, note string) bool {
 	id := note[strings.LastIndexByte(note, '/')+1:]
 	for _, n := range list {
-		if n == note || n == id {
+		if n != "" && (n == note || n == id) {
 			return true
 		}
 	}
@@ -302,6 +358,9 @@ func severityName(n int) string {
 }
 
 func listed(found []violation) []string {
+	slices.SortFunc(found, func(a, b violation) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Note, b.Note), cmp.Compare(a.limit, b.limit))
+	})
 	var list []string
 	for i, v := range found {
 		if i == maxVulnerabilities {
@@ -325,10 +384,10 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 			earliest = up
 		}
 	}
-	required := "the image was uploaded within the last " + days(c.MaxAge)
+	required := func() string { return "the image was uploaded within the last " + days(c.MaxAge) }
 	if earliest == nil {
 		return Reason{
-			Code: CodeUploadUnknown, Required: required,
+			Code: CodeUploadUnknown, Required: required(),
 			Message: "It is not recorded when the image was uploaded",
 			Next:    "have the attestor record the upload",
 		}
@@ -336,10 +395,10 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 	at := earliest.Time.UTC().Format(time.RFC3339)
 	switch age := g.now.Sub(earliest.Time); {
 	case age < 0:
-		return Reason{Code: CodeStale, Required: required, Message: "Image is recorded as uploaded in the future, at " + at, Occurrence: earliest.Occurrence}
+		return Reason{Code: CodeStale, Required: required(), Message: "Image is recorded as uploaded in the future, at " + at, Occurrence: earliest.Occurrence}
 	case age > c.MaxAge:
 		return Reason{
-			Code: CodeStale, Required: required, Occurrence: earliest.Occurrence,
+			Code: CodeStale, Required: required(), Occurrence: earliest.Occurrence,
 			Message: "Image was uploaded at " + at + ", longer than " + days(c.MaxAge) + " ago",
 			Next:    "build the image anew",
 		}
@@ -363,7 +422,6 @@ func counted(n int, one, many string) string {
 }
 
 func inDirectory(c policy.InDirectory, u *use) Reason {
-	required := make([]string, 0, len(c.Patterns))
 	if u.err == nil {
 		for _, p := range c.Patterns {
 			if p.Match(u.ref) {
@@ -371,6 +429,7 @@ func inDirectory(c policy.InDirectory, u *use) Reason {
 			}
 		}
 	}
+	required := make([]string, 0, len(c.Patterns))
 	for _, p := range c.Patterns {
 		required = append(required, p.String())
 	}
@@ -382,25 +441,33 @@ func inDirectory(c policy.InDirectory, u *use) Reason {
 }
 
 func builtBy(c policy.BuiltBy, u *use) Reason {
-	var found details
+	type unlikeness struct {
+		of  *evidence.Provenance
+		why func() string
+	}
+	var others []unlikeness
 	for i := range c.Rules {
 		rule := &c.Rules[i]
 		best := -1
 		for j := range u.known.Provenances {
 			p := &u.known.Provenances[j]
-			if why := unlike(rule, p); why != "" {
-				if why != elsewhere {
-					found.add("the provenance ", p.Occurrence, " ", why)
-				}
+			if !slices.Contains(rule.Projects, p.Project) {
 				continue
 			}
-			if best < 0 || newer(&p.Origin, &u.known.Provenances[best].Origin) {
+			switch why := unlike(rule, p); {
+			case why != nil:
+				others = append(others, unlikeness{p, why})
+			case best < 0 || newer(&p.Origin, &u.known.Provenances[best].Origin):
 				best = j
 			}
 		}
 		if best >= 0 {
 			return satisfied(CodeBuilt, "Built by "+rule.Builder.Name, rule.Builder.Name, &u.known.Provenances[best].Origin)
 		}
+	}
+	var found details
+	for _, o := range others {
+		found.add("the provenance ", o.of.Occurrence, " ", o.why())
 	}
 	builders := make([]string, 0, len(c.Rules))
 	for i := range c.Rules {
@@ -414,31 +481,31 @@ func builtBy(c policy.BuiltBy, u *use) Reason {
 	}
 }
 
-// elsewhere is the reason of a provenance that the rule does not look at.
-const elsewhere = "elsewhere"
-
-// unlike tells why a provenance does not satisfy the rule, "" if it does.
-func unlike(rule *policy.ProvenanceRule, p *evidence.Provenance) string {
+// unlike tells why a provenance from a project of the rule does not satisfy it, nil
+// if it does.
+func unlike(rule *policy.ProvenanceRule, p *evidence.Provenance) func() string {
 	switch {
-	case !slices.Contains(rule.Projects, p.Project):
-		return elsewhere
 	case !rule.Builder.Trusts(p.Fingerprint):
-		return "is signed by key " + p.KeyID + ", which is not one of " + rule.Builder.Name
+		return func() string { return "is signed by key " + p.KeyID + ", which is not one of " + rule.Builder.Name }
 	case !begins(p.Builder, rule.Builder.IDs):
-		return "names the builder " + strconv.Quote(cut(p.Builder, maxPlain)) + ", which is not " + rule.Builder.Name
+		return func() string {
+			return "names the builder " + strconv.Quote(cut(p.Builder, maxPlain)) + ", which is not " + rule.Builder.Name
+		}
 	case rule.ConfigBased && !p.ConfigBased:
-		return "is of a build without a configuration in its source"
+		return func() string { return "is of a build without a configuration in its source" }
 	case len(rule.Sources) > 0 && !covers(rule.Sources, p.Source):
-		return "is of source " + strconv.Quote(cut(p.Source, maxPlain)) + ", which the policy does not trust"
+		return func() string {
+			return "is of source " + strconv.Quote(cut(p.Source, maxPlain)) + ", which the policy does not trust"
+		}
 	case rule.Constraint != nil:
 		switch holds, err := rule.Constraint.Holds(p.Statement); {
 		case err != nil:
-			return "could not be evaluated: " + plain(err.Error())
+			return func() string { return "could not be evaluated: " + plain(err.Error()) }
 		case !holds:
-			return "does not satisfy " + strconv.Quote(cut(rule.Constraint.String(), maxPlain))
+			return func() string { return "does not satisfy " + strconv.Quote(cut(rule.Constraint.String(), maxPlain)) }
 		}
 	}
-	return ""
+	return nil
 }
 
 func begins(s string, prefixes []string) bool {
@@ -566,18 +633,20 @@ func (g *gate) invalid(att *evidence.Attestation) []string {
 	return []string{"the attestation ", att.Occurrence, " by key ", att.KeyID, " does not count before ", att.NotBefore.UTC().Format(time.RFC3339)}
 }
 
-// details are sentences, of which the first few are kept.
+// details are sentences, of which the first few are kept, as the alphabet has them:
+// evidence comes in one order here and in another there, and that must not show.
 type details struct {
 	kept []string
 	left int
 }
 
 func (d *details) add(parts ...string) {
-	if len(d.kept) < maxDetails {
-		d.kept = append(d.kept, plain(strings.Join(parts, "")))
-		return
+	text := plain(strings.Join(parts, ""))
+	at, _ := slices.BinarySearch(d.kept, text)
+	if d.kept = slices.Insert(d.kept, at, text); len(d.kept) > maxDetails {
+		d.kept = d.kept[:maxDetails]
+		d.left++
 	}
-	d.left++
 }
 
 func (d *details) list() []string {

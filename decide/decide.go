@@ -31,6 +31,7 @@ package decide
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
@@ -129,7 +130,8 @@ type Decision struct {
 	// BreakGlass is set whenever the marker was present, needed or not.
 	BreakGlass    string `json:"breakGlass,omitempty"`
 	Justification string `json:"justification,omitempty"`
-	// Deciding is the policy with the worst verdict, the first of those.
+	// Deciding is the policy with the worst verdict, the first of those; of a request
+	// that is not let in, among those that keep it out.
 	Deciding
 	// Policies are all that were asked, if they are several.
 	Policies []PolicyDecision `json:"policies,omitempty"`
@@ -247,3 +249,35 @@ const (
 	CodeBuilt         Code = "BUILT"
 	CodeNotBuilt      Code = "NOT_BUILT" // as required
 )
+
+// Overrides returns all that let the request in against policies, each once. A
+// request that is not let in has none.
+func (d *Decision) Overrides() []Override {
+	if !d.Allowed {
+		return nil
+	}
+	var list []Override
+	add := func(o Override) {
+		if o != NoOverride && !slices.Contains(list, o) {
+			list = append(list, o)
+		}
+	}
+	add(d.Override)
+	for _, p := range d.Policies {
+		add(p.Override)
+	}
+	return list
+}
+
+// Codes returns the codes of all reasons, each once, in their order.
+func (d *Decision) Codes() []Code {
+	var list []Code
+	for i := range d.Images {
+		for j := range d.Images[i].Reasons {
+			if c := d.Images[i].Reasons[j].Code; !slices.Contains(list, c) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ const spiffeScheme = "spiffe://"
 // facts tell of its images. It is deterministic. An empty set means that no policy
 // is installed.
 func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) Decision {
+	now = now.UTC() // whatever the clock of a door is set to
 	d := Decision{
 		BreakGlass:    req.BreakGlass,
 		Justification: req.Justification,
@@ -32,9 +34,12 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	if len(set) == 0 {
 		return observe(d)
 	}
-	pod := scopeOf(req)
+	pod := ScopeOf(req)
 	said := make([]PolicyDecision, len(set))
 	for i, rules := range set {
+		if rules == nil {
+			rules = &policy.Ruleset{} // which denies
+		}
 		g := gate{rules: rules, now: now, named: len(set) > 1}
 		said[i] = g.decide(&d, uses, pod, req.BreakGlass != "")
 	}
@@ -56,16 +61,26 @@ func (d *Decision) conclude(said []PolicyDecision) {
 	if !d.Allowed {
 		d.Override = NoOverride
 	}
-	for _, p := range said {
-		if p.Verdict == d.Verdict {
-			d.Deciding = p.Deciding
-			break
-		}
-	}
+	d.Deciding = deciding(said, d.Allowed)
 	if len(said) > 1 {
 		d.Policies = said
 	}
 	d.Summary = summarise(d)
+}
+
+// deciding returns the policy with the worst verdict, the first of those; of a request
+// that is not let in, among the policies that do not let it in.
+func deciding(said []PolicyDecision, allowed bool) Deciding {
+	worst := -1
+	for i, p := range said {
+		if !allowed && (p.Verdict == ALLOW || p.Override != NoOverride) {
+			continue
+		}
+		if worst < 0 || (p.Verdict != said[worst].Verdict && worse(p.Verdict, said[worst].Verdict) == p.Verdict) {
+			worst = i
+		}
+	}
+	return said[worst].Deciding
 }
 
 // weight orders overrides by how much they are to be noticed.
@@ -114,7 +129,8 @@ func summarise(d *Decision) string {
 	return "denied: policy does not allow every image"
 }
 
-func scopeOf(req Request) policy.Scope {
+// ScopeOf returns the facts about a request that rules are chosen by.
+func ScopeOf(req Request) policy.Scope {
 	account := req.ServiceAccount
 	if account == "" {
 		account = "default"
@@ -189,29 +205,32 @@ type gate struct {
 func (g *gate) decide(d *Decision, uses []use, pod policy.Scope, breakGlass bool) PolicyDecision {
 	g.rule, _ = g.rules.Select(pod)
 	said := PolicyDecision{Deciding: g.deciding(), Verdict: ALLOW}
-	bridged := true // each image that could not be checked was allowed before
+	// Whether no image is in doubt but for evidence that could not be read, and
+	// whether each that is was allowed before.
+	unread, bridged := true, true
 	for i := range uses {
 		u, id := &uses[i], &d.Images[i]
-		v, exemption, reasons := g.image(u)
+		before := len(id.Reasons)
+		v, exemption := g.image(u, (*reasons)(&id.Reasons))
 		said.Verdict = worse(said.Verdict, v)
 		id.Verdict = worse(id.Verdict, v)
 		if id.Exemption == "" {
 			id.Exemption = exemption
 		}
 		if g.named {
-			for j := range reasons {
-				reasons[j].Policy = g.rules.Name
+			for j := range id.Reasons[before:] {
+				id.Reasons[before+j].Policy = g.rules.Name
 			}
 		}
-		id.Reasons = append(id.Reasons, reasons...)
 		switch {
 		case v == INDETERMINATE:
+			unread = unread && u.known.State != evidence.Known
 			bridged = bridged && g.allowedBefore(u)
 		case v == ALLOW && exemption == "" && g.bridges() && u.hasDigest():
-			d.Grants = append(d.Grants, Grant{u.ref.Digest(), evidence.Allowed{Rule: g.rule.Hash(), Policy: g.rules.Version, Time: g.now}})
+			d.Grants = append(d.Grants, Grant{u.ref.Digest(), evidence.Allowed{Image: u.Text, Rule: g.rule.Hash(), Policy: g.rules.Version, Time: g.now}})
 		}
 	}
-	said.Override = g.override(said.Verdict, bridged, breakGlass)
+	said.Override = g.override(said.Verdict, unread, unread && bridged, breakGlass)
 	return said
 }
 
@@ -246,14 +265,14 @@ func (g *gate) bridges() bool {
 	return g.rule != nil && g.rule.OnUnavailable.LastAllowedWithin > 0 && g.rule.Hash() != ""
 }
 
-// allowedBefore reports whether the rule has allowed the image, not too long ago
-// and not in the future.
+// allowedBefore reports whether the rule has allowed the image, spelt the same, not
+// too long ago and not in the future.
 func (g *gate) allowedBefore(u *use) bool {
 	if !g.bridges() {
 		return false
 	}
 	for _, a := range u.known.Allowed {
-		if age := g.now.Sub(a.Time); a.Rule == g.rule.Hash() && age >= 0 && age <= g.rule.OnUnavailable.LastAllowedWithin {
+		if age := g.now.Sub(a.Time); a.Rule == g.rule.Hash() && a.Image == u.Text && age >= 0 && age <= g.rule.OnUnavailable.LastAllowedWithin {
 			return true
 		}
 	}
@@ -261,13 +280,13 @@ func (g *gate) allowedBefore(u *use) bool {
 }
 
 // override returns what lets a request in that has the verdict, if anything does.
-func (g *gate) override(v Verdict, bridged, breakGlass bool) Override {
+func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 	switch {
 	case v == ALLOW:
 		return NoOverride
 	case g.rule != nil && g.rule.DryRun:
 		return DryRun
-	case v == INDETERMINATE && g.rule != nil && g.rule.OnUnavailable.Warn:
+	case v == INDETERMINATE && unread && g.rule != nil && g.rule.OnUnavailable.Warn:
 		return FailOpen
 	case v == INDETERMINATE && bridged:
 		return LastAllowed
@@ -277,35 +296,46 @@ func (g *gate) override(v Verdict, bridged, breakGlass bool) Override {
 	return NoOverride
 }
 
+// reasons are collected in place: they are large, and there is one for each check.
+type reasons []Reason
+
+// add adds a reason, and returns what it says.
+func (out *reasons) add(r Reason) Verdict {
+	*out = append(*out, r)
+	return r.Verdict
+}
+
 // image decides on one image: exemptions see the text as written, like the rules
 // that look at no evidence, and so does Binary Authorization.
-func (g *gate) image(u *use) (v Verdict, exemption string, reasons []Reason) {
+func (g *gate) image(u *use, out *reasons) (v Verdict, exemption string) {
 	if e, ok := g.rules.Exempts(u.Text); ok {
-		return ALLOW, e.Pattern.String(), []Reason{g.exempt(e, g.rules.Source)}
+		return out.add(g.exempt(e, g.rules.Source)), e.Pattern.String()
 	}
 	if g.rule == nil {
-		return DENY, "", []Reason{{Code: CodeNoRule, Message: "No admission rule is for this pod", Next: "give the policy a default admission rule"}}
+		return out.add(Reason{Code: CodeNoRule, Message: "No admission rule is for this pod", Next: "give the policy a default admission rule"}), ""
 	}
 	switch g.rule.Evaluation {
 	case policy.AlwaysAllow:
-		return ALLOW, "", []Reason{{Verdict: ALLOW, Code: CodeAlwaysAllow, Message: "Allowed by always_allow admission rule"}}
+		return out.add(Reason{Verdict: ALLOW, Code: CodeAlwaysAllow, Message: "Allowed by always_allow admission rule"}), ""
 	case policy.RequireChecks:
-		if e, ok := policy.Exempts(g.rule.Exempt, u.Text); ok {
-			return ALLOW, e.Pattern.String(), []Reason{g.exempt(e, g.rule.File)}
+		if e, ok := g.rule.Exempts(u.Text); ok {
+			return out.add(g.exempt(e, g.rule.File)), e.Pattern.String()
 		}
-		v, reasons := g.checks(u)
-		return v, "", reasons
+		return g.checks(u, out), ""
 	}
-	return DENY, "", []Reason{{
+	return out.add(Reason{
 		Code:    CodeAlwaysDeny,
 		Message: "Denied by always_deny admission rule",
 		Next:    "no image may run here unless the policy exempts it; ask the owners of the policy",
-	}}
+	}), ""
 }
 
 func (g *gate) exempt(e policy.Exemption, file string) Reason {
 	r := Reason{Verdict: ALLOW, Code: CodeExempt, Exemption: e.Pattern.String()}
 	r.Message = "Exempt: pattern " + r.Exemption + " of the " + e.Origin + " covers the image"
+	if e.File != "" {
+		file = e.File
+	}
 	if e.Line > 0 {
 		r.Source = g.source(file, e.Line)
 	}
@@ -313,39 +343,39 @@ func (g *gate) exempt(e policy.Exemption, file string) Reason {
 }
 
 // checks asks every check of the rule. A rule without any is satisfied by nothing.
-func (g *gate) checks(u *use) (Verdict, []Reason) {
+func (g *gate) checks(u *use, out *reasons) Verdict {
 	if len(g.rule.Checks) == 0 {
-		return DENY, []Reason{{
+		return out.add(Reason{
 			Code:    CodeAttestorMissing,
 			Message: "Denied by require_attestation admission rule: the rule names no attestor",
 			Next:    "name an attestor in the rule's requireAttestationsBy",
-		}}
+		})
 	}
 	verdict := ALLOW
-	reasons := make([]Reason, 0, len(g.rule.Checks))
+	*out = slices.Grow(*out, len(g.rule.Checks))
 	told := false // evidence is read for the image, not for each check
 	for i := range g.rule.Checks {
-		v, more := g.check(i, u)
-		verdict = worse(verdict, v)
-		for _, r := range more {
-			if r.Code == CodeEvidenceUnavailable && told {
-				continue
+		before := len(*out)
+		verdict = worse(verdict, g.check(i, u, out))
+		kept := (*out)[:before]
+		for _, r := range (*out)[before:] {
+			if r.Code != CodeEvidenceUnavailable || !told {
+				kept = append(kept, r)
 			}
 			told = told || r.Code == CodeEvidenceUnavailable
-			reasons = append(reasons, r)
 		}
+		*out = kept
 	}
-	return verdict, reasons
+	return verdict
 }
 
-func (g *gate) check(index int, u *use) (Verdict, []Reason) {
+func (g *gate) check(index int, u *use, out *reasons) (v Verdict) {
 	c := &g.rule.Checks[index]
-	var v Verdict
-	var reasons []Reason
-	if e, ok := policy.Exempts(c.Exempt, u.Text); ok {
-		v, reasons = ALLOW, []Reason{g.exempt(e, c.File)}
+	before := len(*out)
+	if e, ok := c.Exempts(u.Text); ok {
+		v = out.add(g.exempt(e, c.File))
 	} else {
-		v, reasons = g.condition(c.Condition, u)
+		v = g.condition(c.Condition, u, out)
 	}
 	source := ""
 	if c.Line > 0 {
@@ -355,11 +385,12 @@ func (g *gate) check(index int, u *use) (Verdict, []Reason) {
 	if c.Type != "" {
 		ref = &CheckRef{Index: index, Name: c.Name, Type: c.Type}
 	}
-	for i := range reasons {
-		reasons[i].Check = ref
-		if reasons[i].Source == "" {
-			reasons[i].Source = source
+	for i := range (*out)[before:] {
+		r := &(*out)[before+i]
+		r.Check = ref
+		if r.Source == "" {
+			r.Source = source
 		}
 	}
-	return v, reasons
+	return v
 }

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -36,18 +37,19 @@ func Message(d Decision) string {
 		return ""
 	}
 	var sentences, found, steps list
+	speaking := d.speaking()
 	for i := range d.Images {
 		id := &d.Images[i]
 		if id.Verdict == ALLOW {
 			continue
 		}
-		for _, by := range d.asked() {
+		for _, by := range speaking {
 			if text := sentence(by, id); text != "" {
 				sentences.add(text)
 			}
 		}
 		for _, r := range id.Reasons {
-			if r.Verdict == ALLOW {
+			if r.Verdict == ALLOW || !slices.ContainsFunc(speaking, func(by Deciding) bool { return r.by(by) }) {
 				continue
 			}
 			for _, detail := range r.Details {
@@ -68,17 +70,23 @@ func Message(d Decision) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// asked returns the policies that were asked.
-func (d *Decision) asked() []Deciding {
+// speaking returns the policies that have to be spoken of: all that were asked, but of
+// a request that is not let in only those that keep it out.
+func (d *Decision) speaking() []Deciding {
 	if len(d.Policies) == 0 {
 		return []Deciding{d.Deciding}
 	}
-	all := make([]Deciding, len(d.Policies))
-	for i := range d.Policies {
-		all[i] = d.Policies[i].Deciding
+	var all []Deciding
+	for _, p := range d.Policies {
+		if d.Allowed || p.Override == NoOverride {
+			all = append(all, p.Deciding)
+		}
 	}
 	return all
 }
+
+// by reports whether the policy gave the reason.
+func (r *Reason) by(p Deciding) bool { return r.Policy == "" || r.Policy == p.Policy }
 
 // sentence says why one policy does not allow an image, "" if it does.
 func sentence(by Deciding, id *ImageDecision) string {
@@ -117,7 +125,7 @@ func against(by Deciding, id *ImageDecision) (Verdict, []*Reason) {
 	var list []*Reason
 	for i := range id.Reasons {
 		r := &id.Reasons[i]
-		if r.Verdict == ALLOW || (r.Policy != "" && r.Policy != by.Policy) {
+		if r.Verdict == ALLOW || !r.by(by) {
 			continue
 		}
 		verdict = worse(verdict, r.Verdict)
@@ -153,7 +161,7 @@ func (r *Reason) worded(dialect policy.Dialect, text string) string {
 	case r.Check == nil:
 		return message
 	case dialect == policy.PlatformPolicy:
-		return r.Check.explain(r.checkVerdict(), message)
+		return r.Explanation()
 	case dialect == policy.Kritis:
 		return r.inKritis(plain(text), message)
 	}
@@ -167,6 +175,16 @@ func (c *CheckRef) explain(verdict, message string) string {
 		name = " with display name " + strconv.Quote(cut(c.Name, maxPlain))
 	}
 	return c.Type + " at index " + strconv.Itoa(c.Index) + name + " has verdict " + verdict + ". " + message
+}
+
+// Explanation tells what a check of a platform policy found, in the words of
+// continuous validation. It is the message of a reason that is of no check.
+func (r *Reason) Explanation() string {
+	message := strings.TrimSuffix(r.Message, ".")
+	if r.Check == nil {
+		return message
+	}
+	return r.Check.explain(r.checkVerdict(), message)
 }
 
 // checkVerdict is the word that explanations of continuous validation have.
@@ -188,28 +206,39 @@ func (r *Reason) Erred() bool {
 
 // inKritis says it as Kritis did, whose messages people search for.
 func (r *Reason) inKritis(text, message string) string {
-	named := ""
+	named, in := "", ""
 	if r.Check.Name != "" {
 		named = " (" + r.Check.Type + " " + plain(r.Check.Name) + ")"
+		in = named
 	}
+	if r.Alternative != "" {
+		in = " in " + plain(r.Alternative)
+	}
+	unqualified := r.Code == CodeNoDigest || r.Code == CodeInvalidReference
 	switch {
-	case r.Code == CodeNoDigest && r.Attestor == "":
+	case unqualified && r.Attestor != "":
+		return text + " is not attested by " + r.Attestor + in + ": it is not a fully qualified image"
+	case unqualified:
 		return text + " is not a fully qualified image" + named
 	case r.Code == CodeVulnerable:
 		return "found violations in " + text + named + ": " + message
-	case r.Code == CodeNotAttested && r.Alternative != "":
-		return text + " is not attested by " + r.Attestor + " in " + plain(r.Alternative)
+	case r.Code == CodeNotAttested:
+		return text + " is not attested by " + r.Attestor + in
+	case r.Code == CodeNoCheck && r.Alternative != "":
+		return plain(r.Alternative) + " did not specify any attestation authority"
 	}
 	return message + named
 }
 
-// A list is lines without repetition, in the order they came.
+// A list is lines without repetition, in the order they came. Whatever they are made
+// of, each is one line that prints, and no longer than a sentence may be.
 type list struct {
 	lines []string
 	seen  map[string]bool
 }
 
 func (l *list) add(line string) {
+	line = cut(escaped(cut(line, maxSentence)), maxSentence)
 	if l.seen[line] {
 		return
 	}
@@ -253,6 +282,23 @@ func quoteOdd(s string) string {
 		return s
 	}
 	return strconv.Quote(s)
+}
+
+// escaped returns s with what does not print escaped as in a Go string.
+func escaped(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // cut shortens s to at most most bytes, at the beginning of a character, and

@@ -140,6 +140,45 @@ func TestMessageSpeaksOfDeniedImagesOnly(t *testing.T) {
 	}
 }
 
+// TestMessageSaysItInKritisWords has the words that people search for, for checks with
+// and without alternatives.
+func TestMessageSaysItInKritisWords(t *testing.T) {
+	t.Parallel()
+	gap := func(of ...policy.Condition) policy.Check {
+		return policy.Check{Type: "GenericAttestationPolicy", Name: "shop/g", Condition: policy.AnyOf{Of: []policy.Condition{policy.AllOf{Name: "GenericAttestationPolicy shop/g", Of: of}}}}
+	}
+	isp := func(c policy.Condition) policy.Check {
+		return policy.Check{Type: "ImageSecurityPolicy", Name: "shop/i", Condition: c}
+	}
+	by, scan := policy.Attested{Attestor: built}, policy.Vulnerabilities{Projects: []string{"p"}}
+	vulnerable := images{digestA(): {State: evidence.Known, Scans: []evidence.Scan{{Project: "p", Finished: true, Findings: []evidence.Finding{{Note: "projects/p/notes/CVE-1", Severity: 5}}}}}}
+	for _, test := range []struct {
+		check policy.Check
+		image string
+		known images
+		want  string
+	}{
+		{gap(by), digested, known(), digested + " is not attested by " + built + " in GenericAttestationPolicy shop/g"},
+		{gap(by), tagged, nil, tagged + " is not attested by " + built + " in GenericAttestationPolicy shop/g: it is not a fully qualified image"},
+		{gap(by), "x:y:z", nil, "x:y:z is not attested by " + built + " in GenericAttestationPolicy shop/g: it is not a fully qualified image"},
+		{gap(), digested, known(), "GenericAttestationPolicy shop/g did not specify any attestation authority"},
+		{isp(by), digested, known(), digested + " is not attested by " + built + " (ImageSecurityPolicy shop/i)"},
+		{isp(by), tagged, nil, tagged + " is not attested by " + built + " (ImageSecurityPolicy shop/i): it is not a fully qualified image"},
+		{isp(scan), tagged, nil, tagged + " is not a fully qualified image (ImageSecurityPolicy shop/i)"},
+		{isp(scan), "x:y:z", nil, "x:y:z is not a fully qualified image (ImageSecurityPolicy shop/i)"},
+		{isp(scan), digested, vulnerable, "found violations in " + digested + " (ImageSecurityPolicy shop/i): Image has 1 vulnerability that the policy does not allow"},
+		{isp(scan), digested, known(), "No finished vulnerability scan was found for the image in project p (ImageSecurityPolicy shop/i)"},
+		{policy.Check{Type: "ImageSecurityPolicy", Condition: scan}, tagged, nil, tagged + " is not a fully qualified image"},
+	} {
+		rules := rulesOf(policy.Rule{Evaluation: policy.RequireChecks, Checks: []policy.Check{test.check}})
+		rules.Dialect = policy.Kritis
+		got, _, _ := strings.Cut(decide.Message(decided(request(test.image), rules, test.known, noon)), "\n")
+		if want := "Image " + test.image + " denied by default admission rule. " + test.want; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestMessageIsBounded(t *testing.T) {
 	t.Parallel()
 	const most = 3200
@@ -207,5 +246,20 @@ func TestZeroDecisionDenies(t *testing.T) {
 	var v decide.Verdict
 	if err := v.UnmarshalText([]byte("allow")); err == nil {
 		t.Error("a verdict in lower case was read")
+	}
+}
+
+func TestExplanationIsThatOfContinuousValidation(t *testing.T) {
+	t.Parallel()
+	check := &decide.CheckRef{Index: 2, Name: "My check", Type: "VulnerabilityCheck"}
+	for want, r := range map[string]decide.Reason{
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict NOT_CONFORMANT. Found`: {Code: decide.CodeVulnerable, Message: "Found.", Check: check},
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict CONFORMANT. Fine`:      {Verdict: decide.ALLOW, Code: decide.CodeScanned, Message: "Fine", Check: check},
+		`VulnerabilityCheck at index 2 with display name "My check" has verdict ERROR. No scan`:        {Code: decide.CodeNotScanned, Message: "No scan", Check: check},
+		`No rule`: {Code: decide.CodeNoRule, Message: "No rule"},
+	} {
+		if got := r.Explanation(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -46,7 +46,8 @@ type Image struct {
 	// Provenances tell how the image was built.
 	Provenances []Provenance
 	// Allowed are the latest times at which rules allowed the image by evidence,
-	// one entry for each rule. They count only where evidence is Unavailable.
+	// one entry for each rule and spelling of the image. They count only where
+	// evidence is Unavailable.
 	Allowed []Allowed
 }
 
@@ -128,6 +129,9 @@ type Provenance struct {
 
 // Allowed tells that a rule has allowed an image.
 type Allowed struct {
+	// Image is the reference as it was written then. A rule may let one repository
+	// or tag by and not another, so that it says nothing of the digest elsewhere.
+	Image string
 	// Rule is the hash of the rule, and Policy the version of its policy then.
 	Rule   string
 	Policy string

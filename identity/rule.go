@@ -22,8 +22,8 @@ type Rule struct {
 	// that note alone: reading it, changing it, attaching to it. It gives nothing
 	// on the project, where creating notes and occurrences is decided.
 	Note string `yaml:"note"`
-	// Roles are names from [Roles], with or without Google's prefix
-	// "roles/containeranalysis.".
+	// Roles are names from [metadata.Roles], with or without Google's prefix
+	// "roles/containeranalysis.", or "roles/" for those of Binary Authorization.
 	Roles []string `yaml:"roles"`
 	// Permissions are single ones, such as "notes.attachOccurrence".
 	Permissions []metadata.Permission `yaml:"permissions"`

@@ -14,6 +14,9 @@ import (
 //	gcr.io/my-project/**              … in it, or in any directory below
 //	gcr.io/my-project/team-*          … in a directory whose name begins so
 //	*-docker.pkg.dev/my-project/repo  … in it, in every registry that ends so
+//
+// A name without a registry, such as "nginx", is in no directory: it is the node
+// that chooses the registry for it.
 type Directory struct {
 	text string
 	// suffix is the end of the registry host if that begins with a wildcard,
@@ -70,32 +73,27 @@ func (d *Directory) setHost(host string) error {
 	name, wild := strings.CutPrefix(host, "*")
 	switch {
 	case host == "":
-		return errors.New("it is empty")
+		return errors.New("it does not begin with a registry")
 	case strings.Contains(name, "*"):
-		return errors.New("in the registry, a \"*\" may stand only at the beginning")
-	case wild && (strings.Count(name, ".") == 0 || !isSubdomainSuffix(name)):
-		return errors.New("the wildcard may cover only a part of the registry's subdomain, such as *.gcr.io or *-docker.pkg.dev")
+		return errors.New("in the registry, one \"*\" may stand, at the beginning")
+	case wild && !leavesDomain(name):
+		return errors.New("the wildcard may cover only a part of the registry's subdomain, such as in *.gcr.io or *-docker.pkg.dev")
 	case !strings.Contains(name, "."):
 		return errors.New("the registry must be two or more words with dots between them")
 	}
-	complete := name
-	if wild {
-		complete = "a" + name
-		d.suffix = strings.ToLower(name)
-	} else {
+	if !wild {
 		d.host = normalHost(host)
+		return checkHost(host)
 	}
-	return checkHost(complete)
+	d.suffix = strings.ToLower(name)
+	return checkHost("a" + name)
 }
 
-// isSubdomainSuffix reports whether what follows a wildcard leaves the two last
-// words of the host whole: ".gcr.io" and "-docker.pkg.dev" do, "pkg.dev" does not.
-func isSubdomainSuffix(name string) bool {
-	if name[0] == '.' {
-		return strings.Count(name, ".") >= 2
-	}
-	first, rest, _ := strings.Cut(name, ".")
-	return first != "" && first[0] == '-' && strings.Contains(rest, ".")
+// leavesDomain reports whether what follows a wildcard has the two last words of
+// the host whole: ".gcr.io" and "-docker.pkg.dev" do, "pkg.dev" does not.
+func leavesDomain(name string) bool {
+	_, domain, ok := strings.Cut(name, ".")
+	return ok && strings.Contains(domain, ".")
 }
 
 // String returns the pattern as it was written.
@@ -104,26 +102,24 @@ func (d Directory) String() string { return d.text }
 // Match reports whether the image resides in the directory. It never does if
 // [Parse] refuses the reference.
 func (d Directory) Match(r Reference) bool {
-	switch {
-	case r.repo == "" || (d.host == "" && d.suffix == ""):
+	switch host, _, ok := strings.Cut(r.name, "/"); {
+	case !ok || !isHost(host), d.host == "" && d.suffix == "":
 		return false
-	case d.suffix != "":
-		if sub, ok := strings.CutSuffix(r.registry, d.suffix); !ok || sub == "" || strings.ContainsAny(sub, ":") {
-			return false
-		}
-	case r.registry != d.host:
+	case d.suffix != "" && !strings.HasSuffix(r.registry, d.suffix):
+		return false
+	case d.suffix == "" && r.registry != d.host:
 		return false
 	}
 	dir := ""
 	if i := strings.LastIndexByte(r.repo, '/'); i >= 0 {
 		dir = r.repo[:i]
 	}
-	switch rest, ok := strings.CutPrefix(dir, d.path); {
-	case d.stars == 0:
+	rest, ok := strings.CutPrefix(dir, d.path)
+	switch d.stars {
+	case 0:
 		return dir == d.path
-	case d.stars == len("**") && dir == strings.TrimSuffix(d.path, "/"):
-		return true // what is all below a directory is below it directly, too
-	default:
-		return ok && dir != "" && (d.stars == len("**") || !strings.Contains(rest, "/"))
+	case 1:
+		return ok && dir != "" && !strings.Contains(rest, "/")
 	}
+	return ok || dir == strings.TrimSuffix(d.path, "/") // what is all below a directory is below it directly, too
 }

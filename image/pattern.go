@@ -8,7 +8,8 @@ import (
 
 // A Pattern matches image references as they are written. The zero Pattern
 // matches nothing. [ParseBinauthzPattern] and [ParsePlatformPattern] read the
-// two languages of Binary Authorization, which differ and are kept apart.
+// two languages of Binary Authorization, which differ and are kept apart, and
+// [ParseKritisPattern] that of Kritis.
 // Patterns are values and may be compared.
 type Pattern struct {
 	text   string
@@ -38,9 +39,13 @@ func (p Pattern) String() string { return p.text }
 // IsZero reports whether p is the zero Pattern, which matches nothing.
 func (p Pattern) IsZero() bool { return p.match == 0 }
 
-// Match reports whether the pattern covers the reference as written. A pattern
-// of a platform policy covers no reference that [Parse] refuses.
+// Match reports whether the pattern covers the reference as written. None covers
+// text that is longer than any reference, and a pattern of a platform policy none
+// that [Parse] refuses.
 func (p Pattern) Match(ref string) bool {
+	if len(ref) > maxReference {
+		return false
+	}
 	switch p.match {
 	case textEqual:
 		return ref == p.prefix
@@ -108,6 +113,25 @@ func ParseBinauthzPattern(text string) (Pattern, error) {
 		p.match = textPrefix
 	}
 	return p, nil
+}
+
+// ParseKritisPattern parses a pattern of the admissionAllowlistPatterns of Kritis. It
+// is compared with the reference byte for byte; one "*" at its end stands for any
+// text without "/", and nothing else has a meaning: a "*" before that one is a
+// character like any other, so that "x**" covers only what begins with "x*". "*" alone
+// covers every reference without "/". Only an empty pattern is refused, and one that
+// is longer than any reference.
+func ParseKritisPattern(text string) (Pattern, error) {
+	if text == "" {
+		return Pattern{}, errors.New(`parsing image pattern "": it is empty`)
+	}
+	if len(text) > maxReference+len("*") {
+		return Pattern{}, fmt.Errorf("parsing image pattern %q: %d characters, more than any reference has", clip(text), len(text))
+	}
+	if prefix, wild := strings.CutSuffix(text, "*"); wild {
+		return Pattern{text: text, match: textDirPrefix, prefix: prefix}, nil
+	}
+	return ExactPattern(text), nil
 }
 
 // ParsePlatformPattern parses an allow pattern of a platform policy. The reference

@@ -182,6 +182,71 @@ func TestZeroPatternMatchesNothing(t *testing.T) {
 	}
 }
 
+// TestKritisPatterns has what Kritis itself answers.
+func TestKritisPatterns(t *testing.T) {
+	t.Parallel()
+	for pattern, want := range map[string]struct{ yes, no []string }{
+		"gcr.io/a/*":   {[]string{"gcr.io/a/b:1", "gcr.io/a/b@" + digestA, "gcr.io/a/"}, []string{"gcr.io/a/b/c", "gcr.io/a", "gcr.io/ab"}},
+		"gcr.io/a/b*":  {[]string{"gcr.io/a/b", "gcr.io/a/bc:1"}, []string{"gcr.io/a/b/c", "gcr.io/a/c"}},
+		"gcr.io/a/b":   {[]string{"gcr.io/a/b"}, []string{"gcr.io/a/b:1", "gcr.io/a/b@" + digestA, "GCR.io/a/b"}},
+		"*":            {[]string{"nginx", "nginx:1", ""}, []string{"a/b"}},
+		"a**":          {[]string{"a*", "a*:1"}, []string{"a", "ab", "a/b", "a*/b"}},
+		"gcr.io/*/app": {[]string{"gcr.io/*/app"}, []string{"gcr.io/a/app"}},
+		"*/app*":       {[]string{"*/app:1"}, []string{"a/app:1"}},
+		"nginx":        {[]string{"nginx"}, []string{"docker.io/library/nginx", "nginx:latest"}},
+		"gcr.io*":      {[]string{"gcr.io:443"}, []string{"gcr.io/a"}},
+		"Ä %s":         {[]string{"Ä %s"}, []string{"ä %s"}},
+	} {
+		p, err := image.ParseKritisPattern(pattern)
+		if err != nil || p.String() != pattern {
+			t.Fatalf("%q: %q, %v", pattern, p, err)
+		}
+		for _, ref := range want.yes {
+			if !p.Match(ref) {
+				t.Errorf("%q does not cover %q", pattern, ref)
+			}
+		}
+		for _, ref := range want.no {
+			if p.Match(ref) {
+				t.Errorf("%q covers %q", pattern, ref)
+			}
+		}
+	}
+	for _, bad := range []string{"", strings.Repeat("a", 1000)} {
+		if p, err := image.ParseKritisPattern(bad); err == nil || !p.IsZero() {
+			t.Errorf("%.20q is accepted", bad)
+		}
+	}
+}
+
+// FuzzKritisPattern compares with the rule as Kritis writes it: the image begins with
+// what stands before the "*", and its last "/" lies within that.
+func FuzzKritisPattern(f *testing.F) {
+	f.Add("gcr.io/a/*", "gcr.io/a/b:1")
+	f.Add("a**", "a*b")
+	f.Add("*", "nginx")
+	f.Add("x", "x")
+	f.Fuzz(func(t *testing.T, pattern, ref string) {
+		p, err := image.ParseKritisPattern(pattern)
+		if err != nil {
+			if pattern != "" && len(pattern) < 700 {
+				t.Errorf("%q is refused: %v", pattern, err)
+			}
+			return
+		}
+		want := ref == pattern
+		if n := len(pattern) - 1; pattern[n] == '*' {
+			want = strings.HasPrefix(ref, pattern[:n]) && strings.LastIndexByte(ref, '/') < n
+		}
+		if p.Match(ref) != want {
+			t.Errorf("%q covers %q: %v, want %v", pattern, ref, !want, want)
+		}
+		if found := image.NewPatternSet([]image.Pattern{p}).Match(ref) == 0; found != want {
+			t.Errorf("in a set, %q covers %q: %v, want %v", pattern, ref, found, want)
+		}
+	})
+}
+
 // FuzzPatterns holds both languages to what is true whatever the pattern: a
 // match begins with all that stands before the wildcard, so no pattern leaves
 // the registry it names, and a platform pattern covers only real references.

@@ -124,9 +124,8 @@ func levelOf(r CallRecord) slog.Level {
 
 // reads reports whether a call that needs p changes nothing.
 func reads(p Permission) bool {
-	switch p {
-	case NotesGet, NotesList, NotesListOccurrences, OccurrencesGet, OccurrencesList,
-		NotesGetIamPolicy, OccurrencesGetIamPolicy, ProjectsGet, ProjectsList:
+	switch verb := p[strings.LastIndexByte(string(p), '.')+1:]; verb {
+	case "get", "list", "listOccurrences", "getIamPolicy", "verifyImageAttested", "evaluatePolicy":
 		return true
 	}
 	return false

@@ -27,11 +27,11 @@ const (
 	allAuthenticatedUsers = "allAuthenticatedUsers"
 )
 
-// GetIamPolicy returns the access policy of a note or an occurrence. One that was
-// never set is empty.
+// GetIamPolicy returns the access policy of a note, an occurrence, the policy of a
+// project or an attestor. One that was never set is empty.
 func (s *Service) GetIamPolicy(ctx context.Context, caller Caller, resource string) (*iampb.Policy, error) {
 	return do(ctx, s, caller, "GetIamPolicy", resource, func(c *call) (*iampb.Policy, error) {
-		stored, err := c.policy(ctx, resource, NotesGetIamPolicy, OccurrencesGetIamPolicy)
+		stored, err := c.policy(ctx, resource, false)
 		if err != nil {
 			return nil, err
 		}
@@ -39,15 +39,15 @@ func (s *Service) GetIamPolicy(ctx context.Context, caller Caller, resource stri
 	})
 }
 
-// SetIamPolicy replaces the access policy of a note or an occurrence. What it
-// grants is granted beside what the [Authorizer] allows; it takes nothing away. An
+// SetIamPolicy replaces the access policy of what [Service.GetIamPolicy] reads it
+// of. What it grants is granted beside what the [Authorizer] allows; it takes nothing away. An
 // etag that is not that of the policy in force is Aborted, and without one the
 // last writer wins.
 func (s *Service) SetIamPolicy(ctx context.Context, caller Caller, resource string, policy *iampb.Policy) (*iampb.Policy, error) {
 	return do(ctx, s, caller, "SetIamPolicy", resource, func(c *call) (*iampb.Policy, error) {
 		var stale error // not to be tried again
 		set, err := untilUnchanged(ctx, s, resource, func() (*iampb.Policy, error) {
-			was, err := c.policy(ctx, resource, NotesSetIamPolicy, OccurrencesSetIamPolicy)
+			was, err := c.policy(ctx, resource, true)
 			if err != nil {
 				return nil, err
 			}
@@ -60,7 +60,7 @@ func (s *Service) SetIamPolicy(ctx context.Context, caller Caller, resource stri
 				return nil, err
 			}
 			if !bytes.Equal(was, to) {
-				if err := c.store().Apply(ctx, Mutation{SetPolicy: &PolicyChange{Resource: resource, Was: was, To: to}}); err != nil {
+				if err := c.store().Apply(ctx, Mutation{SetPolicy: &PolicyChange{Resource: resource, Was: was, To: to, Implied: guardedBy(resource).implied}}); err != nil {
 					return nil, err
 				}
 			}
@@ -74,11 +74,11 @@ func (s *Service) SetIamPolicy(ctx context.Context, caller Caller, resource stri
 }
 
 // TestIamPermissions returns those of the permissions, as Google writes them, that
-// the caller has on a note or an occurrence. It asks for no permission itself, and
+// the caller has on a resource that has access policies. It asks for no permission itself, and
 // does not tell whether the resource exists.
 func (s *Service) TestIamPermissions(ctx context.Context, caller Caller, resource string, permissions []string) ([]string, error) {
 	return do(ctx, s, caller, "TestIamPermissions", resource, func(*call) ([]string, error) {
-		if !isResource(resource) {
+		if guardedBy(resource).kind == unguarded {
 			return nil, badPolicyResource(resource)
 		}
 		if len(permissions) > maxTestedAtOnce {
@@ -101,42 +101,101 @@ func (s *Service) TestIamPermissions(ctx context.Context, caller Caller, resourc
 	})
 }
 
-// policy returns the stored policy of a note or an occurrence that the caller
-// names, if he may.
-func (c *call) policy(ctx context.Context, resource string, ofNote, ofOccurrence Permission) ([]byte, error) {
-	if note, err := ParseNoteName(resource); err == nil {
-		if err := c.need(ctx, ofNote, resource); err != nil {
-			return nil, err
-		}
-		if _, err := c.store().Note(ctx, note); err != nil {
-			return nil, err
-		}
-		return c.store().Policy(ctx, resource)
+// policy returns the stored policy of a resource that the caller names, if he may
+// read it, or set it.
+func (c *call) policy(ctx context.Context, resource string, set bool) ([]byte, error) {
+	g := guardedBy(resource)
+	permission := g.get
+	if set {
+		permission = g.set
 	}
-	if !isResource(resource) {
+	var err error
+	switch g.kind {
+	case unguarded:
 		return nil, badPolicyResource(resource)
+	case guardedOccurrence:
+		_, err = c.occurrence(ctx, permission, resource)
+	default:
+		if err = c.need(ctx, permission, resource); err == nil {
+			err = c.exists(ctx, g, resource)
+		}
 	}
-	if _, err := c.occurrence(ctx, ofOccurrence, resource); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return c.store().Policy(ctx, resource)
 }
 
-// isResource reports whether a name is that of a note or an occurrence.
-func isResource(name string) bool {
-	_, note := ParseNoteName(name)
-	_, occurrence := parseOccurrenceForm(name)
-	return note == nil || occurrence == nil
+// exists returns nil if there is the resource.
+func (c *call) exists(ctx context.Context, g guard, resource string) error {
+	if g.kind == guardedNote {
+		note, err := ParseNoteName(resource)
+		if err == nil {
+			_, err = c.store().Note(ctx, note)
+		}
+		return err
+	}
+	if g.implied {
+		project, _, _ := cutParent(resource)
+		found, err := c.store().Project(ctx, project.Project)
+		if err == nil && !found {
+			err = ProjectMissing(project.Project)
+		}
+		return err
+	}
+	d, err := c.store().Document(ctx, resource, 0)
+	if err == nil && d.Deleted() {
+		err = DocumentMissing(resource)
+	}
+	return err
+}
+
+// The kinds of resources that have access policies.
+const (
+	unguarded = iota
+	guardedNote
+	guardedOccurrence
+	guardedDocument
+)
+
+// A guard is what reads and sets the access policy of a resource. The zero guard
+// is that of one that has none.
+type guard struct {
+	kind     int
+	get, set Permission
+	// implied says that the resource is there as soon as its project is.
+	implied bool
+}
+
+// guardedBy returns the guard of a resource by its name.
+func guardedBy(name string) guard {
+	if _, err := ParseNoteName(name); err == nil {
+		return guard{kind: guardedNote, get: NotesGetIamPolicy, set: NotesSetIamPolicy}
+	}
+	if _, err := parseOccurrenceForm(name); err == nil {
+		return guard{kind: guardedOccurrence, get: OccurrencesGetIamPolicy, set: OccurrencesSetIamPolicy}
+	}
+	parent, rest, ok := cutParent(name)
+	if !ok || parent.Location != "" {
+		return guard{}
+	}
+	if rest == "policy" {
+		return guard{kind: guardedDocument, get: PolicyGetIamPolicy, set: PolicySetIamPolicy, implied: true}
+	}
+	if id, found := strings.CutPrefix(rest, "attestors/"); found && validSegment(id) {
+		return guard{kind: guardedDocument, get: AttestorsGetIamPolicy, set: AttestorsSetIamPolicy}
+	}
+	return guard{}
 }
 
 func badPolicyResource(resource string) error {
-	return Errorf(InvalidArgument, "resource %q is no note and no occurrence; notes and occurrences have access policies", clip(resource))
+	return Errorf(InvalidArgument, "resource %q is no note, no occurrence, no policy of a project and no attestor, which have access policies", clip(resource))
 }
 
 // granted reports whether the access policy of the resource gives the caller the
 // permission.
 func (s *Service) granted(ctx context.Context, caller Caller, permission Permission, resource string) (bool, error) {
-	if !isResource(resource) {
+	if guardedBy(resource).kind == unguarded {
 		return false, nil
 	}
 	stored, err := s.store.Policy(ctx, resource)

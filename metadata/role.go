@@ -5,8 +5,13 @@ import (
 	"strings"
 )
 
-// RolePrefix is how Google spells the roles in full. It may be left out.
-const RolePrefix = "roles/containeranalysis."
+// How Google spells the roles in full: all of it may be left out of those of
+// Container Analysis, and "roles/" of those of Binary Authorization.
+const (
+	RolePrefix       = "roles/containeranalysis."
+	rolesPrefix      = "roles/"
+	binauthzRoleName = "binaryauthorization."
+)
 
 // A role is a name for permissions.
 type role struct {
@@ -14,9 +19,10 @@ type role struct {
 	permissions []Permission
 }
 
-// roles returns the table, from narrow to broad. It is Google's, but that admin
-// has all permissions: Google's lacks notes.listOccurrences. Permissions on
-// projects are part of the roles there that have resourcemanager.projects.
+// roles returns the table, from narrow to broad for each service. It is Google's,
+// but that admin has all permissions of Container Analysis: Google's lacks
+// notes.listOccurrences. Permissions on projects are part of the roles there that
+// have resourcemanager.projects.
 func roles() []role {
 	viewer := []Permission{
 		NotesGet, NotesList, NotesListOccurrences, NotesGetIamPolicy,
@@ -40,12 +46,33 @@ func roles() []role {
 		{"editor", append(slices.Clone(viewer),
 			NotesCreate, NotesUpdate, NotesDelete, NotesAttachOccurrence,
 			OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete)},
-		{"admin", slices.Clone(Permissions)},
+		{"admin", slices.DeleteFunc(slices.Clone(Permissions), isBinauthz)},
+		{"binaryauthorization.policyViewer", with(PolicyGet, PlatformPoliciesGet, PlatformPoliciesList)},
+		{"binaryauthorization.policyEvaluator", with(PolicyGet, PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesEvaluatePolicy)},
+		{"binaryauthorization.policyEditor", with(PolicyGet, PolicyUpdate, PlatformPoliciesGet, PlatformPoliciesList,
+			PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete, PlatformPoliciesEvaluatePolicy)},
+		{"binaryauthorization.policyAdmin", with(PolicyGet, PolicyUpdate, PolicyGetIamPolicy, PolicySetIamPolicy,
+			PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace,
+			PlatformPoliciesDelete, PlatformPoliciesEvaluatePolicy)},
+		{"binaryauthorization.attestorsViewer", with(AttestorsGet, AttestorsList)},
+		{"binaryauthorization.attestorsVerifier", with(AttestorsGet, AttestorsList, AttestorsVerifyImageAttested)},
+		{"binaryauthorization.attestorsEditor", with(AttestorsGet, AttestorsList, AttestorsCreate, AttestorsUpdate,
+			AttestorsDelete, AttestorsVerifyImageAttested)},
+		{"binaryauthorization.attestorsAdmin", with(AttestorsGet, AttestorsList, AttestorsCreate, AttestorsUpdate,
+			AttestorsDelete, AttestorsVerifyImageAttested, AttestorsGetIamPolicy, AttestorsSetIamPolicy)},
 	}
 }
 
-// Roles returns the names of the roles, from narrow to broad, without Google's
-// prefix "roles/containeranalysis.".
+// with returns the permissions of a role of Binary Authorization, all of which let
+// their holders see the project.
+func with(permissions ...Permission) []Permission {
+	return append(permissions, ProjectsGet, ProjectsList)
+}
+
+func isBinauthz(p Permission) bool { return strings.HasPrefix(string(p), binauthzRoleName) }
+
+// Roles returns the names of the roles, from narrow to broad for each service,
+// without Google's prefixes "roles/containeranalysis." and "roles/".
 func Roles() []string {
 	var names []string
 	for _, r := range roles() {
@@ -57,9 +84,12 @@ func Roles() []string {
 // PermissionsOf returns what a role permits; its name may have Google's prefix. A
 // role that does not exist permits nothing and is not known.
 func PermissionsOf(name string) (permissions []Permission, known bool) {
-	short := strings.TrimPrefix(name, RolePrefix)
 	for _, r := range roles() {
-		if r.name == short {
+		full := RolePrefix + r.name
+		if strings.HasPrefix(r.name, binauthzRoleName) {
+			full = rolesPrefix + r.name
+		}
+		if name == r.name || name == full {
 			return r.permissions, true
 		}
 	}

@@ -39,7 +39,7 @@ type Caller struct {
 }
 
 // A Permission is what a caller needs on a resource, in the words of Google's
-// IAM without the service name.
+// IAM: those of Container Analysis without the service name, others with it.
 type Permission string
 
 // The permissions. Whoever may attach occurrences to the note of an attestor
@@ -67,6 +67,27 @@ const (
 	ProjectsList   Permission = "projects.list"
 	ProjectsCreate Permission = "projects.create"
 	ProjectsDelete Permission = "projects.delete"
+
+	PolicyGet          Permission = "binaryauthorization.policy.get"
+	PolicyUpdate       Permission = "binaryauthorization.policy.update"
+	PolicyGetIamPolicy Permission = "binaryauthorization.policy.getIamPolicy"
+	PolicySetIamPolicy Permission = "binaryauthorization.policy.setIamPolicy"
+
+	AttestorsGet                 Permission = "binaryauthorization.attestors.get"
+	AttestorsList                Permission = "binaryauthorization.attestors.list"
+	AttestorsCreate              Permission = "binaryauthorization.attestors.create"
+	AttestorsUpdate              Permission = "binaryauthorization.attestors.update"
+	AttestorsDelete              Permission = "binaryauthorization.attestors.delete"
+	AttestorsVerifyImageAttested Permission = "binaryauthorization.attestors.verifyImageAttested"
+	AttestorsGetIamPolicy        Permission = "binaryauthorization.attestors.getIamPolicy"
+	AttestorsSetIamPolicy        Permission = "binaryauthorization.attestors.setIamPolicy"
+
+	PlatformPoliciesGet            Permission = "binaryauthorization.platformPolicies.get"
+	PlatformPoliciesList           Permission = "binaryauthorization.platformPolicies.list"
+	PlatformPoliciesCreate         Permission = "binaryauthorization.platformPolicies.create"
+	PlatformPoliciesReplace        Permission = "binaryauthorization.platformPolicies.replace"
+	PlatformPoliciesDelete         Permission = "binaryauthorization.platformPolicies.delete"
+	PlatformPoliciesEvaluatePolicy Permission = "binaryauthorization.platformPolicies.evaluatePolicy"
 )
 
 // Permissions are all of them.
@@ -75,11 +96,17 @@ var Permissions = []Permission{
 	OccurrencesGet, OccurrencesList, OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete,
 	NotesGetIamPolicy, NotesSetIamPolicy, OccurrencesGetIamPolicy, OccurrencesSetIamPolicy,
 	ProjectsGet, ProjectsList, ProjectsCreate, ProjectsDelete,
+
+	PolicyGet, PolicyUpdate, PolicyGetIamPolicy, PolicySetIamPolicy,
+	AttestorsGet, AttestorsList, AttestorsCreate, AttestorsUpdate, AttestorsDelete, AttestorsVerifyImageAttested,
+	AttestorsGetIamPolicy, AttestorsSetIamPolicy,
+	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
+	PlatformPoliciesEvaluatePolicy,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a
-// parent ("projects/p"), a note or an occurrence; for listing projects it is
-// "projects". It returns nil to allow; any
+// parent ("projects/p"), a note, an occurrence or a document; for listing projects
+// it is "projects". It returns nil to allow; any
 // error refuses, and is answered as PERMISSION_DENIED unless it carries a
 // [Kind] of its own. It is called at the same time from many goroutines.
 type Authorizer interface {
@@ -130,8 +157,8 @@ type CallRecord struct {
 	Took   time.Duration
 	Method string // of the API, such as "CreateNote"
 	Caller Caller
-	// Resource is what the call was about: the name of a parent, a note or an
-	// occurrence, as far as it was understood.
+	// Resource is what the call was about: the name of a parent, a note, an
+	// occurrence or a document, as far as it was understood.
 	Resource    string
 	Permissions []Permission // those that the call needs
 	// Items is how many messages a batch had, 0 for other calls.
@@ -289,6 +316,29 @@ func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds 
 		}
 	}
 	return asOf, nil
+}
+
+// SubjectOccurrences calls fn for every occurrence about one of the digests
+// ("sha256:…") that is filed in a project, by its id, and in its locations, in
+// whatever repository they are.
+func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, fn func(*grafeas.Occurrence) error) error {
+	if len(digests) == 0 {
+		return nil
+	}
+	subjects := make([]Key, 0, len(digests))
+	for _, d := range digests {
+		subjects = append(subjects, KeyOf(d))
+	}
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: AllKinds}, p.String(), fn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eachOccurrence calls fn with what the query selects, which is what is called in

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// A Store keeps notes, occurrences and the feed of changes to them. Service is
+// A Store keeps notes, occurrences, documents and the feed of changes to them. Service is
 // its only user and does all checking of content; a store does what only a
 // transaction can. Package metadatatest holds every store to this contract:
 //
@@ -17,8 +17,9 @@ import (
 //     have been kept; any other error means that it was not.
 //   - All methods may be called at the same time. What a method reads includes
 //     every Apply that returned before it was called.
-//   - Sequence numbers start at 1 and grow by one with each mutation of a note or
-//     an occurrence, in commit order. Head never runs ahead of what reads can see.
+//   - Sequence numbers start at 1 and grow by one with each mutation of a note, an
+//     occurrence or a document, in commit order. Head never runs ahead of what
+//     reads can see.
 //   - What several processes write to one store, each of them sees in reads at
 //     once. Head and Wait tell of another process's writes soon after.
 //   - Messages given to Apply are not modified, nor kept; messages returned
@@ -56,9 +57,22 @@ type Store interface {
 	// store, and is not for each request.
 	Parents(ctx context.Context, project string) ([]Parent, error)
 
-	// Policy returns the access policy of a note or an occurrence by its name,
-	// nil if it has none or does not exist.
+	// Policy returns the access policy of a note, an occurrence or a document by
+	// its name, nil if it has none or does not exist.
 	Policy(ctx context.Context, resource string) ([]byte, error)
+
+	// Document returns a revision of a document, of number 0 the newest, even if
+	// that is its deletion. NotFound means that there never was one.
+	Document(ctx context.Context, name string, revision uint64) (*Document, error)
+
+	// Documents returns the newest revisions of the documents that are there, as
+	// [Store.Notes] returns notes.
+	Documents(ctx context.Context, q DocumentQuery) (rows []*Document, more bool, err error)
+
+	// Revisions returns the revisions of a document before the given one, newest
+	// first; 0 begins at the newest. They stop as those of [Store.Notes] do. A
+	// document that never was has none.
+	Revisions(ctx context.Context, name string, before uint64, limit int) (rows []*Document, more bool, err error)
 
 	// Summaries returns what the scans of a parent's resources found, in the
 	// order of their resource keys.
@@ -106,14 +120,18 @@ type Mutation struct {
 	DeleteProject string
 	// SetPolicy replaces an access policy. It does not appear in the feed.
 	SetPolicy *PolicyChange
+	// WriteDocument adds a revision to a document.
+	WriteDocument *DocumentWrite
 }
 
-// A PolicyChange replaces the access policy of a note or an occurrence. It fails
-// with NotFound if that does not exist, and with Aborted if its policy is not
-// Was.
+// A PolicyChange replaces the access policy of a resource. It fails with NotFound
+// if that does not exist, and with Aborted if its policy is not Was.
 type PolicyChange struct {
-	Resource string // the name of a note or an occurrence
+	Resource string // the name of a note, an occurrence or a document
 	Was, To  []byte // nil is no policy
+	// Implied says that the resource exists even if it was never written, as the
+	// policy of a project does.
+	Implied bool
 }
 
 // A NoteQuery selects the notes of a parent that match all of its fields, in the
@@ -186,14 +204,16 @@ func (op Op) String() string {
 	return fmt.Sprintf("Op(%d)", int(op))
 }
 
-// A Change is one entry of the feed. Either Note or Occurrence is set. It is the
-// whole message as that change left it; of one that was deleted only the name,
-// the kind and, for an occurrence, the note's name and the resource URI.
+// A Change is one entry of the feed. One of Note, Occurrence and Document is set.
+// It is the whole message as that change left it; of one that was deleted only the
+// name, the kind and, for an occurrence, the note's name and the resource URI. A
+// document is the revision that the change has made.
 type Change struct {
 	Seq        uint64
 	Op         Op
 	Note       *grafeas.Note
 	Occurrence *grafeas.Occurrence
+	Document   *Document
 }
 
 // NoteTombstone returns what a Deleted change tells of a note.

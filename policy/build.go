@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/gatehouse-dev/gatehouse/image"
 )
@@ -26,11 +25,7 @@ type built struct {
 // what it holds must not be changed afterwards.
 func (r *Ruleset) Build() *Ruleset {
 	b := &built{rules: make(map[Scope]int, len(r.Rules))}
-	patterns := make([]image.Pattern, len(r.Exempt))
-	for i := range r.Exempt {
-		patterns[i] = r.Exempt[i].Pattern
-	}
-	b.exempt = image.NewPatternSet(patterns)
+	b.exempt = patternsOf(r.Exempt)
 	for i := range r.Rules {
 		scope := r.Rules[i].Scope
 		if scope.fields() > 1 {
@@ -38,10 +33,39 @@ func (r *Ruleset) Build() *Ruleset {
 		} else if _, ok := b.rules[scope]; !ok {
 			b.rules[scope] = i
 		}
-		r.Rules[i].hash = hashRule(&r.Rules[i], r.Attestors)
+		rule := &r.Rules[i]
+		rule.hash = hashRule(rule, r.Attestors)
+		rule.exempt = patternsOf(rule.Exempt)
+		for j := range rule.Checks {
+			rule.Checks[j].exempt = patternsOf(rule.Checks[j].Exempt)
+		}
 	}
 	r.built = b
 	return r
+}
+
+// patternsOf returns the patterns of a list of exemptions, nil if it is empty.
+func patternsOf(list []Exemption) *image.PatternSet {
+	if len(list) == 0 {
+		return nil
+	}
+	patterns := make([]image.Pattern, len(list))
+	for i := range list {
+		patterns[i] = list[i].Pattern
+	}
+	return image.NewPatternSet(patterns)
+}
+
+// found returns the first exemption of a list whose pattern, in a set of its
+// patterns, covers the image.
+func found(list []Exemption, patterns *image.PatternSet, text string) (Exemption, bool) {
+	if patterns == nil {
+		return Exemption{}, false
+	}
+	if i := patterns.Match(text); i >= 0 {
+		return list[i], true
+	}
+	return Exemption{}, false
 }
 
 func (s Scope) fields() int {
@@ -52,13 +76,6 @@ func (s Scope) fields() int {
 		}
 	}
 	return n
-}
-
-func (b *built) exempts(r *Ruleset, text string) (Exemption, bool) {
-	if i := b.exempt.Match(text); i >= 0 {
-		return r.Exempt[i], true
-	}
-	return Exemption{}, false
 }
 
 func (b *built) selectRule(r *Ruleset, pod Scope) (*Rule, bool) {
@@ -179,7 +196,7 @@ func (h *hasher) condition(c Condition) {
 		h.bool(c.UnscannedAllowed)
 		h.bool(c.UnspecifiedAllowed)
 	case Fresh:
-		h.int(int(c.MaxAge / time.Second))
+		h.int(int(c.MaxAge))
 		h.signers(c.Recorders)
 		h.texts(c.Projects)
 	case InDirectory:
@@ -212,6 +229,7 @@ func (h *hasher) provenance(r *ProvenanceRule) {
 	for _, s := range r.Sources {
 		h.text(s.String())
 	}
+	h.bool(r.Constraint != nil)
 	if r.Constraint != nil {
 		h.text(r.Constraint.String())
 	}

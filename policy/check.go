@@ -20,6 +20,17 @@ type Check struct {
 	// the rule's.
 	Line int
 	File string
+
+	exempt *image.PatternSet
+}
+
+// Exempts returns the first exemption of the check that covers the image as written,
+// if any.
+func (c *Check) Exempts(text string) (Exemption, bool) {
+	if c.exempt != nil {
+		return found(c.Exempt, c.exempt, text)
+	}
+	return Exempts(c.Exempt, text)
 }
 
 // A Condition says what must be true of an image. It is one of the types below;

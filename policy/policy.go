@@ -66,8 +66,10 @@ type Exemption struct {
 	// Origin tells which list it stands in: "admissionWhitelistPatterns" or
 	// "system policy".
 	Origin string
-	// Line is where it stands in the text, or 0.
+	// Line is where it stands in the text, or 0, and File that text if it is not
+	// that of the check, rule or Ruleset it belongs to.
 	Line int
+	File string
 }
 
 // A Rule says what is required of every image of a pod in its Scope.
@@ -91,7 +93,8 @@ type Rule struct {
 	Line int
 	File string
 
-	hash string
+	hash   string
+	exempt *image.PatternSet
 }
 
 // A Scope says which pods a rule is for. Every field that is set must be equal;
@@ -205,7 +208,16 @@ func (s Set) Needs() (cluster, istioIdentity bool) {
 // written, if any.
 func (r *Ruleset) Exempts(text string) (Exemption, bool) {
 	if r.built != nil {
-		return r.built.exempts(r, text)
+		return found(r.Exempt, r.built.exempt, text)
+	}
+	return Exempts(r.Exempt, text)
+}
+
+// Exempts returns the first exemption of the rule that covers the image as written,
+// if any.
+func (r *Rule) Exempts(text string) (Exemption, bool) {
+	if r.exempt != nil {
+		return found(r.Exempt, r.exempt, text)
 	}
 	return Exempts(r.Exempt, text)
 }

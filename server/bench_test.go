@@ -65,7 +65,7 @@ func runChild(kind, dir string) error {
 	if kind == "gate" {
 		cfg := DefaultConfig()
 		cfg.Data = filepath.Join(dir, "data")
-		cfg.Admission.PolicyFile = filepath.Join(dir, "policy.yaml")
+		cfg.Admission.PolicyFiles = []string{filepath.Join(dir, "policy.yaml")}
 		for _, addr := range []*string{&cfg.Metadata.Address, &cfg.Attestor.Address, &cfg.Admission.Address, &cfg.Ops.Address} {
 			*addr = "127.0.0.1:0"
 		}

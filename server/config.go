@@ -76,12 +76,25 @@ type AttestorConfig struct {
 type AdmissionConfig struct {
 	// Address to listen on, with TLS. Default 127.0.0.1:8443.
 	Address string `yaml:"address"`
-	// PolicyFile is a Binary Authorization policy (YAML or JSON); it is watched.
-	// Without one the gate lets everything in, says so, and records it.
-	PolicyFile string `yaml:"policyFile"`
-	// AttestorsFile is a list of Binary Authorization attestors; it is watched.
-	// Without one the attestors are those that the development attestor signs for.
-	AttestorsFile string `yaml:"attestorsFile"`
+	// PolicyFiles are policies (YAML or JSON): Binary Authorization's, platform
+	// policies, objects of Kritis. All of them must allow. They are watched. Without
+	// any those that are stored for Project count, and without those the gate lets
+	// everything in, says so, and records it.
+	PolicyFiles []string `yaml:"policyFiles"`
+	// AttestorsFiles are lists of Binary Authorization attestors; they are watched.
+	// Without any the attestors are those that are stored, and those that the
+	// development attestor signs for.
+	AttestorsFiles []string `yaml:"attestorsFiles"`
+	// BuildersFiles say whose provenance platform policies may trust; they are watched.
+	BuildersFiles []string `yaml:"buildersFiles"`
+	// PlatformDryRun records what platform policies deny, and lets it in.
+	PlatformDryRun bool `yaml:"platformDryRun"`
+	// Kritis says what objects of Kritis mean, in the words of
+	// [bundle.KritisOptions].
+	Kritis []string `yaml:"kritis"`
+	// SystemPolicyFile is used in place of the built-in system policy, which is what
+	// globalPolicyEvaluationMode puts before a policy's own; it is watched.
+	SystemPolicyFile string `yaml:"systemPolicyFile"`
 	// Templates says what happens to a workload whose pods would be refused:
 	// "deny" (default) refuses it at once, "warn" lets it in with a warning.
 	Templates admission.TemplateMode `yaml:"templates"`

@@ -131,7 +131,9 @@ func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
 func TestRulesForAPlaceThatIsNotKnownAreRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	text := "clusterAdmissionRules: {us-east1-b.prod: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}}\n" + openPolicy
-	cfg := testConfig(t, func(c *Config) { c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), text) })
+	cfg := testConfig(t, func(c *Config) {
+		c.Admission.PolicyFiles = []string{write(t, filepath.Join(t.TempDir(), "policy.yaml"), text)}
+	})
 	err := Run(t.Context(), cfg, discard(), func(Addresses) error { return errors.New("it started") })
 	if err == nil || !strings.Contains(err.Error(), "--cluster") {
 		t.Errorf("got %v", err)

@@ -32,6 +32,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+	"github.com/gatehouse-dev/gatehouse/policy/admin"
+	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
 )
 
 // kritisProject is where Kritis files what it attests, whatever it is told; its
@@ -86,14 +88,12 @@ func Check(cfg Config, logger *slog.Logger) error {
 			return err
 		}
 	}
-	attestors := cfg.Admission.AttestorsFile
-	if own := attestorsPath(cfg.Data); attestors == "" {
-		if _, err := os.Stat(own); err == nil { // made by an earlier start
-			attestors = own
-		}
+	own := attestorsPath(cfg.Data)
+	if _, err := os.Stat(own); err != nil { // an earlier start made it
+		own = ""
 	}
-	p := &policies{project: cfg.Project, place: cfg.place(), policyFile: cfg.Admission.PolicyFile, attestorsFile: attestors, logger: logger}
-	content, err := p.read()
+	p := &policies{files: cfg.policyFiles(own), project: cfg.Project, place: cfg.place(), logger: logger}
+	content, err := p.readFiles()
 	if err != nil {
 		return err
 	}
@@ -171,8 +171,8 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 		return fmt.Errorf("reading attestations: %w", err)
 	}
 	p.ready.Store(true)
-	if p.policies.current() == nil {
-		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE")
+	if len(p.policies.current()) == 0 {
+		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push")
 	}
 	return started(Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
@@ -219,18 +219,15 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.listen(ctx); err != nil {
 		return err
 	}
-	attestors, err := p.buildAttestor()
+	own, err := p.buildAttestor()
 	if err != nil {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
-	if p.cfg.Admission.AttestorsFile != "" {
-		attestors = p.cfg.Admission.AttestorsFile
-	}
-	if p.policies, err = newPolicies(p.cfg, attestors, p.index, p.logger, p.registry); err != nil {
+	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
-	if err := p.policies.load(ctx); err != nil {
+	if err := p.policies.start(ctx); err != nil {
 		return err
 	}
 	if err := p.buildGate(); err != nil {
@@ -289,7 +286,15 @@ func (p *parts) listen(ctx context.Context) error {
 
 // buildMetadata gives the metadata listener its handler and its TLS.
 func (p *parts) buildMetadata() error {
-	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{Identify: p.identity.Identify, Logger: p.logger})
+	policies, err := admin.New(p.service, admin.Options{Files: admin.Files{
+		Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,
+	}})
+	if err != nil {
+		return err
+	}
+	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
+		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies)},
+	})
 	p.onClose(func() error { closeHandler(); return nil })
 	server := p.metadata.server
 	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())

@@ -192,7 +192,7 @@ func push(t testing.TB, user string) image.Reference {
 func TestTheWholeRoad(t *testing.T) {
 	t.Parallel()
 	r := start(t, testConfig(t, func(c *Config) {
-		c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)
+		c.Admission.PolicyFiles = []string{write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)}
 	}))
 	good, root := push(t, "65532"), push(t, "")
 	pod := func(ref image.Reference) []byte {
@@ -237,7 +237,7 @@ func TestTheWholeRoad(t *testing.T) {
 func TestAttestationsKeysAndCAOutliveARestart(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, func(c *Config) {
-		c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)
+		c.Admission.PolicyFiles = []string{write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)}
 	})
 	first := start(t, cfg)
 	ref := push(t, "65532")
@@ -266,7 +266,7 @@ func TestPolicyFilesAreWatched(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	policyFile := write(t, filepath.Join(dir, "policy.yaml"), enforced)
-	r := start(t, testConfig(t, func(c *Config) { c.Admission.PolicyFile = policyFile }))
+	r := start(t, testConfig(t, func(c *Config) { c.Admission.PolicyFiles = []string{policyFile} }))
 	pod := review.Pod("shop", "web").Image("main", "reg.test/app@"+image.DigestOf([]byte("x")).String()).Review()
 	eventually := func(what string, done func() bool) {
 		t.Helper()
@@ -325,7 +325,7 @@ func TestNoPolicyObserves(t *testing.T) {
 func TestTheGateNeedsNeitherStoreNorRegistry(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, func(c *Config) {
-		c.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)
+		c.Admission.PolicyFiles = []string{write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)}
 	})
 	r := start(t, cfg)
 	reg := registry.New(t)

@@ -18,14 +18,14 @@ func TestTwoServersShareADatabase(t *testing.T) {
 	connection := write(t, filepath.Join(t.TempDir(), "connection"), postgres.Database(t)+"\n")
 	shared := func(cfg *Config) {
 		cfg.Store.Postgres.ConnectionFile = connection
-		cfg.Admission.PolicyFile = write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)
+		cfg.Admission.PolicyFiles = []string{write(t, filepath.Join(t.TempDir(), "policy.yaml"), enforced)}
 	}
 	firstConfig := testConfig(t, shared)
 	first := start(t, firstConfig)
 	// The other trusts the key of the first one's attestor.
 	second := start(t, testConfig(t, func(cfg *Config) {
 		shared(cfg)
-		cfg.Admission.AttestorsFile = attestorsPath(firstConfig.Data)
+		cfg.Admission.AttestorsFiles = []string{attestorsPath(firstConfig.Data)}
 	}))
 	ref := push(t, "65532")
 	pod := review.Pod("shop", "web").Image("app", ref.String()).Review()

@@ -224,8 +224,8 @@ func decodeBase64(s string, most int) ([]byte, error) {
 	return b, nil
 }
 
-// readArray decodes a JSON array of 1 to most objects, and stops there:
-// decoding costs more memory than the text has bytes.
+// readArray decodes a JSON array of 1 to most entries, and stops there: decoding
+// costs more memory than the text has bytes.
 func readArray[T any](raw jsontext.Value, most int) ([]T, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(raw))
 	if d.PeekKind() != '[' {
@@ -238,9 +238,6 @@ func readArray[T any](raw jsontext.Value, most int) ([]T, error) {
 	for d.PeekKind() != ']' {
 		if len(list) == most {
 			return nil, fmt.Errorf("%w: more than %d in the list", ErrMalformed, most)
-		}
-		if d.PeekKind() != '{' {
-			return nil, fmt.Errorf("%w: an entry of the list is no object", ErrMalformed)
 		}
 		var item T
 		if err := json.UnmarshalDecode(d, &item); err != nil {

@@ -87,10 +87,8 @@ func parseStatement(b []byte) (Statement, error) {
 	return s, nil
 }
 
+// readStatement reads a body whose size an envelope has bounded.
 func readStatement(b []byte) (Statement, error) {
-	if len(b) > MaxStatement {
-		return Statement{}, fmt.Errorf("%w: %d bytes, more than %d", ErrMalformed, len(b), MaxStatement)
-	}
 	var wire statementJSON
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return Statement{}, malformedJSON(err)

@@ -49,9 +49,6 @@ func parsePKIX(der []byte) (crypto.PublicKey, error) {
 	if err != nil || len(rest) > 0 || !info.Algorithm.Algorithm.Equal(oidMLDSA65) {
 		return x509.ParsePKIXPublicKey(der) // it says what is wrong
 	}
-	if info.Key.BitLength != 8*mldsa65.PublicKeySize {
-		return nil, fmt.Errorf("an ML-DSA-65 key has %d bits, and this one %d", 8*mldsa65.PublicKeySize, info.Key.BitLength)
-	}
 	key := new(mldsa65.PublicKey)
 	if err := key.UnmarshalBinary(info.Key.Bytes); err != nil {
 		return nil, err

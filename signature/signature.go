@@ -1,8 +1,9 @@
 // Package signature signs statements about container images and verifies them.
 // It does no I/O and keeps no clock: whether a signature verifies depends on the
 // key, the payload and the signature, and on nothing else, so that the verdict
-// may be remembered (see [Memo]). What depends on time or policy — recall, an
-// attestor that lost a key — is for the caller to ask at each decision.
+// may be remembered (see [Memo]). What depends on time or policy — recall, the
+// times in a JWT, an attestor that lost a key — is for the caller to ask at each
+// decision.
 //
 // # Keys
 //
@@ -57,7 +58,7 @@
 // A [Signer] is one key that signs payloads: [ParsePKIXSigner],
 // [ParsePGPSigner] and [NewPKIXSigner] (over any crypto.Signer, such as a
 // hardware token) make them. P-256, Ed25519 and ML-DSA-65 are quick to verify;
-// RSA beyond 2048 bits and P-384 take three to ten times as long as P-256, and
+// RSA beyond 2048 bits and P-384 take three to nine times as long as P-256, and
 // P-521 forty times. Signing the same payload again with a local ECDSA, Ed25519
 // or ML-DSA-65 key makes the same signature.
 //

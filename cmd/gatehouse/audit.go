@@ -39,7 +39,7 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 	f.StringVar(&filter.Namespace, "namespace", "", "only this namespace")
 	f.StringVar(&filter.Image, "image", "", "only requests with an image whose text contains this")
 	f.StringVar(&filter.Verdict, "verdict", "", "only this verdict: ALLOW, DENY or INDETERMINATE")
-	f.StringVar(&filter.Override, "override", "", "only this override: BREAK_GLASS, DRY_RUN, NO_POLICY or FAIL_OPEN")
+	f.StringVar(&filter.Override, "override", "", "only this override: BREAK_GLASS, DRY_RUN, NO_POLICY, FAIL_OPEN or LAST_ALLOWED")
 	f.BoolVar(&filter.BreakGlass, "break-glass", false, "only requests that carried a break-glass marker, needed or not")
 	f.BoolVar(&api, "api", false, "calls to the metadata API instead of decisions")
 	f.StringVar(&calls.Method, "method", "", "with --api: only this method, such as CreateOccurrence")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gatehouse-dev/gatehouse/metadata/transfer"
 )
@@ -36,17 +37,22 @@ func (t *transferFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&t.server.Address, "server", os.Getenv(envPrefix+"METADATA"), "HOST:PORT of the server's gRPC API (required); "+envPrefix+"METADATA sets the default")
 	f.StringVar(&t.version, "api", string(transfer.Auto), "version of the API: v1, v1beta1, or auto for what the server serves")
-	f.BoolVar(&t.server.TLS, "tls", false, "use TLS; the files below imply it")
-	f.StringVar(&t.server.CAFile, "ca-file", "", "certificates that the server's must be issued by (PEM)")
-	f.StringVar(&t.server.CertFile, "cert-file", "", "certificate to present to the server (PEM)")
-	f.StringVar(&t.server.KeyFile, "key-file", "", "key of --cert-file (PEM)")
-	f.StringVar(&t.server.TokenFile, "token-file", "", "file with a bearer token")
-	f.StringVar(&t.server.User, "user", "", "user name, if the server asks for one")
-	f.StringVar(&t.server.PasswordFile, "password-file", "", "file with the password of --user")
-	f.BoolVar(&t.server.InsecurePlaintext, "insecure-plaintext", false, "talk to another machine without TLS; tokens and passwords too")
+	connectionFlags(f, &t.server)
 	f.DurationVar(&t.timeout, "timeout", transfer.DefaultTimeout, "how long to wait for one answer")
 	f.BoolVarP(&t.quiet, "quiet", "q", false, "show no progress")
 	t.output = outputFlag(c)
+}
+
+// connectionFlags say how to get into a server.
+func connectionFlags(f *pflag.FlagSet, s *transfer.Server) {
+	f.BoolVar(&s.TLS, "tls", false, "use TLS; the files below imply it")
+	f.StringVar(&s.CAFile, "ca-file", "", "certificates that the server's must be issued by (PEM)")
+	f.StringVar(&s.CertFile, "cert-file", "", "certificate to present to the server (PEM)")
+	f.StringVar(&s.KeyFile, "key-file", "", "key of --cert-file (PEM)")
+	f.StringVar(&s.TokenFile, "token-file", "", "file with a bearer token")
+	f.StringVar(&s.User, "user", "", "user name, if the server asks for one")
+	f.StringVar(&s.PasswordFile, "password-file", "", "file with the password of --user")
+	f.BoolVar(&s.InsecurePlaintext, "insecure-plaintext", false, "talk to another machine without TLS; tokens and passwords too")
 }
 
 // check refuses what the flags cannot mean.

@@ -50,9 +50,10 @@ func printable(s string) string {
 	}, s)
 }
 
+// printJSON prints v as the audit log and the APIs write it, and indented: "<" and its
+// like are escaped, so that no page takes what others chose for markup.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }

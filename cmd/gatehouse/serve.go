@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/server"
 )
 
@@ -73,8 +74,12 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
 	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")
-	f.StringVar(&cfg.Admission.PolicyFile, "policy", cfg.Admission.PolicyFile, "Binary Authorization policy file, watched for changes")
-	f.StringVar(&cfg.Admission.AttestorsFile, "attestors", cfg.Admission.AttestorsFile, "attestors file, watched for changes (default: those of the development attestor)")
+	f.StringSliceVar(&cfg.Admission.PolicyFiles, "policy", cfg.Admission.PolicyFiles, "policy files of any dialect, watched for changes; all must allow")
+	f.StringSliceVar(&cfg.Admission.AttestorsFiles, "attestors", cfg.Admission.AttestorsFiles, "attestors files, watched for changes (default: those of the development attestor)")
+	f.StringSliceVar(&cfg.Admission.BuildersFiles, "builders", cfg.Admission.BuildersFiles, "builders files, whose provenance platform policies may trust, watched for changes")
+	f.BoolVar(&cfg.Admission.PlatformDryRun, "platform-dry-run", cfg.Admission.PlatformDryRun, "record what platform policies deny, and let it in")
+	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
+	f.StringVar(&cfg.Admission.SystemPolicyFile, "system-policy", cfg.Admission.SystemPolicyFile, "system policy file in place of the built-in one, watched for changes")
 	f.StringVar((*string)(&cfg.Admission.Templates), "templates", string(cfg.Admission.Templates), "what a workload gets whose pods would be refused: "+string(admission.DenyTemplates)+" or "+string(admission.WarnTemplates))
 	f.StringVar(&cfg.Attestor.ConfigFile, "attestor-config", cfg.Attestor.ConfigFile, "the attestor's configuration, in Voucher's TOML (default: all checks, a development key)")
 	f.StringVar(&cfg.Store.Postgres.ConnectionFile, "postgres-connection-file", cfg.Store.Postgres.ConnectionFile, "file with the connection string of a PostgreSQL database to keep notes and occurrences in (default: SQLite in the data folder)")

@@ -77,6 +77,8 @@ type Options struct {
 	Timeout time.Duration
 	// Logger takes panics and what goes wrong in writing answers; nil discards them.
 	Logger *slog.Logger
+	// Extensions are other APIs on the same port.
+	Extensions []Extension
 }
 
 func (o Options) withDefaults() Options {
@@ -108,6 +110,9 @@ func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop
 		grpc.StatsHandler(refusals{svc}),
 		grpc.UnknownServiceHandler(unknownMethod),
 	)
+	for _, e := range opts.Extensions {
+		e.Register(rpc)
+	}
 	state := api.register(rpc)
 	rest := newREST(api, opts)
 	handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

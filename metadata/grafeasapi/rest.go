@@ -50,7 +50,9 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	r = r.Clone(ctx)
 	r.Header.Del("Accept")
-	query, enumNumbers := takeSystemParameters(r.URL.RawQuery)
+	asked := r.URL.RawQuery
+	extension, methods := h.extensionOf(r.URL.Path)
+	query, enumNumbers := takeSystemParameters(asked)
 	if r.URL.RawQuery = query; enumNumbers {
 		r.Header.Set("Accept", enumNumbersType)
 	}
@@ -67,6 +69,10 @@ func (h *rest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	if err := h.takeBody(w, r); err != nil {
 		h.writeError(ctx, h.mux, nil, w, r, err)
+		return
+	}
+	if extension != nil {
+		h.serveExtension(w, r, extension, methods, asked)
 		return
 	}
 	h.mux.ServeHTTP(w, r)

@@ -63,6 +63,8 @@ func (s *Store) apply(m metadata.Mutation) (undo func(), err error) {
 		return s.deleteProject(m.DeleteProject)
 	case m.SetPolicy != nil:
 		return s.setPolicy(m.SetPolicy)
+	case m.WriteDocument != nil:
+		return s.writeDocument(m.WriteDocument)
 	}
 	return nil, errors.New("applying an empty mutation")
 }
@@ -194,7 +196,7 @@ func (s *Store) deleteProject(id string) (func(), error) {
 }
 
 func (s *Store) setPolicy(c *metadata.PolicyChange) (func(), error) {
-	if err := s.mustExist(c.Resource); err != nil {
+	if err := s.mustExist(c.Resource); err != nil && !c.Implied {
 		return nil, err
 	}
 	old := s.policies[c.Resource]
@@ -220,8 +222,11 @@ func (s *Store) dropPolicy(resource string) (undo func()) {
 	return func() { s.putPolicy(resource, old) }
 }
 
-// mustExist returns nil if there is a note or an occurrence of the name.
+// mustExist returns nil if there is a note, an occurrence or a document of the name.
 func (s *Store) mustExist(resource string) error {
+	if s.documents[resource].live() {
+		return nil
+	}
 	if name, err := metadata.ParseNoteName(resource); err == nil {
 		if s.notes[name] == nil {
 			return metadata.NoteMissing(name)
@@ -230,7 +235,7 @@ func (s *Store) mustExist(resource string) error {
 	}
 	name, err := metadata.ParseOccurrenceName(resource)
 	if err != nil {
-		return err
+		return metadata.DocumentMissing(resource)
 	}
 	if o := s.occurrences[name.ID]; o == nil || o.name != name {
 		return metadata.OccurrenceMissing(name)

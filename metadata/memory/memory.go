@@ -33,7 +33,8 @@ type Store struct {
 	subjects    map[metadata.Key]list
 	statements  map[metadata.Key]bool
 	projects    []string          // sorted
-	policies    map[string][]byte // by the name of the note or occurrence
+	policies    map[string][]byte // by the name of what they are of
+	documents   map[string]*document
 	feed        []metadata.Change
 }
 
@@ -68,6 +69,7 @@ func New() *Store {
 		subjects:    map[metadata.Key]list{},
 		statements:  map[metadata.Key]bool{},
 		policies:    map[string][]byte{},
+		documents:   map[string]*document{},
 	}
 	_, _ = rand.Read(s.pageKey) // never fails: see its documentation
 	return s
@@ -213,7 +215,7 @@ func (s *Store) Parents(_ context.Context, project string) ([]metadata.Parent, e
 	return found, nil
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(_ context.Context, resource string) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -303,11 +305,9 @@ func (s *Store) Changes(_ context.Context, after uint64, limit int) ([]metadata.
 	tail := s.feed[after:]
 	changes := slices.Clone(tail[:min(limit, len(tail))])
 	for i, c := range changes {
-		if c.Note != nil {
-			changes[i].Note = proto.CloneOf(c.Note)
-		} else {
-			changes[i].Occurrence = proto.CloneOf(c.Occurrence)
-		}
+		changes[i].Note = proto.CloneOf(c.Note)
+		changes[i].Occurrence = proto.CloneOf(c.Occurrence)
+		changes[i].Document = c.Document.Clone()
 	}
 	return changes, nil
 }

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,10 +27,10 @@ const (
 	crashNote    = "projects/provider/notes/scan"
 )
 
-// WriteUntil creates occurrences in batches and one by one, deletes some, and
-// tells on out what was acknowledged ("+ name…"), what it is about to delete
-// ("? name") and what it has deleted ("- name"), each in one write, until ctx is
-// done or a call fails. A patient one goes on after errors of kind Unavailable.
+// WriteUntil creates occurrences in batches and one by one, deletes some, writes
+// revisions of a document, and tells on out what was acknowledged ("+ name…", "=
+// document revision"), what it is about to delete ("? name") and what it has
+// deleted ("- name"), each in one write, until ctx is done or a call fails. A patient one goes on after errors of kind Unavailable.
 // [Promises] hold the store to what was told.
 func WriteUntil(ctx context.Context, s metadata.Store, out io.Writer, patient bool) error {
 	svc, err := metadata.NewService(ctx, s, metadata.Options{Authorizer: metadata.InsecureAllowAll()})
@@ -44,7 +46,7 @@ func WriteUntil(ctx context.Context, s metadata.Store, out io.Writer, patient bo
 	for writer := range crashWriters {
 		group.Go(func() error {
 			for n := 0; ctx.Err() == nil; n++ {
-				err := writeOnce(ctx, svc, out, fmt.Sprintf("%d.%p.%d.%d", os.Getpid(), s, writer, n))
+				err := writeOnce(ctx, s, svc, out, fmt.Sprintf("%d.%p.%d.%d", os.Getpid(), s, writer, n))
 				if away := patient && metadata.KindOf(err) == metadata.Unavailable; err != nil && !away {
 					return err
 				}
@@ -55,7 +57,7 @@ func WriteUntil(ctx context.Context, s metadata.Store, out io.Writer, patient bo
 	return group.Wait()
 }
 
-func writeOnce(ctx context.Context, svc *metadata.Service, out io.Writer, id string) error {
+func writeOnce(ctx context.Context, s metadata.Store, svc *metadata.Service, out io.Writer, id string) error {
 	batch := make([]*grafeas.Occurrence, crashBatch)
 	for i := range batch {
 		batch[i] = &grafeas.Occurrence{
@@ -88,7 +90,31 @@ func writeOnce(ctx context.Context, svc *metadata.Service, out io.Writer, id str
 	if err := svc.DeleteOccurrence(ctx, metadata.Caller{}, o.GetName()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, "-", o.GetName())
+	if _, err := fmt.Fprintln(out, "-", o.GetName()); err != nil {
+		return err
+	}
+	return writeRevision(ctx, s, out, id)
+}
+
+// writeRevision adds one to a document of the writer's own, or deletes it.
+func writeRevision(ctx context.Context, s metadata.Store, out io.Writer, id string) error {
+	name := "projects/" + id[:strings.LastIndexByte(id, '.')] + "/policy"
+	next := uint64(1)
+	newest, err := s.Document(ctx, name, 0)
+	switch {
+	case err == nil:
+		next = newest.Revision + 1
+	case metadata.KindOf(err) != metadata.NotFound:
+		return err
+	}
+	content := id
+	if next%4 == 0 {
+		content = ""
+	}
+	if err := s.Apply(ctx, writeDocument(name, next, content)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "=", name, next)
 	return err
 }
 
@@ -98,12 +124,14 @@ type Promises struct {
 	mu    sync.Mutex
 	lines int
 	told  map[string]byte // '+', '?' or '-'
-	grown chan struct{}   // closed, and replaced, with each line
+	// documents are the newest revisions that were acknowledged.
+	documents map[string]uint64
+	grown     chan struct{} // closed, and replaced, with each line
 }
 
 // NewPromises returns none.
 func NewPromises() *Promises {
-	return &Promises{told: map[string]byte{}, grown: make(chan struct{})}
+	return &Promises{told: map[string]byte{}, documents: map[string]uint64{}, grown: make(chan struct{})}
 }
 
 // Write takes lines, whole ones.
@@ -112,6 +140,10 @@ func (p *Promises) Write(text []byte) (int, error) {
 	defer p.mu.Unlock()
 	for line := range strings.Lines(string(text)) {
 		words := strings.Fields(line)
+		if words[0] == "=" {
+			p.documents[words[1]], _ = strconv.ParseUint(words[2], 10, 64) // 0 would be noticed
+			words = words[:1]
+		}
 		for _, name := range words[1:] {
 			p.told[name] = words[0][0]
 		}
@@ -176,8 +208,13 @@ func (p *Promises) Kill(cmd *exec.Cmd, lines int) error {
 func (p *Promises) Verify(t testing.TB, s metadata.Store) {
 	t.Helper()
 	p.mu.Lock()
-	told := maps.Clone(p.told)
+	told, documents := maps.Clone(p.told), maps.Clone(p.documents)
 	p.mu.Unlock()
+	for name, revision := range documents {
+		if newest, err := s.Document(t.Context(), name, 0); err != nil || revision == 0 || newest.Revision < revision {
+			t.Errorf("revision %d of %s was acknowledged, and is lost: the newest is %+v, %v", revision, name, newest, err)
+		}
+	}
 	byParent := listAll(t, s, metadata.OccurrenceQuery{Parent: project})
 	for name, mark := range told {
 		switch _, found := byParent[name]; {
@@ -217,6 +254,7 @@ func (p *Promises) Verify(t testing.TB, s metadata.Store) {
 func verifyFeed(t testing.TB, s metadata.Store, stored map[string]*grafeas.Occurrence) {
 	t.Helper()
 	live := map[string]bool{}
+	revisions := map[string][]*metadata.Document{}
 	var seq uint64
 	for {
 		changes, err := s.Changes(t.Context(), seq, 1000)
@@ -227,6 +265,9 @@ func verifyFeed(t testing.TB, s metadata.Store, stored map[string]*grafeas.Occur
 		for _, c := range changes {
 			if seq++; c.Seq != seq {
 				t.Fatalf("change %d follows %d", c.Seq, seq-1)
+			}
+			if c.Document != nil {
+				revisions[c.Document.Name] = append(revisions[c.Document.Name], c.Document)
 			}
 			if c.Op == metadata.Created && c.Occurrence != nil {
 				live[c.Occurrence.GetName()] = true
@@ -246,6 +287,10 @@ func verifyFeed(t testing.TB, s metadata.Store, stored map[string]*grafeas.Occur
 	}
 	if len(live) != len(stored) {
 		t.Errorf("the feed leaves %d occurrences, stored are %d", len(live), len(stored))
+	}
+	for name, told := range revisions {
+		slices.Reverse(told)
+		diff(t, told, allRevisions(t, s, name))
 	}
 }
 

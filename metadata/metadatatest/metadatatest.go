@@ -37,6 +37,15 @@ func Run(t *testing.T, open func(t testing.TB) metadata.Store) {
 		{"projects are created, listed and deleted", testProjects},
 		{"the parents of a project are those that have occurrences", testParents},
 		{"access policies are set if nobody else has, and go with what they are of", testPolicies},
+		{"a document is written if nobody else has, and keeps all revisions", testDocumentLife},
+		{"documents are listed by name, within their prefix", testDocumentList},
+		{"revisions are listed newest first, a page at a time", testRevisions},
+		{"what documents refer to is there, and stays", testDocumentReferences},
+		{"the feed tells every revision, whole and in order", testDocumentFeed},
+		{"a batch with documents is applied whole or not at all", testDocumentAtomicity},
+		{"documents have access policies, which go with them", testDocumentPolicies},
+		{"of writers of one revision exactly one wins", testDocumentRaces},
+		{"a large document is kept whole, alone on its page", testLargeDocument},
 		{"summaries tell what the occurrences say", testSummaries},
 		{"a summary with too many findings says so", testLargeSummary},
 		{"queries find exactly what matches", testQueries},
@@ -84,6 +93,8 @@ func RunDurable(t *testing.T, open func(t testing.TB, dir string) metadata.Store
 			want = append(want, o)
 		}
 		must(t, s.Apply(t.Context(), metadata.Mutation{DeleteOccurrence: nameOf(t, want[0])}))
+		policy := writeDocument("projects/p/policy", 1, "{}")
+		must(t, s.Apply(t.Context(), policy))
 		feed, head := changes(t, s), s.Head()
 		must(t, s.Close())
 
@@ -99,6 +110,10 @@ func RunDurable(t *testing.T, open func(t testing.TB, dir string) metadata.Store
 		diff(t, key, again)
 		wantKind(t, s.Apply(t.Context(), metadata.Mutation{CreateOccurrence: attestation(ids.next(), attester, 5)}), metadata.AlreadyExists)
 		wantKind(t, s.Apply(t.Context(), createNote(attester)), metadata.AlreadyExists)
+		wantKind(t, s.Apply(t.Context(), policy), metadata.Aborted)
+		kept, err := s.Document(t.Context(), "projects/p/policy", 0)
+		must(t, err)
+		diff(t, &policy.WriteDocument.Document, kept)
 		must(t, s.Apply(t.Context(), metadata.Mutation{CreateOccurrence: attestation(ids.next(), attester, 99)}))
 		if got := s.Head(); got != head+1 {
 			t.Errorf("head is %d after one more write, want %d", got, head+1)

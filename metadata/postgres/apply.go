@@ -46,6 +46,8 @@ func (o *overlay) apply(op *operation) error {
 		return o.createProject(op.CreateProject)
 	case op.DeleteProject != "":
 		return o.deleteProject(op.DeleteProject)
+	case op.WriteDocument != nil:
+		return o.writeDocument(op.WriteDocument)
 	}
 	return o.setPolicy(op)
 }
@@ -54,7 +56,7 @@ func (o *overlay) createNote(op *operation) error {
 	if o.notes.get(op.noteKey) != nil {
 		return metadata.NoteExists(op.note)
 	}
-	o.emit(event{op: metadata.Created, isNote: true, key: op.noteKey})
+	o.emit(event{op: metadata.Created, about: aNote, key: op.noteKey})
 	o.notes.put(o, op.noteKey, &noteRow{seq: o.seq(), kind: op.CreateNote.GetKind(), name: op.note, payload: op.payload})
 	return nil
 }
@@ -102,7 +104,7 @@ func (o *overlay) updateNote(op *operation) error {
 	next := *row
 	next.payload = op.payload
 	o.notes.put(o, op.noteKey, &next)
-	o.emit(event{op: metadata.Updated, isNote: true, payload: op.payload})
+	o.emit(event{op: metadata.Updated, about: aNote, payload: op.payload})
 	return nil
 }
 
@@ -143,7 +145,7 @@ func (o *overlay) deleteNote(op *operation) error {
 	}
 	o.notes.put(o, op.noteKey, nil)
 	o.policies.put(o, op.note.String(), nil)
-	return o.bury(row.seq, row.payload, true, metadata.NoteTombstone(&old))
+	return o.bury(row.seq, row.payload, aNote, metadata.NoteTombstone(&old))
 }
 
 func (o *overlay) deleteOccurrence(op *operation) error {
@@ -154,7 +156,7 @@ func (o *overlay) deleteOccurrence(op *operation) error {
 	o.occurrences.put(o, op.name.ID, nil)
 	o.state(row.statement, nil)
 	o.policies.put(o, op.name.String(), nil)
-	if err := o.bury(row.seq, row.payload, false, metadata.OccurrenceTombstone(old)); err != nil {
+	if err := o.bury(row.seq, row.payload, anOccurrence, metadata.OccurrenceTombstone(old)); err != nil {
 		return err
 	}
 	return o.summarize(row, old, nil)
@@ -162,13 +164,13 @@ func (o *overlay) deleteOccurrence(op *operation) error {
 
 // bury keeps a deleted message for the event of its creation, and appends the
 // event of its deletion.
-func (o *overlay) bury(seq uint64, payload []byte, isNote bool, tombstone proto.Message) error {
+func (o *overlay) bury(seq uint64, payload []byte, about subject, tombstone proto.Message) error {
 	left, err := proto.Marshal(tombstone)
 	if err != nil {
 		return fmt.Errorf("encoding a deletion: %w", err)
 	}
 	o.keep(seq, payload)
-	o.emit(event{op: metadata.Deleted, isNote: isNote, payload: left})
+	o.emit(event{op: metadata.Deleted, about: about, payload: left})
 	return nil
 }
 
@@ -189,14 +191,10 @@ func (o *overlay) deleteProject(id string) error {
 }
 
 func (o *overlay) setPolicy(op *operation) error {
-	if !op.note.IsZero() {
-		if o.notes.get(op.noteKey) == nil {
-			return metadata.NoteMissing(op.note)
-		}
-	} else if _, _, err := o.occurrence(op.name); err != nil {
+	c := op.SetPolicy
+	if err := o.mustExist(op); err != nil && !c.Implied {
 		return err
 	}
-	c := op.SetPolicy
 	var old []byte
 	if row := o.policies.get(c.Resource); row != nil {
 		old = *row
@@ -208,6 +206,22 @@ func (o *overlay) setPolicy(op *operation) error {
 		o.policies.put(o, c.Resource, nil)
 	default:
 		o.policies.put(o, c.Resource, &c.To)
+	}
+	return nil
+}
+
+// mustExist refuses unless there is what the policy is of.
+func (o *overlay) mustExist(op *operation) error {
+	switch {
+	case !op.note.IsZero():
+		if o.notes.get(op.noteKey) == nil {
+			return metadata.NoteMissing(op.note)
+		}
+	case !op.name.IsZero():
+		_, _, err := o.occurrence(op.name)
+		return err
+	case !o.documents.get(op.SetPolicy.Resource).live():
+		return metadata.DocumentMissing(op.SetPolicy.Resource)
 	}
 	return nil
 }

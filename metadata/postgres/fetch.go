@@ -44,6 +44,7 @@ type needs struct {
 	occurrences, deleted        set[metadata.ID]
 	statements                  set[metadata.Key]
 	projects, policies          set[string]
+	documents, unreferred       set[string]
 	summaries                   set[summaryKey]
 }
 
@@ -93,11 +94,16 @@ func (n *needs) add(op *operation) {
 		n.projects.add(op.DeleteProject)
 	case op.SetPolicy != nil:
 		n.policies.add(op.SetPolicy.Resource)
-		if !op.note.IsZero() {
+		switch {
+		case !op.note.IsZero():
 			n.notes.add(op.noteKey)
-		} else {
+		case !op.name.IsZero():
 			n.occurrences.add(op.name.ID)
+		default:
+			n.documents.add(op.SetPolicy.Resource)
 		}
+	case op.WriteDocument != nil:
+		n.addDocument(op.WriteDocument)
 	}
 }
 
@@ -113,6 +119,7 @@ func (w *writer) fetch(ctx context.Context, n *needs) (o *overlay, done int64, e
 	o.queueOccurrences(b, n)
 	o.queueNames(b, n)
 	o.queueSummaries(b, n)
+	o.queueDocuments(b, n)
 	return o, done, w.conn.SendBatch(ctx, b).Close()
 }
 

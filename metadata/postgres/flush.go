@@ -43,8 +43,8 @@ const (
 	upsertPolicies = `INSERT INTO policy (resource, policy) SELECT * FROM unnest($1::text[], $2::bytea[])
 		ON CONFLICT (resource) DO UPDATE SET policy = excluded.policy`
 
-	insertEvents = `INSERT INTO event (seq, op, is_note, key, payload)
-		SELECT * FROM unnest($1::bigint[], $2::integer[], $3::boolean[], $4::uuid[], $5::bytea[])`
+	insertEvents = `INSERT INTO event (seq, op, is_note, is_document, key, payload)
+		SELECT * FROM unnest($1::bigint[], $2::integer[], $3::boolean[], $4::boolean[], $5::uuid[], $6::bytea[])`
 	keepPayloads = `UPDATE event SET payload = u.payload
 		FROM unnest($1::bigint[], $2::bytea[]) u (seq, payload) WHERE event.seq = u.seq AND event.payload IS NULL`
 	dropEvents = "DELETE FROM event WHERE seq > $1 AND seq <= $2"
@@ -63,6 +63,7 @@ func (o *overlay) queueChanges(b *pgx.Batch) (bool, error) {
 	if err := o.flushSummaries(b); err != nil {
 		return false, err
 	}
+	o.flushDocuments(b)
 	o.flushEvents(b)
 	return b.Len() > 0, nil
 }
@@ -232,15 +233,16 @@ func (o *overlay) flushSummaries(b *pgx.Batch) error {
 
 func (o *overlay) flushEvents(b *pgx.Batch) {
 	if n := len(o.events); n > 0 {
-		seqs, ops, isNote := make([]uint64, n), make([]int32, n), make([]bool, n)
+		seqs, ops, isNote, isDocument := make([]uint64, n), make([]int32, n), make([]bool, n), make([]bool, n)
 		keys, payloads := make([][16]byte, n), make([][]byte, n)
 		for i, e := range o.events {
-			seqs[i], ops[i], isNote[i], payloads[i] = o.base+uint64(i)+1, int32(e.op), e.isNote, e.payload
+			seqs[i], ops[i], payloads[i] = o.base+uint64(i)+1, int32(e.op), e.payload
+			isNote[i], isDocument[i] = e.about == aNote, e.about == aDocument
 			if e.payload == nil {
 				keys[i] = e.key
 			}
 		}
-		b.Queue(insertEvents, seqs, ops, isNote, uuids(keys), payloads)
+		b.Queue(insertEvents, seqs, ops, isNote, isDocument, uuids(keys), payloads)
 	}
 	if len(o.kept) > 0 {
 		var seqs []uint64

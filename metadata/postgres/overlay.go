@@ -22,6 +22,11 @@ type overlay struct {
 	projects    table[string, struct{}]
 	policies    table[string, []byte]
 	summaries   table[summaryKey, summaryRow]
+	documents   table[string, documentRow]
+	// revisions are those of documents that the jobs have written, and referrers
+	// what refers to documents that are deleted, in the database.
+	revisions []revision
+	referrers map[string][]string
 	// users are the first occurrences of each note that is deleted, enough of
 	// them that one is left if the transaction deletes others.
 	users map[metadata.Key][]metadata.ID
@@ -43,6 +48,8 @@ func newOverlay() *overlay {
 		projects:    table[string, struct{}]{},
 		policies:    table[string, []byte]{},
 		summaries:   table[summaryKey, summaryRow]{},
+		documents:   table[string, documentRow]{},
+		referrers:   map[string][]string{},
 		users:       map[metadata.Key][]metadata.ID{},
 		kept:        map[uint64][]byte{},
 	}
@@ -69,11 +76,20 @@ type occurrenceRow struct {
 	payload   []byte
 }
 
+// A subject is what an event is about.
+type subject int
+
+const (
+	anOccurrence subject = iota
+	aNote
+	aDocument
+)
+
 // An event is a row of event; its number follows from its place. Without a
-// payload it is that of the row of its key.
+// payload it is that of the row of its key, or, for a document, of its number.
 type event struct {
 	op      metadata.Op
-	isNote  bool
+	about   subject
 	key     [16]byte
 	payload []byte
 }

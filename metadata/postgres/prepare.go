@@ -61,7 +61,14 @@ func (o *operation) prepare() error {
 		o.name = o.DeleteOccurrence
 	case o.CreateProject != "", o.DeleteProject != "":
 	case o.SetPolicy != nil:
-		return o.preparePolicy()
+		o.preparePolicy()
+	case o.WriteDocument != nil:
+		w := *o.WriteDocument
+		w.Content, w.Refers = slices.Clone(w.Content), slices.Clone(w.Refers)
+		if w.Deleted() {
+			w.Content, w.Refers = nil, nil
+		}
+		o.WriteDocument = &w
 	default:
 		return errors.New("applying an empty mutation")
 	}
@@ -98,24 +105,27 @@ func (o *operation) occurrence() *grafeas.Occurrence {
 	return o.UpdateOccurrence
 }
 
-// preparePolicy finds out what the policy is of: the note or the occurrence.
-func (o *operation) preparePolicy() (err error) {
+// preparePolicy finds out what the policy is of: a note, an occurrence, or else a
+// document.
+func (o *operation) preparePolicy() {
 	c := *o.SetPolicy
 	c.Was, c.To = slices.Clone(c.Was), slices.Clone(c.To)
 	o.SetPolicy = &c
-	if o.note, err = metadata.ParseNoteName(c.Resource); err == nil {
-		o.noteKey = noteKey(o.note)
-		return nil
+	if note, err := metadata.ParseNoteName(c.Resource); err == nil {
+		o.note, o.noteKey = note, noteKey(note)
+	} else if name, err := metadata.ParseOccurrenceName(c.Resource); err == nil {
+		o.name = name
 	}
-	o.name, err = metadata.ParseOccurrenceName(c.Resource)
-	return err
 }
 
 // weight is how many bytes the operation brings into memory, roughly.
 func (o *operation) weight() int {
 	const stored = 256 << 10 // of what is changed or deleted, and may be larger
-	if o.CreateNote != nil || o.CreateOccurrence != nil {
+	switch {
+	case o.CreateNote != nil, o.CreateOccurrence != nil:
 		return len(o.payload)
+	case o.WriteDocument != nil:
+		return len(o.WriteDocument.Content)
 	}
 	return len(o.payload) + stored
 }

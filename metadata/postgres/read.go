@@ -21,11 +21,13 @@ import (
 const readBound = 30 * time.Second
 
 // selectChanges yields the head in the same snapshot, in one row at least.
-var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload FROM feed f LEFT JOIN LATERAL (` +
-	page("seq", `SELECT seq, op, is_note, coalesce(payload, CASE WHEN is_note
-			THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
+var selectChanges = `SELECT f.head, c.seq, c.op, c.is_note, c.payload, ` + documentColumns + ` FROM feed f LEFT JOIN LATERAL (` +
+	page("seq", `SELECT seq, op, is_note, is_document, coalesce(payload, CASE
+			WHEN is_note THEN (SELECT payload FROM note WHERE note.key = e.key AND note.seq = e.seq)
+			WHEN is_document THEN (SELECT content FROM document WHERE document.seq = e.seq)
 			ELSE (SELECT payload FROM occurrence WHERE occurrence.id = e.key AND occurrence.seq = e.seq) END) AS payload
-		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e OFFSET 0`) + `) c ON true WHERE f.id = 1 ORDER BY c.seq`
+		FROM (SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2) e OFFSET 0`) + `) c ON true
+	LEFT JOIN document d ON c.is_document AND d.seq = c.seq WHERE f.id = 1 ORDER BY c.seq`
 
 // page wraps a selection so that it ends where its payloads pass MaxPageBytes,
 // with the row that does: what is not sent need not be thrown away.
@@ -182,7 +184,7 @@ func (s *Store) Parents(ctx context.Context, project string) (found []metadata.P
 	return found, err
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(ctx context.Context, resource string) (policy []byte, err error) {
 	err = s.read(ctx, func(rows pgx.Rows) error {
 		policy = nil
@@ -262,10 +264,14 @@ func scanChange(rows pgx.Rows, head *uint64) (c metadata.Change, size int, err e
 	var op *int
 	var isNote *bool
 	var payload pgtype.DriverBytes
-	if err := rows.Scan(head, &seq, &op, &isNote, &payload); err != nil || seq == nil {
+	var d documentFields
+	if err := rows.Scan(append([]any{head, &seq, &op, &isNote, &payload}, d.columns()...)...); err != nil || seq == nil {
 		return c, 0, err
 	}
 	c.Seq, c.Op = *seq, metadata.Op(*op)
+	if c.Document = d.document(); c.Document != nil {
+		return c, len(c.Document.Content), nil
+	}
 	if payload == nil {
 		return c, 0, damagedError{fmt.Errorf("that of change %d is missing", c.Seq)}
 	}

@@ -113,6 +113,35 @@ CREATE TABLE event (
 	key     uuid,
 	payload bytea
 );
+`, `
+-- Every revision of every document, for ever; a deletion has no content. seq is the
+-- number of the change, whose event has no payload.
+CREATE TABLE document (
+	seq      bigint           PRIMARY KEY,
+	name     text COLLATE "C" NOT NULL,
+	revision bigint           NOT NULL,
+	content  bytea,
+	author   text             NOT NULL,
+	time     timestamptz      NOT NULL,
+	comment  text             NOT NULL,
+	UNIQUE (name, revision)
+);
+
+-- The newest revisions of documents that are there.
+CREATE TABLE document_head (
+	name text COLLATE "C" PRIMARY KEY,
+	seq  bigint           NOT NULL
+);
+
+-- What those refer to.
+CREATE TABLE document_reference (
+	target text COLLATE "C" NOT NULL,
+	name   text COLLATE "C" NOT NULL,
+	PRIMARY KEY (target, name)
+);
+CREATE INDEX document_reference_name ON document_reference (name);
+
+ALTER TABLE event ADD COLUMN is_document boolean NOT NULL DEFAULT false;
 `}
 
 // migrate creates or upgrades the schema in one transaction. Of several processes

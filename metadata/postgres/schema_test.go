@@ -18,7 +18,7 @@ func TestOpenRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name, sql, want string
 	}{
-		{"a newer schema", "CREATE TABLE gatehouse (version integer); INSERT INTO gatehouse VALUES (99)", "version 99, and this Gatehouse knows up to 1"},
+		{"a newer schema", "CREATE TABLE gatehouse (version integer); INSERT INTO gatehouse VALUES (99)", "version 99, and this Gatehouse knows up to 2"},
 		{"tables of another program", "CREATE TABLE note (x integer)", "tables of another program"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -101,33 +101,38 @@ func TestUpgradeOfTheFirstSchema(t *testing.T) {
 	}
 	database := kit.Database(t)
 	execSQL(t, database, string(dump))
-	for _, round := range []string{"upgraded", "opened again"} {
+	for round := range 2 { // upgraded, and opened again
 		s := open(t, database, postgres.Options{})
 		for _, p := range []metadata.Parent{{Project: "p"}, {Project: "p", Location: "eu"}} {
 			rows, more, err := s.Occurrences(t.Context(), metadata.OccurrenceQuery{Parent: p, Kinds: metadata.AllKinds, Limit: 100})
 			if err != nil || more || len(rows) != 6 {
-				t.Errorf("%s: %s has %d occurrences, more: %t, error %v; want 6", round, p, len(rows), more, err)
+				t.Errorf("round %d: %s has %d occurrences, more: %t, error %v; want 6", round, p, len(rows), more, err)
 			}
 			hinted, _, err := s.Occurrences(t.Context(), metadata.OccurrenceQuery{
 				Parent: p, Kinds: metadata.AllKinds, Limit: 100, Hints: metadata.Hints{Prefixes: []string{"r.example/app@sha256:"}},
 			})
 			if err != nil || len(hinted) != 6 {
-				t.Errorf("%s: %d occurrences by prefix, error %v; want 6", round, len(hinted), err)
+				t.Errorf("round %d: %d occurrences by prefix, error %v; want 6", round, len(hinted), err)
 			}
 			summaries, _, err := s.Summaries(t.Context(), metadata.SummaryQuery{Parent: p, Limit: 100})
 			if err != nil || len(summaries) != 2 {
-				t.Fatalf("%s: %d summaries, error %v; want 2", round, len(summaries), err)
+				t.Fatalf("round %d: %d summaries, error %v; want 2", round, len(summaries), err)
 			}
 			for _, sum := range summaries {
 				if len(sum.Findings) != 1 || !sum.Findings[0].Fixable || sum.Findings[0].Severity != grafeas.Severity_HIGH ||
 					len(sum.Scans) != 1 || sum.Scans[0].Status != grafeas.DiscoveryOccurrence_FINISHED_SUCCESS {
-					t.Errorf("%s: summary %+v", round, sum)
+					t.Errorf("round %d: summary %+v", round, sum)
 				}
 			}
 		}
+		// The schema of documents is there too, and what is written is in the feed.
+		d := metadata.Document{Name: "projects/p/policy", Revision: uint64(round) + 1, Content: []byte("{}")}
+		if err := s.Apply(t.Context(), metadata.Mutation{WriteDocument: &metadata.DocumentWrite{Document: d}}); err != nil {
+			t.Error(err)
+		}
 		feed, err := s.Changes(t.Context(), 0, 100)
-		if err != nil || len(feed) != 4+1+18+6 || s.Head() != uint64(len(feed)) {
-			t.Errorf("%s: %d changes up to %d, error %v", round, len(feed), s.Head(), err)
+		if err != nil || len(feed) != 4+1+18+6+1+round || s.Head() != uint64(len(feed)) {
+			t.Errorf("round %d: %d changes up to %d, error %v", round, len(feed), s.Head(), err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -53,6 +53,8 @@ func (w *writer) apply(m metadata.Mutation) error {
 		return w.deleteProject(ctx, m.DeleteProject)
 	case m.SetPolicy != nil:
 		return w.setPolicy(ctx, m.SetPolicy)
+	case m.WriteDocument != nil:
+		return w.writeDocument(ctx, m.WriteDocument)
 	}
 	return refuse(errors.New("applying an empty mutation"))
 }
@@ -73,7 +75,7 @@ func (w *writer) createNote(ctx context.Context, n *grafeas.Note) error {
 	if err != nil {
 		return err
 	}
-	return w.emit(ctx, metadata.Created, true, nil)
+	return w.emit(ctx, metadata.Created, aNote, nil)
 }
 
 func (w *writer) createOccurrence(ctx context.Context, o *grafeas.Occurrence) error {
@@ -111,7 +113,7 @@ func (w *writer) createOccurrence(ctx context.Context, o *grafeas.Occurrence) er
 	if err := w.summarize(ctx, name.Parent, keys.Resource, nil, o); err != nil {
 		return err
 	}
-	return w.emit(ctx, metadata.Created, false, nil)
+	return w.emit(ctx, metadata.Created, anOccurrence, nil)
 }
 
 func (w *writer) updateNote(ctx context.Context, n *grafeas.Note, ifTime *timestamppb.Timestamp) error {
@@ -140,7 +142,7 @@ func (w *writer) updateNote(ctx context.Context, n *grafeas.Note, ifTime *timest
 	if _, err := w.keep.ExecContext(ctx, note.payload, note.row); err != nil {
 		return err
 	}
-	return w.emit(ctx, metadata.Updated, true, payload)
+	return w.emit(ctx, metadata.Updated, aNote, payload)
 }
 
 func (w *writer) updateOccurrence(ctx context.Context, o *grafeas.Occurrence, ifTime *timestamppb.Timestamp) error {
@@ -173,7 +175,7 @@ func (w *writer) updateOccurrence(ctx context.Context, o *grafeas.Occurrence, if
 	if err := w.summarize(ctx, name.Parent, keys.Resource, old, o); err != nil {
 		return err
 	}
-	return w.emit(ctx, metadata.Updated, false, payload)
+	return w.emit(ctx, metadata.Updated, anOccurrence, payload)
 }
 
 func (w *writer) removeNote(ctx context.Context, name metadata.NoteName) error {
@@ -198,7 +200,7 @@ func (w *writer) removeNote(ctx context.Context, name metadata.NoteName) error {
 	if _, err := w.deletePolicy.ExecContext(ctx, name.String()); err != nil {
 		return err
 	}
-	return w.bury(ctx, note.row, note.payload, true, metadata.NoteTombstone(&old))
+	return w.bury(ctx, note.row, note.payload, aNote, metadata.NoteTombstone(&old))
 }
 
 func (w *writer) removeOccurrence(ctx context.Context, name metadata.OccurrenceName) error {
@@ -219,7 +221,7 @@ func (w *writer) removeOccurrence(ctx context.Context, name metadata.OccurrenceN
 	if err := w.summarize(ctx, name.Parent, key, old, nil); err != nil {
 		return err
 	}
-	return w.bury(ctx, row, payload, false, metadata.OccurrenceTombstone(old))
+	return w.bury(ctx, row, payload, anOccurrence, metadata.OccurrenceTombstone(old))
 }
 
 func (w *writer) createProject(ctx context.Context, id string) error {
@@ -246,7 +248,7 @@ func (w *writer) deleteProject(ctx context.Context, id string) error {
 }
 
 func (w *writer) setPolicy(ctx context.Context, c *metadata.PolicyChange) error {
-	if err := w.mustExist(ctx, c.Resource); err != nil {
+	if err := w.mustExist(ctx, c.Resource); err != nil && (!c.Implied || refusalIn(err) == nil) {
 		return err
 	}
 	var old []byte
@@ -266,17 +268,20 @@ func (w *writer) setPolicy(ctx context.Context, c *metadata.PolicyChange) error 
 	return err
 }
 
-// mustExist refuses unless there is a note or an occurrence of the name.
+// mustExist refuses unless there is a note, an occurrence or a document of the name.
 func (w *writer) mustExist(ctx context.Context, resource string) error {
 	if name, err := metadata.ParseNoteName(resource); err == nil {
 		_, err = w.note(ctx, name)
 		return err
 	}
-	name, err := metadata.ParseOccurrenceName(resource)
-	if err != nil {
-		return refuse(err)
+	if name, err := metadata.ParseOccurrenceName(resource); err == nil {
+		_, _, _, err = w.occurrence(ctx, name)
+		return err
 	}
-	_, _, _, err = w.occurrence(ctx, name)
+	newest, err := w.newest(ctx, resource)
+	if err == nil && newest.deleted {
+		err = refuse(metadata.DocumentMissing(resource))
+	}
 	return err
 }
 
@@ -298,7 +303,7 @@ func (w *writer) occurrence(ctx context.Context, name metadata.OccurrenceName) (
 
 // bury moves a deleted message into the event of its creation, which can no
 // longer find it in its row (unless an update moved it there before), and appends the event of its deletion.
-func (w *writer) bury(ctx context.Context, row uint64, payload []byte, isNote bool, tombstone proto.Message) error {
+func (w *writer) bury(ctx context.Context, row uint64, payload []byte, what subject, tombstone proto.Message) error {
 	if _, err := w.keep.ExecContext(ctx, payload, row); err != nil {
 		return err
 	}
@@ -306,12 +311,21 @@ func (w *writer) bury(ctx context.Context, row uint64, payload []byte, isNote bo
 	if err != nil {
 		return fmt.Errorf("encoding a deletion: %w", err)
 	}
-	return w.emit(ctx, metadata.Deleted, isNote, left)
+	return w.emit(ctx, metadata.Deleted, what, left)
 }
 
+// A subject is what an event is about.
+type subject int
+
+const (
+	anOccurrence subject = iota
+	aNote
+	aDocument
+)
+
 // emit appends an event; without a payload it is that of the row just written.
-func (w *writer) emit(ctx context.Context, op metadata.Op, isNote bool, payload []byte) error {
-	if _, err := w.insertEvent.ExecContext(ctx, w.seq+1, int(op), isNote, payload); err != nil {
+func (w *writer) emit(ctx context.Context, op metadata.Op, what subject, payload []byte) error {
+	if _, err := w.insertEvent.ExecContext(ctx, w.seq+1, int(op), what == aNote, what == aDocument, payload); err != nil {
 		return err
 	}
 	w.seq++

@@ -19,10 +19,12 @@ import (
 const (
 	selectNote       = "SELECT payload FROM note WHERE parent = ? AND id = ?"
 	selectOccurrence = "SELECT payload FROM occurrence WHERE id = ? AND parent = ?"
-	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload)
+	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload),
+			` + documentColumns + `
 		FROM event e
 		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.row = e.seq
-		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND o.row = e.seq
+		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND NOT e.is_document AND o.row = e.seq
+		LEFT JOIN document d ON e.is_document AND d.row = e.seq
 		WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`
 )
 
@@ -202,7 +204,7 @@ func (s *Store) Parents(ctx context.Context, project string) (found []metadata.P
 	return found, s.reading(ctx, rows.Err())
 }
 
-// Policy returns the access policy of a note or an occurrence.
+// Policy returns the access policy of a resource.
 func (s *Store) Policy(ctx context.Context, resource string) (policy []byte, err error) {
 	rows, err := s.query(ctx, true, "SELECT policy FROM policy WHERE resource = ?", []any{resource})
 	if err != nil {
@@ -303,8 +305,12 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]metadat
 func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
 	var isNote bool
 	var payload sql.RawBytes
-	if err := rows.Scan(&c.Seq, &c.Op, &isNote, &payload); err != nil {
+	var d documentRow
+	if err := rows.Scan(append([]any{&c.Seq, &c.Op, &isNote, &payload}, d.columns()...)...); err != nil {
 		return c, 0, err
+	}
+	if c.Document = d.document(); c.Document != nil {
+		return c, len(c.Document.Content), nil
 	}
 	if payload == nil {
 		return c, 0, errors.New("decoding a change: its message is missing")

@@ -30,7 +30,7 @@ type migration struct {
 // Keys are 16 bytes, see metadata.Key. An occurrence's row number is the sequence
 // number of its creation, and so is a note's. An event without a payload finds
 // its message in the row of that number; whoever changes or deletes the row
-// moves the message into the event.
+// moves the message into the event. Rows of documents never change.
 var migrations = []migration{{text: `
 CREATE TABLE meta (
 	key   TEXT PRIMARY KEY,
@@ -96,7 +96,36 @@ CREATE TABLE policy (
 	resource TEXT PRIMARY KEY,
 	policy   BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-`, fill: fillResources}}
+`, fill: fillResources}, {text: `
+-- Every revision of every document, for ever; a deletion has no content. The row
+-- number is that of the change, whose event has no payload.
+CREATE TABLE document (
+	row      INTEGER PRIMARY KEY,
+	name     TEXT    NOT NULL,
+	revision INTEGER NOT NULL,
+	content  BLOB,
+	author   TEXT    NOT NULL,
+	time     INTEGER NOT NULL, -- microseconds since 1970
+	comment  TEXT    NOT NULL,
+	UNIQUE (name, revision)
+) STRICT;
+
+-- The newest revisions of documents that are there.
+CREATE TABLE document_head (
+	name TEXT PRIMARY KEY,
+	row  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What those refer to.
+CREATE TABLE document_reference (
+	target TEXT NOT NULL,
+	name   TEXT NOT NULL,
+	PRIMARY KEY (target, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX document_reference_name ON document_reference (name);
+
+ALTER TABLE event ADD COLUMN is_document INTEGER NOT NULL DEFAULT 0;
+`}}
 
 // fillResources writes the resources and the summaries of what is there already.
 func fillResources(ctx context.Context, tx *sql.Tx) error {

@@ -37,7 +37,7 @@ func TestOpenRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name, sql, want string
 	}{
-		{"a newer schema", "PRAGMA application_id = 0x47415445; PRAGMA user_version = 99", "version 99, and this Gatehouse knows up to 2"},
+		{"a newer schema", "PRAGMA application_id = 0x47415445; PRAGMA user_version = 99", "version 99, and this Gatehouse knows up to 3"},
 		{"another program's database", "CREATE TABLE t (x)", "another program's database"},
 		{"another program's empty database", "PRAGMA application_id = 7", "another program's database"},
 	} {

@@ -54,6 +54,42 @@ func TestUpgradeOfTheFirstSchema(t *testing.T) {
 	}
 }
 
+// testdata/version2.db.gz was written with schema version 2: a project, a note with
+// an access policy and another that was deleted, and 3 attestations of which one
+// was deleted.
+func TestUpgradeOfTheSecondSchema(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	unzip(t, "testdata/version2.db.gz", filepath.Join(dir, "metadata.db"))
+	note := metadata.NoteName{Parent: metadata.Parent{Project: "p"}, ID: "a"}
+	for round := range uint64(2) { // upgraded, and opened again
+		s := open(t, dir)
+		rows, _, err := s.Occurrences(t.Context(), metadata.OccurrenceQuery{Note: note, Kinds: metadata.AllKinds, Limit: 9})
+		if err != nil || len(rows) != 2 {
+			t.Errorf("%d attestations, error %v; want 2", len(rows), err)
+		}
+		if policy, err := s.Policy(t.Context(), note.String()); err != nil || len(policy) == 0 {
+			t.Errorf("the access policy is %q, error %v", policy, err)
+		}
+		d := metadata.Document{Name: "projects/p/policy", Revision: round + 1, Content: []byte("{}")}
+		if err := s.Apply(t.Context(), metadata.Mutation{WriteDocument: &metadata.DocumentWrite{Document: d}}); err != nil {
+			t.Error(err)
+		}
+		feed, err := s.Changes(t.Context(), 0, 100)
+		if want := 3 + 4 + int(round) + 1; err != nil || len(feed) != want || s.Head() != uint64(want) {
+			t.Fatalf("%d changes up to %d, error %v; want %d", len(feed), s.Head(), err, want)
+		}
+		for i, c := range feed {
+			if isDocument := i >= 7; isDocument != (c.Document != nil) || !isDocument && c.Note == nil && c.Occurrence == nil {
+				t.Errorf("change %d is %+v", c.Seq, c)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func unzip(t *testing.T, from, to string) {
 	t.Helper()
 	packed, err := os.Open(from)

@@ -69,6 +69,7 @@ type writer struct {
 	findPolicy, putPolicy, deletePolicy         *sql.Stmt
 
 	summaries summaries
+	documents documents
 }
 
 func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
@@ -86,7 +87,7 @@ func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
 		{&w.insertNote, "INSERT INTO note (row, parent, id, kind, payload) VALUES (?, ?, ?, ?, ?)"},
 		{&w.insertOccurrence, `INSERT INTO occurrence (row, id, parent, note, kind, resource, subject, statement, payload)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`},
-		{&w.insertEvent, "INSERT INTO event (seq, op, is_note, payload) VALUES (?, ?, ?, ?)"},
+		{&w.insertEvent, "INSERT INTO event (seq, op, is_note, is_document, payload) VALUES (?, ?, ?, ?, ?)"},
 		{&w.deleteNote, "DELETE FROM note WHERE row = ?"},
 		{&w.deleteOccurrence, "DELETE FROM occurrence WHERE row = ?"},
 		{&w.keep, "UPDATE event SET payload = ? WHERE seq = ? AND payload IS NULL"},
@@ -100,6 +101,13 @@ func newWriter(ctx context.Context, s *Store, seq uint64) (*writer, error) {
 		{&w.findPolicy, "SELECT policy FROM policy WHERE resource = ?"},
 		{&w.putPolicy, "INSERT OR REPLACE INTO policy (resource, policy) VALUES (?, ?)"},
 		{&w.deletePolicy, "DELETE FROM policy WHERE resource = ?"},
+		{&w.documents.newest, "SELECT revision, content IS NULL FROM document WHERE name = ? ORDER BY revision DESC LIMIT 1"},
+		{&w.documents.insert, "INSERT INTO document (row, name, revision, content, author, time, comment) VALUES (?, ?, ?, ?, ?, ?, ?)"},
+		{&w.documents.putHead, "INSERT OR REPLACE INTO document_head (name, row) VALUES (?, ?)"},
+		{&w.documents.dropHead, "DELETE FROM document_head WHERE name = ?"},
+		{&w.documents.users, "SELECT name FROM document_reference WHERE target = ?1 AND name <> ?1 ORDER BY name LIMIT ?2"},
+		{&w.documents.refer, "INSERT OR IGNORE INTO document_reference (target, name) VALUES (?, ?)"},
+		{&w.documents.unrefer, "DELETE FROM document_reference WHERE name = ?"},
 		{&w.summaries.find, "SELECT payload FROM summary WHERE parent = ? AND resource = ?"},
 		{&w.summaries.put, insertSummary},
 		{&w.summaries.drop, "DELETE FROM summary WHERE parent = ? AND resource = ?"},

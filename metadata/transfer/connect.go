@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 
 // A Server is where a Grafeas API is, and how to get in.
 type Server struct {
-	Address string // HOST:PORT of its gRPC API
+	Address string // HOST:PORT of its gRPC and REST API
 	// TLS is implied by the files of certificates.
 	TLS                       bool
 	CAFile, CertFile, KeyFile string
@@ -40,13 +41,9 @@ const (
 
 // Connect returns a connection to the server, which is made at its first call.
 func (s Server) Connect() (*grpc.ClientConn, error) {
-	host, _, err := net.SplitHostPort(s.Address)
+	secure, err := s.secure()
 	if err != nil {
-		return nil, fmt.Errorf("--server %q: want HOST:PORT of a gRPC API: %w", s.Address, err)
-	}
-	secure := s.TLS || s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""
-	if !secure && !loopback(host) && !s.InsecurePlaintext {
-		return nil, fmt.Errorf("--server %q is another machine: give --tls or --ca-file; --insecure-plaintext sends everything, passwords too, unprotected", s.Address)
+		return nil, err
 	}
 	transport := insecure.NewCredentials()
 	if secure {
@@ -70,6 +67,60 @@ func (s Server) Connect() (*grpc.ClientConn, error) {
 		opts = append(opts, grpc.WithPerRPCCredentials(authorization{header, secure}))
 	}
 	return grpc.NewClient(s.Address, opts...)
+}
+
+// HTTP returns a client of the server's REST API, and the URL that it is at.
+// Redirects are not followed: they would take the credentials elsewhere.
+func (s Server) HTTP() (client *http.Client, base string, err error) {
+	secure, err := s.secure()
+	if err != nil {
+		return nil, "", err
+	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment}
+	base = "http://" + s.Address
+	if secure {
+		base = "https://" + s.Address
+		transport.ForceAttemptHTTP2 = true
+		if transport.TLSClientConfig, err = s.tlsConfig(); err != nil {
+			return nil, "", err
+		}
+	}
+	header, err := s.authorization()
+	if err != nil {
+		return nil, "", err
+	}
+	return &http.Client{
+		Transport:     authorized{header, transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, base, nil
+}
+
+// secure reports whether to use TLS, without which nothing goes to other machines
+// unless that was asked for.
+func (s Server) secure() (bool, error) {
+	host, _, err := net.SplitHostPort(s.Address)
+	if err != nil {
+		return false, fmt.Errorf("server %q: want HOST:PORT of its API: %w", s.Address, err)
+	}
+	secure := s.TLS || s.CAFile != "" || s.CertFile != "" || s.KeyFile != ""
+	if !secure && !loopback(host) && !s.InsecurePlaintext {
+		return false, fmt.Errorf("server %q is another machine: give --tls or --ca-file; --insecure-plaintext sends everything, passwords too, unprotected", s.Address)
+	}
+	return secure, nil
+}
+
+// authorized adds the credentials to each request.
+type authorized struct {
+	header string
+	next   http.RoundTripper
+}
+
+func (a authorized) RoundTrip(r *http.Request) (*http.Response, error) {
+	if a.header != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", a.header)
+	}
+	return a.next.RoundTrip(r)
 }
 
 func loopback(host string) bool {

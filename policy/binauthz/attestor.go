@@ -7,6 +7,8 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -19,6 +21,8 @@ type Attestor struct {
 	Note string
 	// Keys are those that he signs with. Without any, nothing he signed counts.
 	Keys []*signature.PublicKey
+	// Written tells how each of Keys was written; it may be left out.
+	Written []WrittenKey
 	// DelegationServiceAccount, ETag and UpdateTime are what the server said.
 	DelegationServiceAccount string
 	ETag                     string
@@ -28,21 +32,24 @@ type Attestor struct {
 	Line int
 }
 
+// A WrittenKey is what a text says of a key beside the key itself.
+type WrittenKey struct {
+	Comment string
+	// Text is the PEM or the ASCII armour, as it was given.
+	Text string
+}
+
 // KeysByNote returns the keys that sign under each note; attestors may share one.
 func KeysByNote(attestors []Attestor) map[string][]*signature.PublicKey {
-	keys := make(map[string][]*signature.PublicKey, len(attestors))
+	byNote := make(map[string][]*signature.PublicKey, len(attestors))
 	for _, a := range attestors {
-		keys[a.Note] = append(keys[a.Note], a.Keys...)
+		byNote[a.Note] = append(byNote[a.Note], a.Keys...)
 	}
-	return keys
+	return byNote
 }
 
 func (a *Attestor) compile() policy.Attestor {
-	compiled := policy.Attestor{Name: a.Name, Note: a.Note}
-	for _, k := range a.Keys {
-		compiled.Keys = append(compiled.Keys, policy.Key{ID: k.ID(), Fingerprint: k.Fingerprint()})
-	}
-	return compiled
+	return policy.Attestor{Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}
 }
 
 // ParseAttestors parses and checks a list of attestors. file is what diagnostics
@@ -118,7 +125,7 @@ func (r *reporter) attestor(n *yaml.Node) (Attestor, bool) {
 		r.Errorf(n.Line, "attestor: name is missing")
 	} else if name, ok := r.Scalar(f.Values["name"], "name"); ok {
 		a.Name = name
-		if err := checkResource(name, "projects", "attestors"); err != nil {
+		if err := names.CheckResource(name, "projects", "attestors"); err != nil {
 			r.Errorf(f.Lines["name"], "name: %v", err)
 		}
 	}
@@ -151,14 +158,14 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 	} else if ref, ok := r.Scalar(f.Values["noteReference"], "noteReference"); ok {
 		a.Note = r.noteName(ref, f.Lines["noteReference"])
 	}
-	keys := r.List(f, "publicKeys")
-	if len(keys) > maxKeys {
-		r.Errorf(f.Lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(keys), maxKeys)
+	list := r.List(f, "publicKeys")
+	if len(list) > maxKeys {
+		r.Errorf(f.Lines["publicKeys"], "%d public keys, more than the %d allowed for an attestor", len(list), maxKeys)
 		return
 	}
 	lines := map[string]int{}
-	for _, n := range keys {
-		k := r.key(n)
+	for _, n := range list {
+		k, written := r.key(n)
 		if k == nil {
 			continue
 		}
@@ -167,9 +174,9 @@ func (r *reporter) note(a *Attestor, n *yaml.Node, what string) {
 			continue
 		}
 		lines[k.ID()] = n.Line
-		a.Keys = append(a.Keys, k)
+		a.Keys, a.Written = append(a.Keys, k), append(a.Written, written)
 	}
-	if len(keys) == 0 {
+	if len(list) == 0 {
 		r.Warnf(a.Line, "attestor %q has no public keys, so that rules that require it deny every image", a.Name)
 	}
 }
@@ -181,11 +188,11 @@ func (r *reporter) noteName(ref string, line int) string {
 		name = "projects/" + rest
 		r.Warnf(line, "noteReference: %.200q is a former spelling; write %.200q", ref, name)
 	}
-	if err := checkResource(name, "projects", "notes"); err != nil {
+	if err := names.CheckResource(name, "projects", "notes"); err != nil {
 		r.Errorf(line, "noteReference: %v", err)
 		return ""
 	}
-	if project := strings.Split(name, "/")[1]; consistsOf(project, isDigit) {
+	if project := strings.Split(name, "/")[1]; names.IsNumber(project) {
 		r.Errorf(line, "noteReference: %.100q is a project number; write the project's ID", project)
 		return ""
 	}
@@ -193,36 +200,36 @@ func (r *reporter) noteName(ref string, line int) string {
 }
 
 // key reads one public key, or reports why it cannot and returns nil.
-func (r *reporter) key(n *yaml.Node) *signature.PublicKey {
+func (r *reporter) key(n *yaml.Node) (k *signature.PublicKey, written WrittenKey) {
 	f, ok := r.Fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
 	if !ok && len(f.Values) == 0 {
-		return nil
+		return nil, written
 	}
-	_ = r.Text(f, "comment") // for people; it only has to be text
+	written.Comment = r.Text(f, "comment")
 	id := r.Text(f, "id")
 	pgp, pkix := f.Values["asciiArmoredPgpPublicKey"], f.Values["pkixPublicKey"]
 	switch {
 	case pgp != nil && pkix != nil:
 		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
 	case pgp != nil:
-		return r.pgpKey(pgp, id)
+		k, written.Text = r.pgpKey(pgp, id)
 	case pkix != nil:
-		return r.pkixKey(pkix, id)
+		k, written.Text = keys.WrappedPKIX(r.Reporter, pkix, id)
 	default:
 		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
 	}
-	return nil
+	return k, written
 }
 
-func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
+func (r *reporter) pgpKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
 	text, ok := r.Scalar(n, "asciiArmoredPgpPublicKey")
 	if !ok {
-		return nil
+		return nil, ""
 	}
 	k, err := signature.ParsePGPPublicKey(text)
 	if err != nil {
 		r.Errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
-		return nil
+		return nil, ""
 	}
 	if id != "" && id != k.ID() {
 		r.Warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
@@ -230,40 +237,5 @@ func (r *reporter) pgpKey(n *yaml.Node, id string) *signature.PublicKey {
 	if k.Revoked() {
 		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
 	}
-	return k
-}
-
-func (r *reporter) pkixKey(n *yaml.Node, id string) *signature.PublicKey {
-	f, ok := r.Fields(n, "pkixPublicKey", "publicKeyPem", "signatureAlgorithm", "keyId")
-	if !ok && len(f.Values) == 0 {
-		return nil
-	}
-	if f.Values["publicKeyPem"] == nil || f.Values["signatureAlgorithm"] == nil {
-		r.Errorf(n.Line, "pkixPublicKey needs both publicKeyPem and signatureAlgorithm")
-		return nil
-	}
-	pem, ok := r.Scalar(f.Values["publicKeyPem"], "publicKeyPem")
-	word := f.Values["signatureAlgorithm"]
-	if !document.IsWord(word) {
-		r.Errorf(word.Line, "signatureAlgorithm must be the name of an algorithm, and is %s", document.KindOf(word))
-		return nil
-	}
-	if !ok {
-		return nil
-	}
-	algorithm, err := signature.ParseAlgorithm(word.Value)
-	if err != nil {
-		r.Errorf(word.Line, "signatureAlgorithm: %v", err)
-		return nil
-	}
-	k, err := signature.ParsePKIXPublicKey(pem, algorithm, id)
-	if err != nil {
-		r.Errorf(n.Line, "pkixPublicKey: %v", err)
-		return nil
-	}
-	if inner := r.Text(f, "keyId"); inner != "" && inner != k.ID() {
-		r.Errorf(f.Lines["keyId"], "keyId %.200q must be left out or be the id of the key, %.200q", inner, k.ID())
-		return nil
-	}
-	return k
+	return k, text
 }

@@ -44,12 +44,17 @@
 // denies everything.
 package binauthz
 
-import "github.com/gatehouse-dev/gatehouse/policy/document"
+import (
+	"errors"
+
+	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
+)
 
 const (
-	// MaxPolicy is the most bytes that the text of a policy may have, 1 MiB: two
-	// hundred times what Google's longest example has.
-	MaxPolicy = 1 << 20
+	// MaxPolicy is the most bytes that the text of a policy may have, 4 MiB: room for
+	// ten thousand rules and as many patterns, all spelled out.
+	MaxPolicy = 4 << 20
 	// MaxAttestors is the most bytes that a list of attestors may have, 4 MiB:
 	// room for 1000 OpenPGP keys of the usual 3 to 4 kB.
 	MaxAttestors = 4 << 20
@@ -64,3 +69,17 @@ const (
 type reporter struct{ *document.Reporter }
 
 func newReporter(file string) *reporter { return &reporter{document.New(file)} }
+
+// CheckCluster checks the name of a cluster, LOCATION.CLUSTER.
+func CheckCluster(name string) error {
+	_, err := names.ClusterScope(name)
+	return err
+}
+
+// CheckTrustDomain checks the trust domain of a mesh, such as p.svc.id.goog.
+func CheckTrustDomain(domain string) error {
+	if !names.IsSubdomain(domain) {
+		return errors.New("want a domain name, such as cluster.local")
+	}
+	return nil
+}

@@ -29,35 +29,50 @@ func SystemPolicy() string { return systemPolicy }
 // nil. An attestor that a rule names and that is not among them is a warning and
 // denies; two attestors of one name are an error, and neither is used.
 func (p *Policy) Compile(attestors []Attestor) (*policy.Ruleset, document.Diagnostics) {
+	return p.CompileWith(CompileOptions{Attestors: attestors})
+}
+
+// CompileOptions are what a policy is compiled with.
+type CompileOptions struct {
+	Attestors []Attestor
+	// System is the system policy; nil is the one that is built in.
+	System *Policy
+}
+
+// CompileWith is Compile with more to choose.
+func (p *Policy) CompileWith(o CompileOptions) (*policy.Ruleset, document.Diagnostics) {
 	if p == nil {
 		return &policy.Ruleset{}, document.Diagnostics{{File: "policy", Message: "there is no policy to compile, and everything is denied"}}
 	}
 	r := newReporter(p.File)
 	rules := &policy.Ruleset{Name: p.Name, Dialect: policy.BinaryAuthorization, Source: p.File, Attestors: map[string]policy.Attestor{}}
 	if p.Global == GlobalEnable {
-		rules.Exempt = r.systemExemptions()
+		rules.Exempt = r.systemExemptions(&o)
 	}
 	for _, e := range p.Exempt {
 		rules.Exempt = append(rules.Exempt, policy.Exemption{Pattern: e.Pattern, Origin: originProject, Line: e.Line})
 	}
-	byName := r.index(attestors)
+	byName := r.index(o.Attestors)
 	for i := range p.Specific {
 		s := &p.Specific[i]
 		rules.Rules = append(rules.Rules, r.compileRule(s.AdmissionRule, s.ID, s.Scope, byName, rules.Attestors))
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
-	rules.Version = version(p, rules.Attestors)
+	rules.Version = version(p, o.System, rules.Attestors)
 	return rules.Build(), r.Diagnostics()
 }
 
-func (r *reporter) systemExemptions() []policy.Exemption {
-	system, diags := ParsePolicy("system policy", []byte(systemPolicy))
-	r.Add(diags...)
-	if system == nil {
-		return nil
+func (r *reporter) systemExemptions(o *CompileOptions) []policy.Exemption {
+	if o.System == nil {
+		system, diags := ParsePolicy("system policy", []byte(systemPolicy))
+		r.Add(diags...)
+		if system == nil {
+			return nil
+		}
+		o.System = system
 	}
 	var list []policy.Exemption
-	for _, e := range system.Exempt {
+	for _, e := range o.System.Exempt {
 		list = append(list, policy.Exemption{Pattern: e.Pattern, Origin: originSystem})
 	}
 	return list
@@ -101,7 +116,7 @@ func (r *reporter) compileRule(from AdmissionRule, id string, scope policy.Scope
 
 // version identifies what is enforced: the policy's text, the system policy when
 // it is used, and the attestors that the rules name, whatever order they came in.
-func version(p *Policy, attestors map[string]policy.Attestor) string {
+func version(p, system *Policy, attestors map[string]policy.Attestor) string {
 	h := sha256.New()
 	add := func(b []byte) {
 		var size [8]byte
@@ -111,7 +126,7 @@ func version(p *Policy, attestors map[string]policy.Attestor) string {
 	}
 	add(p.digest[:])
 	if p.Global == GlobalEnable {
-		add([]byte(systemPolicy))
+		add(system.digest[:])
 	}
 	names := make([]string, 0, len(attestors))
 	for name := range attestors {

@@ -1,11 +1,11 @@
 package binauthz
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 )
 
 // lint warns of what is valid and probably not meant. It keeps quiet about what
@@ -113,7 +113,7 @@ func (r *reporter) lintReach(e ExemptPattern) {
 		r.Warnf(e.Line, "pattern %q matches no image that a node can pull: %v", text, parseErr)
 	case stars == 2 && !strings.Contains(prefix, "/"):
 		r.Warnf(e.Line, "pattern %q also covers everyone on Docker Hub whose name begins with %q; put a \"/\" before the wildcard", text, prefix)
-	case stars == 2 && isShared(prefix):
+	case stars == 2 && names.IsSharedRegistry(strings.TrimSuffix(prefix, "/")):
 		r.Warnf(e.Line, "pattern %q exempts everyone's images: anyone may push to %s", text, strings.TrimSuffix(prefix, "/"))
 	case stars == 2 && last != "" && inName && ownerDepth(prefix):
 		r.Warnf(e.Line, "pattern %q also covers neighbours, such as %s-other/x; write %s/**", text, prefix, prefix)
@@ -133,16 +133,6 @@ func ownerDepth(prefix string) bool {
 		return path == "" // one component: of Docker Hub
 	}
 	return !strings.Contains(path, "/")
-}
-
-// isShared reports whether prefix is all of a registry in which everyone can
-// have a place.
-func isShared(prefix string) bool {
-	host, path, _ := strings.Cut(prefix, "/")
-	return path == "" && (strings.HasSuffix(host, "-docker.pkg.dev") || slices.Contains([]string{
-		"asia.gcr.io", "docker.io", "eu.gcr.io", "gcr.io", "ghcr.io", "index.docker.io", "public.ecr.aws", "quay.io",
-		"registry-1.docker.io", "registry.gitlab.com", "us.gcr.io",
-	}, host))
 }
 
 // lintSystemImages warns when a rule that denies will meet the images that a

@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/names"
 )
 
 // A Policy is a valid policy of Binary Authorization, with the lines where its
@@ -87,10 +88,10 @@ type ruleKind struct {
 
 func ruleKinds() []ruleKind {
 	return []ruleKind{
-		{"clusterAdmissionRules", "cluster admission rule", clusterScope},
-		{"kubernetesNamespaceAdmissionRules", "namespace admission rule", namespaceScope},
-		{"kubernetesServiceAccountAdmissionRules", "service account admission rule", accountScope},
-		{"istioServiceIdentityAdmissionRules", "istio service identity admission rule", istioScope},
+		{"clusterAdmissionRules", "cluster admission rule", names.ClusterScope},
+		{"kubernetesNamespaceAdmissionRules", "namespace admission rule", names.NamespaceScope},
+		{"kubernetesServiceAccountAdmissionRules", "service account admission rule", names.AccountScope},
+		{"istioServiceIdentityAdmissionRules", "istio service identity admission rule", names.IstioScope},
 	}
 }
 
@@ -128,7 +129,7 @@ func (r *reporter) policy(data []byte) *Policy {
 	p.Description = r.Text(f, "description")
 	p.ETag = r.Text(f, "etag")
 	p.UpdateTime = r.Text(f, "updateTime")
-	if p.Name != "" && !isPolicyName(p.Name) {
+	if p.Name != "" && !names.IsPolicy(p.Name) {
 		r.Warnf(f.Lines["name"], "name: %.200q is ignored, since it does not have the form projects/*/policy", p.Name)
 		p.Name = ""
 	}
@@ -241,7 +242,7 @@ func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 		if !ok {
 			continue
 		}
-		if err := checkResource(name, "projects", "attestors"); err != nil {
+		if err := names.CheckResource(name, "projects", "attestors"); err != nil {
 			r.Errorf(n.Line, "requireAttestationsBy: %v", err)
 			continue
 		}
@@ -260,14 +261,14 @@ func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 }
 
 // mode reads an enum that must be set, or returns 0, having reported why not.
-func (r *reporter) mode(f document.Fields, line int, what, name string, names []string) int {
+func (r *reporter) mode(f document.Fields, line int, what, name string, words []string) int {
 	if f.Values[name] == nil {
 		r.Errorf(line, "%s: %s is missing", what, name)
 		return 0
 	}
-	value, ok := r.Enum(f, name, names)
+	value, ok := r.Enum(f, name, words)
 	if ok && value == 0 {
-		r.Errorf(f.Lines[name], "%s: %s must not be %s", what, name, names[0])
+		r.Errorf(f.Lines[name], "%s: %s must not be %s", what, name, words[0])
 	}
 	return value
 }

@@ -5,7 +5,8 @@
 //
 // Whether a text is JSON or YAML is told from the text and not from its name. null
 // stands for an absent field. Anchors, aliases, tags and keys that are not text are
-// refused, and so is what nests deeper than 16 levels.
+// refused, and so is what nests deeper than 16 levels. A text is one document; a
+// stream of several is read by [Reporter.LoadStream].
 package document
 
 import (
@@ -42,15 +43,7 @@ const (
 // depth, without aliases, with string keys that are unique. It reports why it
 // cannot and returns nil.
 func (r *Reporter) Load(data []byte, most int) *yaml.Node {
-	switch {
-	case len(data) > most:
-		r.Errorf(0, "%d bytes, more than the %d allowed", len(data), most)
-		return nil
-	case !utf8.Valid(data):
-		r.Errorf(0, "not UTF-8 text")
-		return nil
-	case len(bytes.TrimSpace(data)) == 0:
-		r.Errorf(0, "the document is empty")
+	if !r.readable(data, most) {
 		return nil
 	}
 	root, line, err := parseDocument(data)
@@ -64,18 +57,44 @@ func (r *Reporter) Load(data []byte, most int) *yaml.Node {
 	return root
 }
 
-// parseDocument returns the only value of data, or an error and its line. A text
-// that begins like JSON is JSON, unless it is only YAML in flow style.
+// readable reports why data is not worth parsing.
+func (r *Reporter) readable(data []byte, most int) bool {
+	switch {
+	case len(data) > most:
+		r.Errorf(0, "%d bytes, more than the %d allowed", len(data), most)
+	case !utf8.Valid(data):
+		r.Errorf(0, "not UTF-8 text")
+	case len(bytes.TrimSpace(data)) == 0:
+		r.Errorf(0, "the document is empty")
+	default:
+		return true
+	}
+	return false
+}
+
+// parseDocument returns the only value of data, or an error and its line.
 func parseDocument(data []byte) (root *yaml.Node, line int, err error) {
+	roots, line, err := parseStream(data, 1, maxDepth)
+	if err != nil {
+		return nil, line, err
+	}
+	return roots[0], 0, nil
+}
+
+// parseStream returns the values of data, at least one and at most most, or an
+// error and its line. A text that begins like JSON is JSON, unless it is only YAML
+// in flow style.
+func parseStream(data []byte, most, depth int) (roots []*yaml.Node, line int, err error) {
 	if first := bytes.TrimLeft(data, " \t\r\n"); first[0] != '{' && first[0] != '[' {
-		return parseYAML(data)
+		return parseYAML(data, most)
 	}
-	if root, line, err = parseJSON(data); err == nil {
-		return root, 0, nil
+	root, line, err := parseJSON(data, depth)
+	if err == nil {
+		return []*yaml.Node{root}, 0, nil
 	}
-	root, yamlLine, yamlErr := parseYAML(data)
+	roots, yamlLine, yamlErr := parseYAML(data, most)
 	if yamlErr == nil {
-		return root, 0, nil
+		return roots, 0, nil
 	}
 	if yamlLine > line { // it got further, so that is what the writer meant
 		return nil, yamlLine, yamlErr
@@ -83,22 +102,26 @@ func parseDocument(data []byte) (root *yaml.Node, line int, err error) {
 	return nil, line, err
 }
 
-func parseYAML(data []byte) (*yaml.Node, int, error) {
+// parseYAML returns the documents of data. One without content is null.
+func parseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc, second yaml.Node
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) || (err == nil && len(doc.Content) == 0) {
-		return nil, 0, errors.New("the document is empty")
-	} else if err != nil {
-		line, err := yamlError(err)
-		return nil, line, err
+	for {
+		var doc yaml.Node
+		switch err := dec.Decode(&doc); {
+		case errors.Is(err, io.EOF) && len(roots) > 0:
+			return roots, 0, nil
+		case errors.Is(err, io.EOF), err == nil && len(doc.Content) == 0:
+			return nil, 0, errors.New("the document is empty")
+		case err != nil:
+			line, err := yamlError(err)
+			return nil, line, err
+		case len(roots) == most && most == 1:
+			return nil, doc.Line, errors.New("more than one YAML document; write each into a file of its own")
+		case len(roots) == most:
+			return nil, doc.Line, fmt.Errorf("more than %d YAML documents", most)
+		}
+		roots = append(roots, doc.Content[0])
 	}
-	if err := dec.Decode(&second); err == nil {
-		return nil, second.Line, errors.New("more than one YAML document; write each into a file of its own")
-	} else if !errors.Is(err, io.EOF) {
-		line, err := yamlError(err)
-		return nil, line, err
-	}
-	return doc.Content[0], 0, nil
 }
 
 // yamlError takes the line out of the parser's message, "yaml: line N: WHY".
@@ -114,9 +137,9 @@ func yamlError(err error) (int, error) {
 	return line, errors.New("not valid YAML: " + text)
 }
 
-func parseJSON(data []byte) (*yaml.Node, int, error) {
+func parseJSON(data []byte, depth int) (*yaml.Node, int, error) {
 	// Duplicate names pass here, and are reported with both lines by checkTree.
-	j := jsonReader{data: data, line: 1, dec: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
+	j := jsonReader{data: data, line: 1, depth: depth, dec: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
 	root, err := j.value(0)
 	if err != nil {
 		return nil, j.at(), fmt.Errorf("not valid JSON: %w", err)
@@ -133,6 +156,7 @@ type jsonReader struct {
 	dec    *jsontext.Decoder
 	line   int
 	offset int64
+	depth  int // the most levels
 }
 
 // at returns the line that the decoder has reached.
@@ -146,8 +170,8 @@ func (j *jsonReader) at() int {
 }
 
 func (j *jsonReader) value(depth int) (*yaml.Node, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested deeper than %d levels", maxDepth)
+	if depth > j.depth {
+		return nil, fmt.Errorf("nested deeper than %d levels", j.depth)
 	}
 	tok, err := j.dec.ReadToken()
 	if err != nil {

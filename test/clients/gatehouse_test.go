@@ -75,7 +75,15 @@ type gatehouse struct {
 // which it does not if its race detector has found something.
 func start(t *testing.T) *gatehouse {
 	t.Helper()
-	g := &gatehouse{cmd: exec.Command(product, "serve", "--data", filepath.Join(t.TempDir(), "data"),
+	g := startIn(t, filepath.Join(t.TempDir(), "data"))
+	t.Cleanup(func() { g.stop(t) })
+	return g
+}
+
+// startIn runs the product with a data folder, until somebody ends it.
+func startIn(t *testing.T, data string) *gatehouse {
+	t.Helper()
+	g := &gatehouse{cmd: exec.Command(product, "serve", "--data", data,
 		"--metadata-addr", "127.0.0.1:0", "--attestor-addr", "127.0.0.1:0", "--admission-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0")}
 	g.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GATEHOUSE_") })
 	g.cmd.Stderr = &g.log
@@ -98,7 +106,6 @@ func start(t *testing.T) *gatehouse {
 		_ = g.cmd.Wait()
 		t.Fatalf("gatehouse did not start: %v\n%s", err, &g.log)
 	}
-	t.Cleanup(func() { g.stop(t) })
 	return g
 }
 

@@ -3,6 +3,7 @@ module github.com/gatehouse-dev/gatehouse/test/clients
 go 1.26.0
 
 require (
+	cloud.google.com/go/binaryauthorization v1.18.1
 	cloud.google.com/go/containeranalysis v0.21.1
 	cloud.google.com/go/grafeas v0.6.1
 	cloud.google.com/go/iam v1.15.1

@@ -1,0 +1,44 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func policyDecideCommand() *cobra.Command {
+	var in policyInput
+	c := &cobra.Command{
+		Use:   "decide --policy FILE [--attestors FILE] [--occurrences FILE] OBJECT.yaml|REVIEW.json",
+		Short: "Decide offline whether an object may run, and say why",
+		Long: `Decide offline whether a Pod, a workload or an AdmissionReview (YAML or JSON; "-"
+reads standard input) may run, and print the Decision as JSON with a verdict and
+the reasons for each image. It is the document that the gate records for the same
+facts, byte for byte.
+
+Policies are Binary Authorization's, platform policies, or objects of Kritis. With
+several, all must allow. Attestors are a list in the REST JSON of Binary
+Authorization, occurrences a list in that of Grafeas v1. Without attestors nobody is
+trusted; without occurrences nothing is attested. An object from a file is judged in
+its metadata.namespace.
+
+Exit status: 0 allow, 1 deny, 2 error.`,
+		Example: `  gatehouse policy decide --policy policy.yaml --attestors attestors.json --occurrences occurrences.json pod.yaml`,
+		Args:    cobra.ExactArgs(1),
+	}
+	in.bind(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		request, err := readRequest(c, args[0], in.place)
+		if err != nil {
+			return err
+		}
+		_, decision, err := in.decide(c, request)
+		if err != nil {
+			return err
+		}
+		if err := printJSON(c.OutOrStdout(), decision); err != nil {
+			return err
+		}
+		if !decision.Allowed {
+			return errNo
+		}
+		return nil
+	}
+	return c
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/policy"
+)
+
+func policyExplainCommand() *cobra.Command {
+	var in policyInput
+	var namespace, account, object string
+	c := &cobra.Command{
+		Use:   "explain --policy FILE [--namespace NS] [--service-account NAME] [IMAGE...]",
+		Short: "Tell what applies to a pod, and what its images still need",
+		Long: `Tell which rule of each policy applies to a cluster, a namespace and a service
+account, and why that one; and for each image which exemption covers it, or what each
+check and each attestor says, what would have to be true, and what to do next.
+
+Occurrences are the evidence; without them nothing is attested, and what is told is
+what an image would need.
+
+Exit status: 0 the pod may run, 1 it may not, 2 error.`,
+		Example: `  gatehouse policy explain --policy policy.yaml --attestors attestors.json --namespace shop reg.example/shop/web@sha256:…
+  gatehouse policy explain --policy policy.yaml --object pod.yaml`,
+	}
+	in.bind(c)
+	f := c.Flags()
+	f.StringVarP(&namespace, "namespace", "n", "default", "namespace of the pod")
+	f.StringVar(&account, "service-account", "default", "service account of the pod")
+	f.StringVar(&object, "object", "", "take pod and images from the file of a Kubernetes object or an AdmissionReview")
+	output := outputFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		request := requestFor(args, namespace, account, in.place)
+		if object != "" {
+			if len(args) > 0 || f.Changed("namespace") || f.Changed("service-account") {
+				return errors.New("--object says which pod; leave out images, --namespace and --service-account")
+			}
+			var err error
+			if request, err = readRequest(c, object, in.place); err != nil {
+				return err
+			}
+		}
+		loaded, decision, err := in.decide(c, request)
+		if err != nil {
+			return err
+		}
+		e := explain(request, loaded.Set, decision)
+		if *output == formatJSON {
+			err = printJSON(c.OutOrStdout(), e)
+		} else {
+			err = e.print(c.OutOrStdout())
+		}
+		if err == nil && !decision.Allowed {
+			return errNo
+		}
+		return err
+	}
+	return c
+}
+
+// explanation is what applies to a request, and the decision on it.
+type explanation struct {
+	Cluster        string          `json:"cluster,omitempty"`
+	Namespace      string          `json:"namespace"`
+	ServiceAccount string          `json:"serviceAccount"`
+	Policies       []appliedPolicy `json:"policies"`
+	Decision       decide.Decision `json:"decision"`
+}
+
+// appliedPolicy is what one policy says about the pod.
+type appliedPolicy struct {
+	Policy        string         `json:"policy"`
+	Dialect       policy.Dialect `json:"dialect"`
+	Source        string         `json:"source,omitempty"`
+	Rule          string         `json:"rule,omitempty"`
+	Because       string         `json:"because"`
+	Evaluation    string         `json:"evaluation,omitempty"`
+	DryRun        bool           `json:"dryRun,omitempty"`
+	OnUnavailable string         `json:"onUnavailable,omitempty"`
+	Checks        []string       `json:"checks,omitempty"`
+	Exemptions    int            `json:"exemptions"`
+}
+
+func explain(request decide.Request, set policy.Set, d decide.Decision) explanation {
+	pod := decide.ScopeOf(request)
+	_, account, _ := strings.Cut(pod.ServiceAccount, ":")
+	e := explanation{Cluster: pod.Cluster, Namespace: pod.Namespace, ServiceAccount: account, Decision: d, Policies: []appliedPolicy{}}
+	for _, a := range set.Applies(pod) {
+		p := appliedPolicy{Policy: a.Ruleset.Name, Dialect: a.Ruleset.Dialect, Source: a.Ruleset.Source, Because: a.Because, Exemptions: len(a.Ruleset.Exempt)}
+		if r := a.Rule; r != nil {
+			p.Rule, p.Evaluation, p.DryRun, p.OnUnavailable = r.ID, r.Evaluation.String(), r.DryRun, unavailableWord(r.OnUnavailable)
+			p.Exemptions += len(r.Exempt)
+			if r.File != "" {
+				p.Source = r.File
+			}
+			if r.Line > 0 {
+				p.Source += ":" + strconv.Itoa(r.Line)
+			}
+			for i := range r.Checks {
+				p.Checks = append(p.Checks, checkWord(&r.Checks[i]))
+			}
+		}
+		e.Policies = append(e.Policies, p)
+	}
+	return e
+}
+
+func unavailableWord(u policy.OnUnavailable) string {
+	switch {
+	case u.Warn:
+		return "warn"
+	case u.LastAllowedWithin > 0:
+		return "allowIfLastAllowedWithin " + u.LastAllowedWithin.String()
+	}
+	return "deny"
+}
+
+func checkWord(c *policy.Check) string {
+	if a, ok := c.Condition.(policy.Attested); ok {
+		return "an attestation by " + a.Attestor
+	}
+	return strings.TrimSpace(c.Type + " " + c.Name)
+}
+
+// print writes the explanation for a person. Its columns are wide enough for the
+// longest label.
+func (e *explanation) print(w io.Writer) error {
+	var b strings.Builder
+	line := func(indent, label, text string) {
+		fmt.Fprintf(&b, "%s%-10s %s\n", indent, label, printable(text))
+	}
+	cluster := e.Cluster
+	if cluster == "" {
+		cluster = "any that no rule names"
+	}
+	line("", "pod", "namespace "+e.Namespace+", service account "+e.ServiceAccount+", cluster "+cluster)
+	for _, p := range e.Policies {
+		b.WriteString("\n")
+		line("", "policy", p.Policy)
+		if p.Rule == "" {
+			line("  ", "rule", "none: "+p.Because)
+			continue
+		}
+		line("  ", "rule", p.Rule+", since "+p.Because)
+		line("  ", "at", p.Source)
+		line("  ", "demands", p.demands())
+		line("  ", "otherwise", p.otherwise())
+		line("  ", "exempt", counted(p.Exemptions, "pattern", "patterns"))
+	}
+	for i := range e.Decision.Images {
+		b.WriteString("\n")
+		printImage(line, &e.Decision.Images[i])
+	}
+	b.WriteString("\n")
+	line("", "verdict", e.Decision.Verdict.String()+", "+e.Decision.Summary)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func printImage(line func(indent, label, text string), id *decide.ImageDecision) {
+	line("", "image", id.Image)
+	line("  ", "verdict", id.Verdict.String())
+	for i := range id.Reasons {
+		r := &id.Reasons[i]
+		line("  ", strings.ToLower(r.Verdict.String()), r.Message)
+		for _, more := range []struct{ label, text string }{
+			{"policy", r.Policy}, {"at", r.Source}, {"by key", r.KeyID}, {"in", r.Occurrence},
+		} {
+			if more.text != "" {
+				line("    ", more.label, more.text)
+			}
+		}
+		for _, d := range r.Details {
+			line("    ", "found", d)
+		}
+		if r.Verdict != decide.ALLOW && r.Required != "" {
+			line("    ", "needs", r.Required)
+		}
+		if r.Next != "" {
+			line("    ", "next", r.Next)
+		}
+	}
+}
+
+func (p *appliedPolicy) demands() string {
+	if len(p.Checks) == 0 {
+		return p.Evaluation
+	}
+	return strings.Join(p.Checks, "; ")
+}
+
+func (p *appliedPolicy) otherwise() string {
+	text := "deny"
+	if p.DryRun {
+		text = "let in and record (dry run)"
+	}
+	return text + "; when evidence cannot be read: " + p.OnUnavailable
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}

@@ -1,0 +1,178 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+)
+
+const (
+	// changesPage is how many changes are asked for at once.
+	changesPage = 1000
+	// retryDelay is how long a follower waits after the source failed.
+	retryDelay = 200 * time.Millisecond
+)
+
+// SystemPolicyName is that of the system policy that gates enforce.
+const SystemPolicyName = "locations/global/policy"
+
+// A Source is where documents and the feed of their changes are;
+// *metadata.Service is one.
+type Source interface {
+	// Document returns the newest revision of a document, which may be its deletion.
+	Document(ctx context.Context, name string) (*metadata.Document, error)
+	// Documents calls fn for every document whose name has the prefix, and returns
+	// the sequence number that they reflect at least.
+	Documents(ctx context.Context, prefix string, fn func(*metadata.Document) error) (asOf uint64, err error)
+	// Head, Wait and Changes are those of [metadata.Service].
+	Head() uint64
+	Wait(ctx context.Context, after uint64) error
+	Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error)
+}
+
+// Policies are what is stored for the gate of a project.
+type Policies struct {
+	// Sources are the texts, each named by its document and revision: the policy of
+	// the project, if one was ever stored (what [Service.GetPolicy] shows of a
+	// project that has none does not count), its platform policies, the attestors
+	// that the policy names, of whatever project, and the system policy if it was
+	// replaced. An attestor that was deleted by force is missing.
+	Sources bundle.Sources
+	// Seq is the number of the last change that they reflect at least.
+	Seq uint64
+}
+
+// Empty reports whether no policy is stored for the project.
+func (p Policies) Empty() bool { return len(p.Sources.Policies) == 0 }
+
+// Read reads the policies of a project, and of the attestors also those that are
+// named here. It needs nobody's permission: it is for the gate in the same process.
+func Read(ctx context.Context, source Source, project string, named ...string) (Policies, error) {
+	p := Policies{Seq: source.Head(), Sources: bundle.Sources{Project: project}}
+	named = slices.Clone(named)
+	policy, err := newest(ctx, source, PolicyName(project))
+	if err != nil {
+		return p, err
+	}
+	if policy != nil {
+		p.Sources.Policies = append(p.Sources.Policies, fileOf(policy))
+		named = append(named, Named(policy.Content)...)
+	}
+	slices.Sort(named)
+	for _, name := range slices.Compact(named) {
+		d, err := newest(ctx, source, name)
+		if err != nil {
+			return p, err
+		}
+		if d != nil {
+			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
+		}
+	}
+	system, err := newest(ctx, source, SystemPolicyName)
+	if err != nil {
+		return p, err
+	}
+	if system != nil {
+		file := fileOf(system)
+		p.Sources.System = &file
+	}
+	_, err = source.Documents(ctx, platformsOf(project), func(d *metadata.Document) error {
+		p.Sources.Policies = append(p.Sources.Policies, fileOf(d))
+		return nil
+	})
+	return p, err
+}
+
+// Named returns the attestors that a policy of Binary Authorization names, none if
+// the text is not a valid one.
+func Named(policy []byte) []string {
+	p, err := parsePolicy("", policy)
+	if err != nil {
+		return nil
+	}
+	return p.refers
+}
+
+// platformsOf is how the names of platform policies begin that are for gates: those
+// of other platforms are kept for whoever asks.
+func platformsOf(project string) string { return "projects/" + project + "/platforms/gke/policies/" }
+
+// fileOf is a document as a text, by what it is called in diagnostics and decisions.
+func fileOf(d *metadata.Document) bundle.File {
+	return bundle.File{Name: fmt.Sprintf("%s, revision %d", d.Name, d.Revision), Data: d.Content}
+}
+
+// newest returns the newest revision of a document, nil if it is not there.
+func newest(ctx context.Context, source Source, name string) (*metadata.Document, error) {
+	d, err := source.Document(ctx, name)
+	if metadata.KindOf(err) == metadata.NotFound || err == nil && d.Deleted() {
+		return nil, nil
+	}
+	return d, err
+}
+
+// touches reports whether a change may have changed the policies of a project. Any
+// attestor may be one that they name.
+func touches(c metadata.Change, project string) bool {
+	if c.Document == nil {
+		return false
+	}
+	p, err := placeOf(c.Document.Name)
+	return err == nil && (p.kind == attestorKind || p.project == project || c.Document.Name == SystemPolicyName)
+}
+
+// Follow calls changed after changes that may have changed the policies of a
+// project, those after the change of number after, until ctx ends; [Read] tells what
+// they are then. While the source fails, it logs that and tries again.
+func Follow(ctx context.Context, source Source, project string, after uint64, logger *slog.Logger, changed func()) {
+	for ctx.Err() == nil {
+		reached, err := await(ctx, source, project, after)
+		if err == nil {
+			after = reached
+			changed()
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		logger.Error("the stored policy cannot be followed, the last one stays in force; trying again", "project", project, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryDelay):
+		}
+	}
+}
+
+// await waits for a change that counts, and returns the number of the change up to
+// which the feed was read.
+func await(ctx context.Context, source Source, project string, at uint64) (uint64, error) {
+	for {
+		changes, err := source.Changes(ctx, at, changesPage)
+		if errors.Is(err, metadata.ErrCompacted) {
+			return source.Head(), nil
+		}
+		if err != nil {
+			return at, err
+		}
+		touched := false
+		for _, c := range changes {
+			at = c.Seq
+			touched = touched || touches(c, project)
+		}
+		switch {
+		case touched:
+			return at, nil
+		case len(changes) > 0:
+			continue
+		}
+		if err := source.Wait(ctx, at); err != nil {
+			return at, err
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package policy_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/gatehouse-dev/gatehouse/policy"
+)
+
+func TestConditionsYieldsThoseWithin(t *testing.T) {
+	t.Parallel()
+	set := policy.Set{{Rules: []policy.Rule{{Checks: []policy.Check{
+		{Condition: policy.AnyOf{Of: []policy.Condition{
+			policy.Attested{Attestor: "a"},
+			policy.AllOf{Of: []policy.Condition{policy.Digested{}, policy.Vulnerabilities{Projects: []string{"q", "p"}}}},
+		}}},
+		{Condition: policy.Vulnerabilities{Projects: []string{"p", "r"}}},
+		{Condition: policy.SignedBy{Projects: []string{"s"}}},
+		{Condition: policy.Fresh{Projects: []string{"t", "p"}}},
+		{Condition: policy.BuiltBy{Rules: []policy.ProvenanceRule{{Projects: []string{"u"}}, {Projects: []string{"v"}}}}},
+	}}}}}
+	n := 0
+	for range set.Conditions() {
+		n++
+	}
+	if n != 9 {
+		t.Errorf("%d conditions, want 9", n)
+	}
+	for c := range set.Conditions() {
+		if _, ok := c.(policy.Digested); ok {
+			break // ends early
+		}
+	}
+	if got := set.ScanProjects(); !slices.Equal(got, []string{"p", "q", "r"}) {
+		t.Errorf("scan projects %q", got)
+	}
+	if got := set.Projects(); !slices.Equal(got, []string{"p", "q", "r", "s", "t", "u", "v"}) {
+		t.Errorf("projects %q", got)
+	}
+}
