@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -27,9 +28,9 @@ const maxEvaluated = 100_000
 type evaluator struct {
 	service *metadata.Service
 	place   admission.Place
-	// with returns the attestors and builders that are known to the gate.
-	with func() bundle.Sources
-	now  func() time.Time
+	// known returns the texts that the gate knows, of attestors and builders too.
+	known func() bundle.Sources
+	now   func() time.Time
 }
 
 func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []byte) ([]byte, error) {
@@ -42,7 +43,8 @@ func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []by
 		return nil, metadata.Errorf(metadata.FailedPrecondition, "the stored policy is not valid any more: %w", found.Err())
 	}
 	text.Name = v.Name
-	sources := e.with()
+	sources := e.known()
+	sources.Project, sources.PlatformDryRun = projectOf(v.Name), false
 	sources.Policies = []bundle.File{{Name: v.Name, Data: v.Content}}
 	loaded, found := bundle.Load(sources)
 	if loaded == nil {
@@ -84,6 +86,13 @@ func (e *evaluator) facts(ctx context.Context, loaded *bundle.Bundle, refs []ima
 		}
 	}
 	return index.FromOccurrences(all, loaded.Keys, refs), nil
+}
+
+// projectOf returns the id of the project in projects/P/platforms/L/policies/X.
+func projectOf(name string) string {
+	_, rest, _ := strings.Cut(name, "/")
+	id, _, _ := strings.Cut(rest, "/")
+	return id
 }
 
 // nameOf returns the name of an object, or of the pod in a review.
