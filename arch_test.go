@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*"},
+	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {"image", "attest", "signature", "check"},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest", "check"},
 	"attest/voucherclient": {"image", "check", "attest"},
