@@ -272,15 +272,11 @@ func (x *Index) each(ctx context.Context, name string, fn func(*grafeas.Occurren
 // readScans files what the scans of a project found.
 func (x *Index) readScans(ctx context.Context, project string) error {
 	_, err := x.source.ProjectSummaries(ctx, project, func(s *metadata.Summary) error {
-		ref, err := image.ParseResourceURI(s.ResourceURI)
-		if err != nil {
-			return nil // of no image
+		err := x.learnAnalyses(ctx, s.Scans)
+		if ref, parseErr := image.ParseResourceURI(s.ResourceURI); err == nil && parseErr == nil {
+			x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
 		}
-		if err := x.learnAnalyses(ctx, s.Scans); err != nil {
-			return err
-		}
-		x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading the scans of project %q: %w", project, err)
