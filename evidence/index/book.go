@@ -23,10 +23,15 @@ type book struct {
 	statements map[image.Digest][]statement
 	scans      map[image.Digest][]scan
 	digests    int // in either
+	// analyses are those that scans tell of.
+	analyses analyses
 }
 
 func newBook() book {
-	return book{statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan)}
+	return book{
+		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
+		analyses: analyses{known: make(map[string]bool)},
+	}
 }
 
 // add adds the statements of an occurrence.
@@ -162,7 +167,7 @@ func (b *book) image(d image.Digest) evidence.Image {
 		s.tell(&img)
 	}
 	for i := range b.scans[d] {
-		b.scans[d][i].tell(&img)
+		b.scans[d][i].tell(&img, &b.analyses)
 	}
 	return img
 }

@@ -29,7 +29,10 @@
 // an index or of a manifest, and neither stands for the other.
 //
 // Scans are not signed. Those of the projects that [Index.SetScope] names are kept as
-// the store sums them up, an entry for each resource with the digest.
+// the store sums them up, an entry for each resource with the digest. What an analysis
+// looks for, the note of its discoveries says, as it stands now: one that looks for
+// something else than vulnerabilities is no scan, whether it has finished or not. See
+// [metadata.FindsVulnerabilities].
 //
 // # How much it holds
 //
@@ -87,6 +90,8 @@ type Source interface {
 	// ResourceSummary returns what those of one resource did, as it stands.
 	ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (asOf uint64, err error)
 	ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error)
+	// Note returns a note as it stands, or an error of kind NotFound.
+	Note(ctx context.Context, name string) (*grafeas.Note, error)
 }
 
 // signed are the kinds of occurrences that may make statements.
@@ -267,10 +272,11 @@ func (x *Index) each(ctx context.Context, name string, fn func(*grafeas.Occurren
 // readScans files what the scans of a project found.
 func (x *Index) readScans(ctx context.Context, project string) error {
 	_, err := x.source.ProjectSummaries(ctx, project, func(s *metadata.Summary) error {
-		if ref, err := image.ParseResourceURI(s.ResourceURI); err == nil {
+		err := x.learnAnalyses(ctx, s.Scans)
+		if ref, parseErr := image.ParseResourceURI(s.ResourceURI); err == nil && parseErr == nil {
 			x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading the scans of project %q: %w", project, err)
@@ -393,6 +399,11 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 
 // apply applies a change, or adds the resource whose scans it has changed to scans.
 func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
+	if n := c.Note; n.GetKind() == grafeas.NoteKind_DISCOVERY {
+		x.mu.Lock()
+		x.book.analyses.learn(n, c.Op)
+		x.mu.Unlock()
+	}
 	o := c.Occurrence
 	if o == nil {
 		return
@@ -417,6 +428,9 @@ func (x *Index) refresh(ctx context.Context, scans map[scanned]image.Digest) err
 	for of, d := range scans {
 		s, err := x.source.ResourceSummary(ctx, of.parent.Value(), of.resource)
 		if err != nil {
+			return err
+		}
+		if err := x.learnAnalyses(ctx, s.Scans); err != nil {
 			return err
 		}
 		x.fileScan(d, of, s, fromFeed)
@@ -481,6 +495,32 @@ func (x *Index) remove(o *grafeas.Occurrence) {
 		x.told[name] = struct{}{}
 	}
 	x.book.replace(ref.Digest(), name, nil)
+}
+
+// learnAnalyses reads the notes of scans that are not known yet. The feed tells of them
+// too, and what it has told meanwhile is as new, so that it stays.
+func (x *Index) learnAnalyses(ctx context.Context, scans []metadata.Scan) error {
+	for _, s := range scans {
+		x.mu.RLock()
+		_, known := x.book.analyses.known[s.Note]
+		x.mu.RUnlock()
+		if known {
+			continue
+		}
+		n, err := x.source.Note(ctx, s.Note)
+		if metadata.KindOf(err) == metadata.NotFound {
+			continue // gone with the scan, which the feed will tell
+		}
+		if err != nil {
+			return fmt.Errorf("reading what scanner %q looks for: %w", s.Note, err)
+		}
+		x.mu.Lock()
+		if _, told := x.book.analyses.known[s.Note]; !told {
+			x.book.analyses.learn(n, metadata.Created)
+		}
+		x.mu.Unlock()
+	}
+	return nil
 }
 
 // fileScan replaces what the scans of a resource found, if that is still asked for.

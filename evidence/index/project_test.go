@@ -401,3 +401,7 @@ func (s *switched) ProjectSummaries(ctx context.Context, project string, fn func
 func (s *switched) ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error) {
 	return s.get().ResourceSummary(ctx, parent, resource)
 }
+
+func (s *switched) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	return s.get().Note(ctx, name)
+}
