@@ -315,6 +315,9 @@ func (x *Index) Run(ctx context.Context) error {
 func (x *Index) learnBuilds(ctx context.Context) error {
 	for at := uint64(0); at < x.start; {
 		changes, err := x.source.Changes(ctx, at, changesPage)
+		if errors.Is(err, metadata.ErrCompacted) {
+			return nil // they are only a help
+		}
 		if err != nil {
 			return err
 		}

@@ -179,7 +179,7 @@ func (e *Evidence) Changes(_ context.Context, after uint64, _ int) ([]metadata.C
 	c.mu.Lock()
 	q := &c.evidence
 	if q.anew || after < q.base || after > q.through.Load() {
-		q.anew = false
+		q.anew = q.anew && after == 0 // of one who asks for the beginning, and does not follow
 		c.mu.Unlock()
 		return nil, metadata.ErrCompacted
 	}
