@@ -497,6 +497,10 @@ func unlike(rule *policy.ProvenanceRule, p *evidence.Provenance) func() string {
 		return func() string {
 			return "is of source " + strconv.Quote(cut(p.Source, maxPlain)) + ", which the policy does not trust"
 		}
+	case rule.Constraint != nil && len(p.Statement) == 0:
+		return func() string {
+			return "is not kept whole, as newer ones are, so that " + strconv.Quote(cut(rule.Constraint.String(), maxPlain)) + " could not be evaluated"
+		}
 	case rule.Constraint != nil:
 		switch holds, err := rule.Constraint.Holds(p.Statement); {
 		case err != nil:
