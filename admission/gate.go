@@ -158,7 +158,7 @@ func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s sub
 	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
 		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
-		if d.Verdict == decide.INDETERMINATE { // an outage is no verdict, and whoever counts refusals must not take it for one
+		if d.Verdict == decide.INDETERMINATE && slices.Contains(d.Codes(), decide.CodeEvidenceUnavailable) { // an outage is no violation, and whoever counts those must not take it for one
 			a.code, a.reason = http.StatusServiceUnavailable, reasonUnavailable
 		}
 		if s.isTemplate && g.Templates == WarnTemplates {

@@ -113,7 +113,7 @@ func TestEveryPolicyMustAllow(t *testing.T) {
 		"both allow":                {policy.Set{ruleset(false), open}, good, true, "default admission rule", false},
 		"one denies":                {policy.Set{open, ruleset(false)}, bad, false, "default admission rule", false},
 		"one denies in a dry run":   {policy.Set{ruleset(false), dry}, good, true, "check set 0", true},
-		"the other one denies, too": {policy.Set{dry, ruleset(false)}, bad, false, "check set 0", false},
+		"the other one denies, too": {policy.Set{dry, ruleset(false)}, bad, false, "default admission rule", false},
 	} {
 		f := start(t, nil, func(o *admission.Options) { o.Rules = func() policy.Set { return test.set } })
 		a := f.post(t, reviewOf(pod(test.image), nil))

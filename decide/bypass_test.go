@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -286,6 +287,23 @@ func TestB11IdentityIsTheKeyAndTheNoteAndNothingLikeThem(t *testing.T) {
 	forged.Fingerprint = keyOther
 	if is(forged) {
 		t.Error("whoever names a builder is trusted like him")
+	}
+	// Each field of a rule demands something.
+	for name, change := range map[string]func(*policy.ProvenanceRule){
+		"another builder":                   func(r *policy.ProvenanceRule) { r.Builder.IDs = []string{"https://other.example/"} },
+		"another key":                       func(r *policy.ProvenanceRule) { r.Builder.Keys = []policy.Key{{ID: "k", Fingerprint: keyOther}} },
+		"another project":                   func(r *policy.ProvenanceRule) { r.Projects = []string{"q"} },
+		"a configuration":                   func(r *policy.ProvenanceRule) { r.ConfigBased = true },
+		"a source that covers nothing":      func(r *policy.ProvenanceRule) { r.Sources = make([]policy.SourcePattern, 1) },
+		"a constraint that does not hold":   func(r *policy.ProvenanceRule) { r.Constraint = holds{} },
+		"a constraint that fails":           func(r *policy.ProvenanceRule) { r.Constraint = holds{err: errors.New("cost limit exceeded")} },
+		"a constraint that holds and fails": func(r *policy.ProvenanceRule) { r.Constraint = holds{true, errors.New("cost limit exceeded")} },
+	} {
+		strict := rule
+		change(&strict)
+		if d := decided(request(digested), rulesFor(policy.BuiltBy{Rules: []policy.ProvenanceRule{strict}}, policy.OnUnavailable{Warn: true}), images{digestA(): {State: evidence.Known, Provenances: []evidence.Provenance{ok}}}, noon); d.Allowed || d.Verdict != decide.DENY {
+			t.Errorf("a rule that demands %s: %v", name, d.Verdict)
+		}
 	}
 }
 

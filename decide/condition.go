@@ -132,12 +132,12 @@ func (g *gate) allOf(all policy.AllOf, u *use, out *reasons) Verdict {
 }
 
 // anyOf tells what satisfied it, or all that did not.
-func (g *gate) anyOf(any policy.AnyOf, u *use, out *reasons) Verdict {
-	if len(any.Of) == 0 {
+func (g *gate) anyOf(ways policy.AnyOf, u *use, out *reasons) Verdict {
+	if len(ways.Of) == 0 {
 		return out.add(Reason{Code: CodeNoCheck, Message: "The policy offers no way to pass"})
 	}
 	verdict, before := DENY, len(*out)
-	for _, c := range any.Of {
+	for _, c := range ways.Of {
 		last := len(*out)
 		v := g.condition(c, u, out)
 		if v == ALLOW {

@@ -130,7 +130,8 @@ type Decision struct {
 	// BreakGlass is set whenever the marker was present, needed or not.
 	BreakGlass    string `json:"breakGlass,omitempty"`
 	Justification string `json:"justification,omitempty"`
-	// Deciding is the policy with the worst verdict, the first of those.
+	// Deciding is the policy with the worst verdict, the first of those; of a request
+	// that is not let in, among those that keep it out.
 	Deciding
 	// Policies are all that were asked, if they are several.
 	Policies []PolicyDecision `json:"policies,omitempty"`

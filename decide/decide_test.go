@@ -422,3 +422,28 @@ func TestImageTextIsBounded(t *testing.T) {
 		t.Errorf("allowed %v, %d bytes of text", d.Allowed, len(d.Images[0].Image))
 	}
 }
+
+// TestTheDecidingPolicyIsOneThatKeepsThePodOut: a dry run does not, however bad its
+// verdict is.
+func TestTheDecidingPolicyIsOneThatKeepsThePodOut(t *testing.T) {
+	t.Parallel()
+	named := func(name string, rule policy.Rule) *policy.Ruleset {
+		r := rulesOf(rule)
+		r.Name = name
+		return r
+	}
+	dry := requireBoth()
+	dry.DryRun = true
+	set := policy.Set{named("dry", dry), named("open", policy.Rule{Evaluation: policy.AlwaysAllow}), named("strict", requireBoth())}
+	d := decide.Decide(request(digested), set, evidence.Facts{Images: known()}, noon)
+	if d.Allowed || d.Policy != "strict" {
+		t.Errorf("allowed %v, by %q", d.Allowed, d.Policy)
+	}
+	if first, _, _ := strings.Cut(decide.Message(d), "\n"); strings.Count(decide.Message(d), "denied by Binary Authorization") != 1 {
+		t.Errorf("the dry run is spoken of, too: %s", first)
+	}
+	d = decide.Decide(request(digested), set[:2], evidence.Facts{Images: known()}, noon)
+	if !d.Allowed || d.Policy != "dry" || d.Override != decide.DryRun {
+		t.Errorf("allowed %v, by %q, override %q", d.Allowed, d.Policy, d.Override)
+	}
+}

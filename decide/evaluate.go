@@ -61,16 +61,26 @@ func (d *Decision) conclude(said []PolicyDecision) {
 	if !d.Allowed {
 		d.Override = NoOverride
 	}
-	for _, p := range said {
-		if p.Verdict == d.Verdict {
-			d.Deciding = p.Deciding
-			break
-		}
-	}
+	d.Deciding = deciding(said, d.Allowed)
 	if len(said) > 1 {
 		d.Policies = said
 	}
 	d.Summary = summarise(d)
+}
+
+// deciding returns the policy with the worst verdict, the first of those; of a request
+// that is not let in, among the policies that do not let it in.
+func deciding(said []PolicyDecision, allowed bool) Deciding {
+	worst := -1
+	for i, p := range said {
+		if !allowed && (p.Verdict == ALLOW || p.Override != NoOverride) {
+			continue
+		}
+		if worst < 0 || (p.Verdict != said[worst].Verdict && worse(p.Verdict, said[worst].Verdict) == p.Verdict) {
+			worst = i
+		}
+	}
+	return said[worst].Deciding
 }
 
 // weight orders overrides by how much they are to be noticed.

@@ -97,7 +97,7 @@ func TestAMessageIsAFewLinesThatPrint(t *testing.T) {
 // A record is a line of JSON whatever is in it, also for whoever cuts lines.
 func TestADecisionIsOneLineOfJSON(t *testing.T) {
 	t.Parallel()
-	for i := range 100 {
+	for i := range 40 {
 		d := world{&choices{randomBytes(32, i)}}.arbitrary()
 		text := asJSON(t, d)
 		if !json.Valid([]byte(text)) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u2028' || r == '\u2029' }) {

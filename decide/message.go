@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -36,18 +37,19 @@ func Message(d Decision) string {
 		return ""
 	}
 	var sentences, found, steps list
+	speaking := d.speaking()
 	for i := range d.Images {
 		id := &d.Images[i]
 		if id.Verdict == ALLOW {
 			continue
 		}
-		for _, by := range d.asked() {
+		for _, by := range speaking {
 			if text := sentence(by, id); text != "" {
 				sentences.add(text)
 			}
 		}
 		for _, r := range id.Reasons {
-			if r.Verdict == ALLOW {
+			if r.Verdict == ALLOW || !slices.ContainsFunc(speaking, func(by Deciding) bool { return r.by(by) }) {
 				continue
 			}
 			for _, detail := range r.Details {
@@ -68,17 +70,23 @@ func Message(d Decision) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// asked returns the policies that were asked.
-func (d *Decision) asked() []Deciding {
+// speaking returns the policies that have to be spoken of: all that were asked, but of
+// a request that is not let in only those that keep it out.
+func (d *Decision) speaking() []Deciding {
 	if len(d.Policies) == 0 {
 		return []Deciding{d.Deciding}
 	}
-	all := make([]Deciding, len(d.Policies))
-	for i := range d.Policies {
-		all[i] = d.Policies[i].Deciding
+	var all []Deciding
+	for _, p := range d.Policies {
+		if d.Allowed || p.Override == NoOverride {
+			all = append(all, p.Deciding)
+		}
 	}
 	return all
 }
+
+// by reports whether the policy gave the reason.
+func (r *Reason) by(p Deciding) bool { return r.Policy == "" || r.Policy == p.Policy }
 
 // sentence says why one policy does not allow an image, "" if it does.
 func sentence(by Deciding, id *ImageDecision) string {
@@ -117,7 +125,7 @@ func against(by Deciding, id *ImageDecision) (Verdict, []*Reason) {
 	var list []*Reason
 	for i := range id.Reasons {
 		r := &id.Reasons[i]
-		if r.Verdict == ALLOW || (r.Policy != "" && r.Policy != by.Policy) {
+		if r.Verdict == ALLOW || !r.by(by) {
 			continue
 		}
 		verdict = worse(verdict, r.Verdict)

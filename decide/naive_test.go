@@ -99,10 +99,10 @@ func naiveDecide(req decide.Request, set policy.Set, facts evidence.Facts, now t
 func naiveWorst(verdicts ...decide.Verdict) decide.Verdict {
 	worst := decide.ALLOW
 	for _, v := range verdicts {
-		switch {
-		case v == decide.DENY:
+		switch v {
+		case decide.DENY:
 			return decide.DENY
-		case v == decide.INDETERMINATE:
+		case decide.INDETERMINATE:
 			worst = decide.INDETERMINATE
 		}
 	}
@@ -112,10 +112,10 @@ func naiveWorst(verdicts ...decide.Verdict) decide.Verdict {
 func naiveBest(verdicts ...decide.Verdict) decide.Verdict {
 	best := decide.DENY
 	for _, v := range verdicts {
-		switch {
-		case v == decide.ALLOW:
+		switch v {
+		case decide.ALLOW:
 			return decide.ALLOW
-		case v == decide.INDETERMINATE:
+		case decide.INDETERMINATE:
 			best = decide.INDETERMINATE
 		}
 	}

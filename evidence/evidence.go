@@ -75,7 +75,7 @@ type Attestation struct {
 	NotBefore, NotAfter time.Time
 }
 
-// A Rejection is an attestation that was not accepted.
+// A Rejection is an attestation, or another signed statement, that was not accepted.
 type Rejection struct {
 	Note       string
 	Occurrence string
@@ -88,11 +88,14 @@ type Rejection struct {
 // whoever may write occurrences there is trusted with it.
 type Scan struct {
 	Project string
-	// Finished is set if a scan has come to its end.
+	// Finished is set if there is a scan, and the latest of each scanner has finished
+	// successfully.
 	Finished bool
-	// Status tells of the latest scan that has not, in Grafeas' words.
+	// Status tells of the latest scan that has not, in Grafeas' words: "PENDING",
+	// "FINISHED_FAILED".
 	Status string
-	// Findings are sorted, the worst first, and Truncated is set if there are more.
+	// Findings are sorted by their severities, the greatest first, and Truncated is set
+	// if there are more, or more scans.
 	Findings  []Finding
 	Truncated bool
 }

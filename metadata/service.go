@@ -318,6 +318,29 @@ func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds 
 	return asOf, nil
 }
 
+// SubjectOccurrences calls fn for every occurrence about one of the digests
+// ("sha256:…") that is filed in a project, by its id, and in its locations, in
+// whatever repository they are.
+func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, fn func(*grafeas.Occurrence) error) error {
+	if len(digests) == 0 {
+		return nil
+	}
+	subjects := make([]Key, 0, len(digests))
+	for _, d := range digests {
+		subjects = append(subjects, KeyOf(d))
+	}
+	parents, err := s.store.Parents(ctx, project)
+	if err != nil {
+		return fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
+	}
+	for _, p := range parents {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: AllKinds}, p.String(), fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // eachOccurrence calls fn with what the query selects, which is what is called in
 // errors.
 func (s *Service) eachOccurrence(ctx context.Context, q OccurrenceQuery, what string, fn func(*grafeas.Occurrence) error) error {

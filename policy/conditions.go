@@ -43,13 +43,41 @@ func walk(c Condition, yield func(Condition) bool) bool {
 // ScanProjects returns the ids of the projects whose scans the policies look at, in
 // their order.
 func (s Set) ScanProjects() []string {
-	projects := map[string]bool{}
-	for c := range s.Conditions() {
+	return s.projects(func(c Condition) []string {
 		if v, ok := c.(Vulnerabilities); ok {
-			for _, p := range v.Projects {
-				projects[p] = true
+			return v.Projects
+		}
+		return nil
+	})
+}
+
+// Projects returns the ids of all projects that checks look into, in their order.
+func (s Set) Projects() []string {
+	return s.projects(func(c Condition) []string {
+		switch c := c.(type) {
+		case Vulnerabilities:
+			return c.Projects
+		case SignedBy:
+			return c.Projects
+		case Fresh:
+			return c.Projects
+		case BuiltBy:
+			var list []string
+			for i := range c.Rules {
+				list = append(list, c.Rules[i].Projects...)
 			}
+			return list
+		}
+		return nil
+	})
+}
+
+func (s Set) projects(of func(Condition) []string) []string {
+	all := map[string]bool{}
+	for c := range s.Conditions() {
+		for _, p := range of(c) {
+			all[p] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(projects))
+	return slices.Sorted(maps.Keys(all))
 }

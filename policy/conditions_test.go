@@ -15,13 +15,16 @@ func TestConditionsYieldsThoseWithin(t *testing.T) {
 			policy.AllOf{Of: []policy.Condition{policy.Digested{}, policy.Vulnerabilities{Projects: []string{"q", "p"}}}},
 		}}},
 		{Condition: policy.Vulnerabilities{Projects: []string{"p", "r"}}},
+		{Condition: policy.SignedBy{Projects: []string{"s"}}},
+		{Condition: policy.Fresh{Projects: []string{"t", "p"}}},
+		{Condition: policy.BuiltBy{Rules: []policy.ProvenanceRule{{Projects: []string{"u"}}, {Projects: []string{"v"}}}}},
 	}}}}}
 	n := 0
 	for range set.Conditions() {
 		n++
 	}
-	if n != 6 {
-		t.Errorf("%d conditions, want 6", n)
+	if n != 9 {
+		t.Errorf("%d conditions, want 9", n)
 	}
 	for c := range set.Conditions() {
 		if _, ok := c.(policy.Digested); ok {
@@ -29,6 +32,9 @@ func TestConditionsYieldsThoseWithin(t *testing.T) {
 		}
 	}
 	if got := set.ScanProjects(); !slices.Equal(got, []string{"p", "q", "r"}) {
+		t.Errorf("scan projects %q", got)
+	}
+	if got := set.Projects(); !slices.Equal(got, []string{"p", "q", "r", "s", "t", "u", "v"}) {
 		t.Errorf("projects %q", got)
 	}
 }

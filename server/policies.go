@@ -52,6 +52,8 @@ type policies struct {
 	followed uint64
 
 	rules atomic.Pointer[policy.Set]
+	// sources are what the rules in force were made from.
+	sources atomic.Pointer[bundle.Sources]
 	// tried is the content that was last looked at, and triedErr what was wrong
 	// with it.
 	tried    content
@@ -112,6 +114,15 @@ func (p *policies) current() policy.Set {
 	return nil
 }
 
+// known returns the texts that the policies in force were made from; until there are
+// any, none.
+func (p *policies) known() bundle.Sources {
+	if s := p.sources.Load(); s != nil {
+		return *s
+	}
+	return bundle.Sources{Project: p.project}
+}
+
 // load reads what there is, and puts it in force if it is valid and new.
 func (p *policies) load(ctx context.Context) error {
 	now, err := p.read(ctx)
@@ -136,6 +147,7 @@ func (p *policies) load(ctx context.Context) error {
 		return fmt.Errorf("reading what scans have found: %w", err)
 	}
 	p.rules.Store(&set)
+	p.sources.Store(&now.Sources)
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}

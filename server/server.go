@@ -34,6 +34,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 )
 
 // kritisProject is where Kritis files what it attests, whatever it is told; its
@@ -286,9 +287,16 @@ func (p *parts) listen(ctx context.Context) error {
 
 // buildMetadata gives the metadata listener its handler and its TLS.
 func (p *parts) buildMetadata() error {
-	policies, err := admin.New(p.service, admin.Options{Files: admin.Files{
-		Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,
-	}})
+	e := &evaluator{
+		service: p.service, place: p.cfg.place(), now: time.Now,
+		known: func() bundle.Sources { return p.policies.known() }, // which are there before anything is served
+	}
+	policies, err := admin.New(p.service, admin.Options{
+		Files: admin.Files{
+			Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,
+		},
+		Evaluate: e.evaluate,
+	})
 	if err != nil {
 		return err
 	}

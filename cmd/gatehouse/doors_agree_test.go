@@ -55,7 +55,14 @@ func openDoors(t *testing.T) doors {
 		offline: newOffline(t, key, map[string]any{"id": key.KeyID(), "pkixPublicKey": map[string]any{"publicKeyPem": key.PublicKey().Marshal(), "signatureAlgorithm": "EC_SIGN_P256_SHA256"}}),
 		now:     time.Date(2026, 11, 30, 12, 0, 0, 123456789, time.UTC),
 	}
-	d.write("strict.yaml", "gkePolicy: {imageAllowlist: {allowPattern: ['reg.test/**']}, checkSets: [{checks: [{alwaysDeny: true}]}]}\n")
+	d.write("strict.yaml", `name: projects/default/platforms/gke/policies/strict
+gkePolicy:
+  checkSets:
+  - displayName: everyone's
+    checks:
+    - displayName: <ours>
+      trustedDirectoryCheck: {trustedDirPatterns: [reg.test/shop]}
+`)
 	d.Project = "default"
 	d.Policies = []bundle.File{d.file("policy.yaml")}
 	d.Attestors = []bundle.File{d.file("attestors.json")}
@@ -229,13 +236,12 @@ func TestTheDoorsAgree(t *testing.T) {
 		"hostile names":   {one, "shop", nil, []string{"<script>&\"\u2028\x1b[2J\n\u202e", "\x00", "gcr.io/p/\u0430pp@" + one.ref.Digest().String(), strings.Repeat("a", 5000)}, decide.DENY, ""},
 		"two policies":    {two, "shop", nil, []string{good}, decide.ALLOW, ""},
 		"one of two":      {two, "shop", nil, []string{good, "registry.k8s.io/pause:3.9"}, decide.DENY, ""},
-		"dry run of one":  {two, "trial", nil, []string{other}, decide.DENY, decide.DryRun},
+		"dry run of one":  {two, "trial", nil, []string{other, good}, decide.DENY, decide.DryRun},
 		"in no namespace": {one, "", nil, []string{good}, decide.ALLOW, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test.t = t
-			test.offline.t = t
 			d := test.agree(reviewOfPod(t, test.namespace, test.labels, test.images...))
 			if d.Verdict != test.verdict || d.Override != test.override {
 				t.Errorf("%v, override %q, want %v, %q: %s", d.Verdict, d.Override, test.verdict, test.override, d.Summary)
@@ -264,7 +270,6 @@ func TestTheDoorsAgreeOnManyForgeries(t *testing.T) {
 		list = append(list, forged)
 	}
 	d.writeJSON("occurrences.json", list)
-	d.t = t
 	decision := d.agree(reviewOfPod(t, "shop", nil, "reg.test/shop/web@"+image.DigestOf([]byte("other")).String()))
 	if decision.Allowed || len(decision.Images[0].Reasons[0].Details) == 0 {
 		t.Errorf("%+v", decision)

@@ -27,7 +27,7 @@ func policyCommand() *cobra.Command {
 	}
 	c.AddCommand(
 		policyLintCommand(), policyExplainCommand(), policyDecideCommand(), policyMatchCommand(), policyTestCommand(), policyFmtCommand(),
-		policyHistoryCommand(), policyRollbackCommand(), policyPushCommand(), policyPullCommand(), policyImportCommand(),
+		policyHistoryCommand(), policyRollbackCommand(), policyPushCommand(), policyPullCommand(), policyImportCommand(), policyExportCommand(),
 	)
 	return c
 }

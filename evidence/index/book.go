@@ -169,30 +169,45 @@ func (b *book) image(d image.Digest) evidence.Image {
 
 // told returns the statements that count, in the order in which they are told.
 func told(all []statement) []*statement {
-	best := make(map[class]*statement, min(len(all), 8))
-	var list, rejected []*statement
+	var best, rejected []*statement
+	var byClass map[class]int // into best, when that is too long to be searched
 	for i := range all {
 		s := &all[i]
 		if s.kind == rejection {
 			rejected = append(rejected, s)
 			continue
 		}
-		c := s.class()
-		if have := best[c]; have == nil || preferred(s, have) < 0 {
-			best[c] = s
+		const many = 16
+		if len(best) == many && byClass == nil {
+			byClass = make(map[class]int)
+			for j, have := range best {
+				byClass[have.class()] = j
+			}
+		}
+		j := -1
+		if byClass == nil {
+			j = slices.IndexFunc(best, s.says)
+		} else if k, ok := byClass[s.class()]; ok {
+			j = k
+		}
+		switch {
+		case j < 0:
+			if byClass != nil {
+				byClass[s.class()] = len(best)
+			}
+			best = append(best, s)
+		case preferred(s, best[j]) < 0:
+			best[j] = s
 		}
 	}
-	for _, s := range best {
-		list = append(list, s)
-	}
-	slices.SortFunc(list, preferred)
+	slices.SortFunc(best, preferred)
 	provenances := 0
-	list = slices.DeleteFunc(list, func(s *statement) bool {
+	best = slices.DeleteFunc(best, func(s *statement) bool {
 		if s.kind == provenance {
 			provenances++
 		}
 		return s.kind == provenance && provenances > maxProvenances
 	})
 	slices.SortFunc(rejected, nearest)
-	return append(list, rejected...)
+	return append(best, rejected...)
 }

@@ -1,8 +1,8 @@
 // Package index fills and serves the in-memory index of verified evidence.
 //
-// It follows the change feed of a metadata service, verifies each attestation
-// once, when it arrives, against the keys trusted under its note, and answers
-// which verified attestations a digest has without touching network or disk.
+// It follows the change feed of a metadata service, verifies each statement once,
+// when it arrives, against the keys trusted under its note and in its project, and
+// answers what is known of a digest without touching network or disk.
 //
 // # How fresh it is
 //
@@ -33,7 +33,7 @@
 //
 // # How much it holds
 //
-// About 180 bytes for a digest with one attestation, and 8 for each finding of a
+// Less than 200 bytes for a digest with one attestation, and 8 for each finding of a
 // scan. Whoever may write occurrences can add as many as the store takes: each that
 // verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
 // or project, and an image is told one of those that say the same.
@@ -368,8 +368,8 @@ func (x *Index) follow(ctx context.Context) error {
 }
 
 // resnapshot reads everything anew after the feed has forgotten changes that were not
-// read in time. Facts of occurrences deleted meanwhile must go, so all are rebuilt
-// from nothing, and until then nothing is Known.
+// read in time, or the store was set back. Facts of occurrences deleted meanwhile must
+// go, so all are rebuilt from nothing, and until then nothing is Known.
 func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.setting.Lock()
 	defer x.setting.Unlock()
@@ -444,11 +444,11 @@ func (x *Index) put(o *grafeas.Occurrence, from origin) {
 	}
 	for filed := false; !filed; {
 		trust := x.trust.Load()
-		keys, why := trust.of(o.GetNoteName(), projectOf(o.GetName()))
-		if why == 0 {
+		keys := trust.of(o.GetNoteName(), projectOf(o.GetName()))
+		if keys.via == 0 {
 			return
 		}
-		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, why, x.memo))
+		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"unique"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
@@ -82,5 +83,39 @@ func TestAScanBringsNothingBack(t *testing.T) {
 	x.file(o, fromScan, d, trust, nil)
 	if x.Len() != 0 {
 		t.Error("a later scan does not count")
+	}
+}
+
+// TestReadingScansBringsNothingBack is the same for what scans found.
+func TestReadingScansBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	x := New(silent{}, slog.New(slog.DiscardHandler))
+	if err := x.SetScope(t.Context(), []string{"p"}); err != nil {
+		t.Fatal(err)
+	}
+	d := image.DigestOf([]byte("x"))
+	of := scanned{unique.Make(metadata.Parent{Project: "p"}), metadata.Key{1}}
+	summary := func(status grafeas.DiscoveryOccurrence_AnalysisStatus) *metadata.Summary {
+		return &metadata.Summary{Scans: []metadata.Scan{{ID: metadata.ID{1}, Note: "projects/p/notes/scan", Status: status}}}
+	}
+	end := x.scanning(func() {})
+	x.fileScan(d, of, summary(grafeas.DiscoveryOccurrence_FINISHED_FAILED), fromFeed)
+	x.fileScan(d, of, summary(grafeas.DiscoveryOccurrence_FINISHED_SUCCESS), fromScan)
+	if img := x.book.image(d); len(img.Scans) != 1 || img.Scans[0].Finished {
+		t.Errorf("after the feed told of a failure, what was read before it was filed: %+v", img)
+	}
+	x.fileScan(d, of, &metadata.Summary{}, fromFeed)
+	x.fileScan(d, of, summary(grafeas.DiscoveryOccurrence_FINISHED_SUCCESS), fromScan)
+	if x.Len() != 0 {
+		t.Error("after the feed told that all was deleted, what was read before it was filed")
+	}
+	end()
+	x.fileScan(d, of, summary(grafeas.DiscoveryOccurrence_FINISHED_SUCCESS), fromScan)
+	if x.Len() != 1 {
+		t.Error("a later reading does not count")
+	}
+	x.fileScan(d, scanned{unique.Make(metadata.Parent{Project: "q"}), metadata.Key{1}}, summary(grafeas.DiscoveryOccurrence_PENDING), fromFeed)
+	if img := x.book.image(d); len(img.Scans) != 1 {
+		t.Errorf("scans of a project that nobody asks about are kept: %+v", img)
 	}
 }

@@ -54,7 +54,7 @@ func newFixture(t *testing.T) fixture {
 	return f
 }
 
-func newSigner(t *testing.T) signature.Signer {
+func newSigner(t testing.TB) signature.Signer {
 	t.Helper()
 	pem, err := signature.GeneratePKIX("ECDSA_P256_SHA256", rand.Reader)
 	if err != nil {
@@ -98,12 +98,12 @@ func digest(i int) image.Digest { return image.DigestOf([]byte(fmt.Sprint(i))) }
 func uri(d image.Digest) string { return "https://reg.test/app@" + d.String() }
 
 // occurrence signs the payload for signed and files it under filed.
-func occurrence(t *testing.T, s signature.Signer, note string, filed, signed image.Digest) *grafeas.Occurrence {
+func occurrence(t testing.TB, s signature.Signer, note string, filed, signed image.Digest) *grafeas.Occurrence {
 	t.Helper()
 	return occurrenceOf(t, s, note, filed, signature.NewPayload("reg.test/app", signed, signature.TypeBinauthz))
 }
 
-func occurrenceOf(t *testing.T, s signature.Signer, note string, filed image.Digest, payload []byte) *grafeas.Occurrence {
+func occurrenceOf(t testing.TB, s signature.Signer, note string, filed image.Digest, payload []byte) *grafeas.Occurrence {
 	t.Helper()
 	sig, err := s.Sign(t.Context(), payload)
 	if err != nil {

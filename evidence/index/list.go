@@ -56,8 +56,8 @@ func (l *list) add(i int, o *grafeas.Occurrence) {
 	case metadata.Summarized(kind):
 		l.summarize(i, o)
 	case signed.Has(kind):
-		if keys, why := l.trust.of(o.GetNoteName(), projectOf(o.GetName())); why != 0 {
-			l.book.add(ref.Digest(), examine(o, ref.Digest(), keys, why, l.memo))
+		if keys := l.trust.of(o.GetNoteName(), projectOf(o.GetName())); keys.via != 0 {
+			l.book.add(ref.Digest(), examine(o, ref.Digest(), keys, l.memo))
 		}
 	}
 }

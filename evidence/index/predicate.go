@@ -43,8 +43,11 @@ func parseUpload(predicate []byte) (time.Time, error) {
 		return time.Time{}, errors.New("there is no uploadTime")
 	}
 	var at time.Time
-	if err := at.UnmarshalText([]byte(*p.UploadTime)); err != nil { // RFC 3339, strictly
+	if err := at.UnmarshalText([]byte(*p.UploadTime)); err != nil {
 		return time.Time{}, fmt.Errorf("uploadTime: %w", err)
+	}
+	if strings.Contains(*p.UploadTime, ",") { // which ISO 8601 allows, and RFC 3339 does not
+		return time.Time{}, fmt.Errorf("uploadTime %q has a comma", *p.UploadTime)
 	}
 	return at.UTC(), nil
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
@@ -72,11 +74,34 @@ func TestAKeyThatIsTrustedTwiceMakesOneFact(t *testing.T) {
 	}
 }
 
+// TestStatementsThatSayTheSameAreToldOnce for each place that is trusted by itself: a
+// decision that asks for one project must find what is filed there.
+func TestStatementsThatSayTheSameAreToldOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.start(index.Trust{"projects/p": {f.signer.PublicKey()}, "projects/q": {f.signer.PublicKey()}, note: {f.signer.PublicKey()}})
+	for _, parent := range []string{"projects/p", "projects/p/locations/eu", "projects/q", "projects/r", "projects/s"} {
+		for _, n := range []string{note, other} {
+			f.createIn(parent, occurrence(t, f.signer, n, digest(1), digest(1)))
+		}
+	}
+	got := map[string]int{}
+	for _, a := range collect(t, x, digest(1)).Attestations {
+		got[a.Project+" "+a.Note]++
+	}
+	// What is filed in r and s counts by its note alone, and so one of them will do.
+	if d := cmp.Diff(map[string]int{"p " + note: 1, "p " + other: 1, "q " + note: 1, "q " + other: 1, "s " + note: 1}, got); d != "" {
+		t.Errorf("attestations (-want +got):\n%s", d)
+	}
+}
+
 // torn is a source that fails to read projects, or scans, on demand.
 type torn struct {
 	*metadata.Service
 	mu   sync.Mutex
 	fail bool
+	// failing is closed when it fails, if it is not nil.
+	failing chan struct{}
 }
 
 func (s *torn) set(fail bool) {
@@ -89,6 +114,10 @@ func (s *torn) torn() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail {
+		if s.failing != nil {
+			close(s.failing)
+			s.failing = nil
+		}
 		return errors.New("disk on fire")
 	}
 	return nil
@@ -156,6 +185,26 @@ func TestTrustInAProjectCountsForWhatIsStored(t *testing.T) {
 	has(1, 3)
 	if x.Len() != 2 {
 		t.Errorf("%d digests are left, want 2", x.Len())
+	}
+}
+
+// TestAProjectThatIsNotTrustedAfterAllLeavesNothingUnread gives up a project that
+// could not be read, and reads a note whose attestations are filed there.
+func TestAProjectThatIsNotTrustedAfterAllLeavesNothingUnread(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	source := &torn{Service: f.Service}
+	f.attest(digest(1)) // which the follower does not see
+	x := startIndex(t, source, nil)
+	source.set(true)
+	if err := x.SetTrust(t.Context(), index.Trust{"projects/p": {f.signer.PublicKey()}}); err == nil {
+		t.Fatal("no error from a store that fails")
+	}
+	if err := x.SetTrust(t.Context(), f.trust()); err != nil {
+		t.Fatal(err)
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 1 {
+		t.Errorf("got %+v", img)
 	}
 }
 
@@ -267,7 +316,7 @@ func (c *compacted) forget(during func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	during()
-	c.through = c.Service.Head()
+	c.through = c.Head()
 }
 
 func (c *compacted) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
@@ -277,4 +326,78 @@ func (c *compacted) Changes(ctx context.Context, after uint64, limit int) ([]met
 		return nil, metadata.ErrCompacted
 	}
 	return c.Service.Changes(ctx, after, limit)
+}
+
+// TestAStoreThatIsSetBack to a backup is one whose head is behind what the index has
+// applied: once the index has noticed, it follows from there.
+func TestAStoreThatIsSetBack(t *testing.T) {
+	t.Parallel()
+	f, earlier := newFixture(t), newFixture(t)
+	earlier.signer = f.signer
+	source := &switched{now: f.Service}
+	x := startIndex(t, source, f.trust())
+	for i := range 30 {
+		f.attest(digest(i))
+	}
+	if img := collect(t, x, digest(4)); len(img.Attestations) != 1 {
+		t.Fatalf("got %+v", img)
+	}
+	source.to(earlier.Service)
+	f.attest(digest(30)) // which wakes the follower
+	deadline := time.After(10 * time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); len(collect(t, x, digest(4)).Attestations) != 0; {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it never noticed")
+		}
+	}
+	for i := 40; i < 60; i++ {
+		earlier.attest(digest(i))
+		if img := collect(t, x, digest(i)); img.State != evidence.Known || len(img.Attestations) != 1 {
+			t.Errorf("image %d of the earlier store: %+v", i, img)
+		}
+	}
+}
+
+// switched is one service and then another.
+type switched struct {
+	mu  sync.Mutex
+	now *metadata.Service
+}
+
+func (s *switched) to(next *metadata.Service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = next
+}
+
+func (s *switched) get() *metadata.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *switched) Head() uint64 { return s.get().Head() }
+
+func (s *switched) Wait(ctx context.Context, after uint64) error { return s.get().Wait(ctx, after) }
+
+func (s *switched) Changes(ctx context.Context, after uint64, limit int) ([]metadata.Change, error) {
+	return s.get().Changes(ctx, after, limit)
+}
+
+func (s *switched) NoteOccurrences(ctx context.Context, note string, fn func(*grafeas.Occurrence) error) (uint64, error) {
+	return s.get().NoteOccurrences(ctx, note, fn)
+}
+
+func (s *switched) ProjectOccurrences(ctx context.Context, project string, kinds metadata.Kinds, fn func(*grafeas.Occurrence) error) (uint64, error) {
+	return s.get().ProjectOccurrences(ctx, project, kinds, fn)
+}
+
+func (s *switched) ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (uint64, error) {
+	return s.get().ProjectSummaries(ctx, project, fn)
+}
+
+func (s *switched) ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error) {
+	return s.get().ResourceSummary(ctx, parent, resource)
 }

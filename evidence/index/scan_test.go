@@ -74,6 +74,20 @@ func TestAnImageIsScannedWhenTheLatestWordOfEveryScannerIsSuccess(t *testing.T) 
 	}
 }
 
+// TestTheLatestWordIsThatWhichWasUpdatedLast, not that which was created last.
+func TestTheLatestWordIsThatWhichWasUpdatedLast(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.createNotes()
+	x := f.startAll(nil, "p")
+	first := f.create(discovered(digest(1), "scan", pending))
+	f.create(discovered(digest(1), "scan", succeeded))
+	f.update(first, discovered(digest(1), "scan", failed))
+	if d := cmp.Diff([]evidence.Scan{{Project: "p", Status: "FINISHED_FAILED"}}, collect(t, x, digest(1)).Scans); d != "" {
+		t.Errorf("scans (-want +got):\n%s", d)
+	}
+}
+
 // update gives an occurrence the details of another.
 func (f fixture) update(o, like *grafeas.Occurrence) {
 	f.t.Helper()
@@ -194,8 +208,11 @@ func TestAScanThatCannotBeReadIsNotTakenForNone(t *testing.T) {
 	if err := x.SetScope(t.Context(), []string{"p"}); err != nil {
 		t.Fatal(err)
 	}
+	failing := make(chan struct{})
+	source.failing = failing
 	source.set(true)
 	f.create(discovered(digest(1), "scan", pending))
+	<-failing
 	if x.Lag() == 0 {
 		t.Error("it has applied what it cannot have read")
 	}

@@ -154,6 +154,13 @@ func (s *statement) class() class {
 	return c
 }
 
+// says reports whether both are of one class, without making it.
+func (s *statement) says(t *statement) bool {
+	return s.kind == t.kind && s.via == t.via && s.cosign == t.cosign && s.key == t.key && s.repository == t.repository &&
+		(s.kind == upload || s.more == t.more) && (s.via&viaNote == 0 || s.note == t.note) &&
+		(s.via&viaProject == 0 || s.occurrence.before == t.occurrence.before || s.occurrence.project() == t.occurrence.project())
+}
+
 // preferred orders the statements of a class as decisions do, the best first; those
 // of different classes in some order that does not depend on how they came here.
 func preferred(a, b *statement) int {

@@ -28,31 +28,55 @@ type trustedKey struct {
 	via via
 }
 
-// of returns the keys that may sign an occurrence of a note that is filed in a
-// project, "projects/P", each once; zero via if nothing there is looked at.
-func (t Trust) of(note, project string) ([]trustedKey, via) {
-	var keys []trustedKey
-	var why via
-	add := func(name string, v via) {
-		list := t[name]
-		if list == nil {
-			return
+// signers are the keys that may sign an occurrence. Nothing is looked at of one
+// whose via is zero.
+type signers struct {
+	byNote, byProject []*signature.PublicKey
+	via               via
+}
+
+// of returns the keys for what is filed under a note, in a project ("projects/P").
+func (t Trust) of(note, project string) signers {
+	var s signers
+	if keys := t[note]; keys != nil && isNote(note) {
+		s.byNote, s.via = keys, viaNote
+	}
+	if keys := t[project]; keys != nil {
+		s.byProject, s.via = keys, s.via|viaProject
+	}
+	return s
+}
+
+// each calls fn with the keys that match, each once, until it returns false; it
+// reports whether there were any.
+func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey) bool) (matched bool) {
+	for _, k := range s.byNote {
+		if !match(k) {
+			continue
 		}
-		why |= v
-		for _, k := range list {
-			i := slices.IndexFunc(keys, func(have trustedKey) bool { return sameKey(have.PublicKey, k) })
-			if i < 0 {
-				keys = append(keys, trustedKey{k, v})
-			} else {
-				keys[i].via |= v
-			}
+		matched = true
+		v := viaNote
+		if has(s.byProject, k) {
+			v |= viaProject
+		}
+		if !fn(trustedKey{k, v}) {
+			return true
 		}
 	}
-	if isNote(note) {
-		add(note, viaNote)
+	for _, k := range s.byProject {
+		if !match(k) || has(s.byNote, k) {
+			continue
+		}
+		matched = true
+		if !fn(trustedKey{k, viaProject}) {
+			return true
+		}
 	}
-	add(project, viaProject)
-	return keys, why
+	return matched
+}
+
+func has(keys []*signature.PublicKey, k *signature.PublicKey) bool {
+	return slices.ContainsFunc(keys, func(have *signature.PublicKey) bool { return sameKey(have, k) })
 }
 
 // isNote tells the name of a note from that of a project.
@@ -67,7 +91,7 @@ func union(a, b Trust) Trust {
 	for name, keys := range a {
 		merged := slices.Clone(both[name])
 		for _, k := range keys {
-			if !slices.ContainsFunc(merged, func(m *signature.PublicKey) bool { return sameKey(m, k) }) {
+			if !has(merged, k) {
 				merged = append(merged, k)
 			}
 		}
@@ -84,7 +108,7 @@ func (t Trust) covers(other Trust) bool {
 			return false
 		}
 		for _, k := range keys {
-			if !slices.ContainsFunc(have, func(h *signature.PublicKey) bool { return sameKey(h, k) }) {
+			if !has(have, k) {
 				return false
 			}
 		}

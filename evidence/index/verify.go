@@ -26,7 +26,7 @@ const (
 type examination struct {
 	occurrence *grafeas.Occurrence
 	digest     image.Digest // under which it is filed
-	keys       []trustedKey
+	keys       signers
 	memo       *signature.Memo
 	blank      statement
 	tries      int
@@ -42,9 +42,9 @@ type examination struct {
 //
 // A key id only says which key to try. What a key has signed counts as what the
 // signed bytes say it is, and nothing else that the occurrence says of it counts.
-func examine(o *grafeas.Occurrence, d image.Digest, keys []trustedKey, why via, memo *signature.Memo) []statement {
+func examine(o *grafeas.Occurrence, d image.Digest, keys signers, memo *signature.Memo) []statement {
 	e := examination{occurrence: o, digest: d, keys: keys, memo: memo, blank: begin(o)}
-	e.blank.via = why
+	e.blank.via = keys.via
 	switch details := o.GetDetails().(type) {
 	case *grafeas.Occurrence_Attestation:
 		e.attestation(details.Attestation)
@@ -148,15 +148,13 @@ func (e *examination) jwt(token string) {
 // eachKey calls fn with the keys of the id, as far as another signature may be
 // verified.
 func (e *examination) eachKey(id string, fn func(trustedKey)) {
-	known := false
-	for _, key := range e.keys {
-		if key.Matches(id) {
-			known = true
-			if e.try(1) {
-				fn(key)
-			}
+	known := e.keys.each(func(k *signature.PublicKey) bool { return k.Matches(id) }, func(key trustedKey) bool {
+		if !e.try(1) {
+			return false
 		}
-	}
+		fn(key)
+		return true
+	})
 	if !known {
 		e.unknown(id)
 	}
@@ -196,23 +194,18 @@ func (e *examination) envelope(env *grafeas.Envelope) {
 		e.reject(unreadable, "cannot be read: %v", err)
 		return
 	}
-	known := false
-	for _, key := range e.keys {
-		n := sealed.Candidates(key.PublicKey)
-		if n == 0 {
-			continue
-		}
-		known = true
-		if !e.try(n) {
-			return
+	known := e.keys.each(func(k *signature.PublicKey) bool { return sealed.Candidates(k) > 0 }, func(key trustedKey) bool {
+		if !e.try(sealed.Candidates(key.PublicKey)) {
+			return false
 		}
 		message, err := e.memo.VerifyEnvelope(key.PublicKey, sealed)
 		if err != nil {
 			e.reject(notVerified, "does not verify: %v", err)
-			continue
+			return true
 		}
 		e.message(key, message)
-	}
+		return true
+	})
 	if !known {
 		e.unknown(signatures[0].KeyID)
 	}

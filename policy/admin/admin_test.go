@@ -202,7 +202,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"no default rule":             {`{}`, []string{"defaultAdmissionRule is missing"}},
 		"nothing":                     {``, []string{"empty"}},
 		"attestors that do nothing":   {strings.Replace(requires("projects/p/attestors/a"), "2", "3", 1), []string{"requireAttestationsBy must be empty"}},
-		"too much":                    {`{"description": "` + strings.Repeat("x", 2<<20) + `"}`, []string{"bytes"}},
+		"too much":                    {`{"description": "` + strings.Repeat("x", 5<<20) + `"}`, []string{"bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := f.UpdatePolicy(t.Context(), ann, "projects/p/policy", change(test.body))

@@ -52,9 +52,9 @@ import (
 )
 
 const (
-	// MaxPolicy is the most bytes that the text of a policy may have, 1 MiB: two
-	// hundred times what Google's longest example has.
-	MaxPolicy = 1 << 20
+	// MaxPolicy is the most bytes that the text of a policy may have, 4 MiB: room for
+	// ten thousand rules and as many patterns, all spelled out.
+	MaxPolicy = 4 << 20
 	// MaxAttestors is the most bytes that a list of attestors may have, 4 MiB:
 	// room for 1000 OpenPGP keys of the usual 3 to 4 kB.
 	MaxAttestors = 4 << 20

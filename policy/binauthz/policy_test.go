@@ -187,7 +187,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"istio key twice":     {strict + "istioServiceIdentityAdmissionRules:\n  spiffe://d/ns/n/sa/s: " + rule + "\n  d/ns/n/sa/s: " + rule + "\n", ":7: error: istioServiceIdentityAdmissionRules: \"d/ns/n/sa/s\" means the same as the key at line 6"},
 		"nested deep":         {strict + "description: " + strings.Repeat("[", 500) + strings.Repeat("]", 500), "nested deeper than 16 levels"},
 		"nested deep in json": {strings.Repeat("[", 500) + strings.Repeat("]", 500), "nested deeper than 16 levels"},
-		"too large":           {"#" + strings.Repeat("x", binauthz.MaxPolicy), "1048577 bytes, more than the 1048576 allowed"},
+		"too large":           {"#" + strings.Repeat("x", binauthz.MaxPolicy), "4194305 bytes, more than the 4194304 allowed"},
 		"too many attestors": {"defaultAdmissionRule:\n  evaluationMode: REQUIRE_ATTESTATION\n  enforcementMode: 1\n  requireAttestationsBy:\n" +
 			strings.Repeat("  - projects/p/attestors/a\n", 201), "201 attestor references, more than the 200 allowed"},
 	}
