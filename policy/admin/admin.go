@@ -38,6 +38,8 @@ import (
 type Options struct {
 	// Files are what a gate in this process takes policy from instead of the store.
 	Files Files
+	// Now is the clock that attestations are held to; nil is [time.Now].
+	Now func() time.Time
 	// Evaluate answers for evaluations of platform policies; without it they are
 	// UNIMPLEMENTED.
 	Evaluate Evaluator
@@ -72,6 +74,13 @@ func New(svc *metadata.Service, opts Options) (*Service, error) {
 		return nil, errors.New("starting the policy service: no metadata service")
 	}
 	return &Service{svc: svc, opts: opts}, nil
+}
+
+func (s *Service) now() time.Time {
+	if s.opts.Now == nil {
+		return time.Now()
+	}
+	return s.opts.Now()
 }
 
 // Metadata returns the service beneath, whose methods serve access policies of

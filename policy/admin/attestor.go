@@ -3,13 +3,17 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
 )
 
 // CreateAttestor stores a new attestor under a project, "projects/P".
@@ -179,12 +183,12 @@ func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Calle
 		if err != nil {
 			return Validation{}, err
 		}
-		return verify(a, attestation, note, resourceURI), nil
+		return verify(a, attestation, note, resourceURI, s.now()), nil
 	})
 }
 
-// verify asks the code that verifies for gates.
-func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string) Validation {
+// verify asks the code that verifies and decides for gates.
+func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
 	ref, err := image.ParseResourceURI(uri)
 	switch {
 	case note != a.Note:
@@ -197,15 +201,18 @@ func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, no
 	facts := index.FromOccurrences([]*grafeas.Occurrence{{
 		ResourceUri: uri, NoteName: note, Kind: grafeas.NoteKind_ATTESTATION, Details: &grafeas.Occurrence_Attestation{Attestation: attestation},
 	}}, index.Trust{a.Note: a.Keys}, []image.Reference{ref})
-	img := facts.Images[ref.Digest()]
-	if len(img.Attestations) > 0 {
+	required := &policy.Ruleset{
+		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: a.Name}}}}},
+		Attestors: map[string]policy.Attestor{a.Name: {Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}},
+	}
+	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{required}, facts, now)
+	if d.Verdict == decide.ALLOW {
 		return Validation{Verified: true}
 	}
-	reason := "no signature was made by a key of the attestor"
-	if len(img.Rejected) > 0 {
-		reason = "the attestation " + img.Rejected[0].Reason
+	if details := d.Images[0].Reasons[0].Details; len(details) > 0 {
+		return refused(details[0])
 	}
-	return refused(reason)
+	return refused("no signature was made by a key of the attestor")
 }
 
 func refused(reason string) Validation { return Validation{DenialReason: reason} }

@@ -2,8 +2,12 @@ package admin_test
 
 import (
 	"crypto/rand"
+	"encoding/asn1"
+	"encoding/base64"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"google.golang.org/genproto/googleapis/grafeas/v1"
@@ -105,4 +109,49 @@ func TestKeysOfAttestors(t *testing.T) {
 			t.Fatal(what)
 		}
 	}
+}
+
+// TestATokenIsValidatedByTheClock: one that has expired, or does not count yet, is no
+// attestation, here as at the gate.
+func TestATokenIsValidatedByTheClock(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	f := newFixture(t, nil, admin.Options{Now: func() time.Time { return now }})
+	ctx := t.Context()
+	signer := newSigner(t, "one")
+	d := image.DigestOf([]byte("a"))
+	ok[admin.Version](t)(f.CreateAttestor(ctx, ann, "projects/p", "a", change(attestorWith(signer))))
+	for what, test := range map[string]struct {
+		notBefore, expires time.Duration
+		reason             string
+	}{
+		"in its time": {-time.Hour, time.Hour, ""},
+		"expired":     {-time.Hour, -time.Minute, "expired at 2026-11-30T11:59:00Z"},
+		"not yet":     {time.Minute, time.Hour, "does not count before 2026-11-30T12:01:00Z"},
+	} {
+		attestation := &grafeas.AttestationOccurrence{Jwts: []*grafeas.Jwt{{CompactJwt: token(t, signer, d, now.Add(test.notBefore), now.Add(test.expires))}}}
+		v, err := f.ValidateAttestation(ctx, ann, "projects/p/attestors/a", attestation, "projects/p/notes/n", "https://r.example/app@"+d.String())
+		if err != nil || v.Verified != (test.reason == "") || !strings.Contains(v.DenialReason, test.reason) {
+			t.Errorf("%s: %+v, %v", what, v, err)
+		}
+	}
+}
+
+// token makes a JWT attestation of the digest, by a P-256 key.
+func token(t *testing.T, s signature.Signer, d image.Digest, notBefore, expires time.Time) string {
+	t.Helper()
+	part := func(v any) string {
+		return base64.RawURLEncoding.EncodeToString(ok[[]byte](t)(json.Marshal(v)))
+	}
+	input := part(map[string]string{"typ": "JWT", "alg": "ES256", "kid": s.KeyID()}) + "." + part(map[string]any{
+		"sub": "container:digest:" + d.String(), "aud": "//binaryauthorization.googleapis.com", "nbf": notBefore.Unix(), "exp": expires.Unix(),
+	})
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(ok[[]byte](t)(s.Sign(t.Context(), []byte(input))), &sig); err != nil {
+		t.Fatal(err)
+	}
+	raw := make([]byte, 64)
+	sig.R.FillBytes(raw[:32])
+	sig.S.FillBytes(raw[32:])
+	return input + "." + base64.RawURLEncoding.EncodeToString(raw)
 }
