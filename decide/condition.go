@@ -249,11 +249,7 @@ func (g *gate) signedInstead(c policy.SignedBy, u *use) []string {
 			found.add(g.invalid(att)...)
 		}
 	}
-	for i := range u.known.Rejected {
-		if r := &u.known.Rejected[i]; slices.Contains(c.Projects, r.Project) {
-			found.add("the attestation ", r.Occurrence, " ", r.Reason)
-		}
-	}
+	found.addRejected(u, c.Projects)
 	return found.list()
 }
 
@@ -389,6 +385,7 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		return Reason{
 			Code: CodeUploadUnknown, Required: required(),
 			Message: "It is not recorded when the image was uploaded",
+			Details: recordedInstead(c, u),
 			Next:    "have the attestor record the upload",
 		}
 	}
@@ -404,6 +401,19 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		}
 	}
 	return Reason{Verdict: ALLOW, Code: CodeFresh, Message: "Image was uploaded at " + at, KeyID: earliest.KeyID, Occurrence: earliest.Occurrence}
+}
+
+// recordedInstead tells of records of uploads that do not count, and of what may have
+// been meant for one.
+func recordedInstead(c policy.Fresh, u *use) []string {
+	var found details
+	for i := range u.known.Uploads {
+		if up := &u.known.Uploads[i]; slices.Contains(c.Projects, up.Project) {
+			found.add("a record of the upload by key ", up.KeyID, " exists (", up.Occurrence, "), and the check does not trust that key")
+		}
+	}
+	found.addRejected(u, c.Projects)
+	return found.list()
 }
 
 func days(d time.Duration) string {
@@ -470,9 +480,12 @@ func builtBy(c policy.BuiltBy, u *use) Reason {
 		found.add("the provenance ", o.of.Occurrence, " ", o.why())
 	}
 	builders := make([]string, 0, len(c.Rules))
+	var projects []string
 	for i := range c.Rules {
 		builders = append(builders, c.Rules[i].Builder.Name)
+		projects = append(projects, c.Rules[i].Projects...)
 	}
+	found.addRejected(u, projects)
 	return Reason{
 		Code:     CodeNotBuilt,
 		Message:  "No provenance found that satisfies a rule of the check",
@@ -496,6 +509,10 @@ func unlike(rule *policy.ProvenanceRule, p *evidence.Provenance) func() string {
 	case len(rule.Sources) > 0 && !covers(rule.Sources, p.Source):
 		return func() string {
 			return "is of source " + strconv.Quote(cut(p.Source, maxPlain)) + ", which the policy does not trust"
+		}
+	case rule.Constraint != nil && len(p.Statement) == 0:
+		return func() string {
+			return "is not kept whole, as newer ones are, so that " + strconv.Quote(cut(rule.Constraint.String(), maxPlain)) + " could not be evaluated"
 		}
 	case rule.Constraint != nil:
 		switch holds, err := rule.Constraint.Holds(p.Statement); {
@@ -646,6 +663,15 @@ func (d *details) add(parts ...string) {
 	if d.kept = slices.Insert(d.kept, at, text); len(d.kept) > maxDetails {
 		d.kept = d.kept[:maxDetails]
 		d.left++
+	}
+}
+
+// addRejected adds what is filed in the projects and was not accepted.
+func (d *details) addRejected(u *use, projects []string) {
+	for i := range u.known.Rejected {
+		if r := &u.known.Rejected[i]; slices.Contains(projects, r.Project) {
+			d.add("the attestation ", r.Occurrence, " ", r.Reason)
+		}
 	}
 }
 

@@ -131,7 +131,10 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	if now.sum == p.tried.sum {
-		return p.triedErr
+		if p.triedErr != nil {
+			return p.triedErr
+		}
+		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
 	p.tried, p.triedErr = now, err
@@ -139,6 +142,10 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	// Evidence for new keys first, so that the new policy never denies for want of it.
+	if err := p.keepStatements(ctx, set, p.current()); err != nil {
+		p.tried = content{}
+		return err
+	}
 	if err := p.index.SetTrust(ctx, trust); err != nil {
 		p.tried = content{}
 		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
@@ -151,6 +158,18 @@ func (p *policies) load(ctx context.Context) error {
 	p.sources.Store(&now.Sources)
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
+	}
+	return nil
+}
+
+// keepStatements has the index keep those of provenances if a policy looks into them.
+func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error {
+	bytes := 0
+	if slices.ContainsFunc(sets, policy.Set.NeedsStatements) {
+		bytes = index.DefaultStatements
+	}
+	if err := p.index.KeepStatements(ctx, bytes); err != nil {
+		return fmt.Errorf("reading the statements of stored provenances: %w", err)
 	}
 	return nil
 }

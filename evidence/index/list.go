@@ -1,6 +1,8 @@
 package index
 
 import (
+	"math"
+
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -18,7 +20,7 @@ import (
 // are known, and need only be of scans: a discovery of any other is taken for what its
 // list is made to tell, an analysis that looks for vulnerabilities.
 func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference, notes ...*grafeas.Note) evidence.Facts {
-	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(),
+	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(math.MaxInt),
 		asked: make(map[image.Digest]bool), summaries: make(map[scanned]*summary)}
 	l.book.analyses.presumed = true
 	for _, n := range notes {

@@ -90,10 +90,13 @@ func (f fixture) delete(o *grafeas.Occurrence) {
 	}
 }
 
-// startAll starts an index, and has it keep the scans of the projects.
+// startAll starts an index, and has it keep statements and the scans of the projects.
 func (f fixture) startAll(trust index.Trust, projects ...string) *index.Index {
 	f.t.Helper()
 	x := f.start(trust)
+	if err := x.KeepStatements(f.t.Context(), index.DefaultStatements); err != nil {
+		f.t.Fatal(err)
+	}
 	if err := x.SetScope(f.t.Context(), projects); err != nil {
 		f.t.Fatal(err)
 	}
