@@ -117,9 +117,14 @@ type Index struct {
 	// unkept is set if provenances have not all been read again since more of their
 	// statements are to be kept.
 	unkept bool
+	// copied are the keys that statements from a copy were verified with, until the
+	// first trust tells which of them count; nil without one.
+	copied map[string]map[keyName]bool
 
 	mu   sync.RWMutex
 	book book
+	// renewed counts how often everything was read anew.
+	renewed int
 	// told names occurrences, and toldOf resources, that the feed has told of while a
 	// scan runs, so that the scan cannot bring back what it read before they were
 	// changed or deleted; nil while none runs.
@@ -156,6 +161,7 @@ func New(source Source, logger *slog.Logger) *Index {
 func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	x.setting.Lock()
 	defer x.setting.Unlock()
+	x.adopt(trust)
 	old := *x.trust.Load()
 	for name, keys := range trust {
 		if !sameKeys(old[name], keys) {
@@ -434,6 +440,7 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	head := x.source.Head()
 	x.mu.Lock()
 	x.book = newBook(x.book.wholes.limit)
+	x.renewed++
 	x.mu.Unlock()
 	for name := range *x.trust.Load() {
 		if err := x.read(ctx, name, nil); err != nil {

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"math"
 	"unique"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -30,7 +31,7 @@ func (x *Index) About(digests []image.Digest, occurrences []*grafeas.Occurrence,
 	for _, d := range digests {
 		asked[d] = true
 	}
-	b := newBook()
+	b := newBook(math.MaxInt)
 	for _, n := range scanners {
 		b.analyses.learn(n, metadata.Created)
 	}

@@ -72,8 +72,6 @@ type Options struct {
 	Project string
 	// Cluster and Gate are what the server calls this gate.
 	Cluster, Gate string
-	// State is what to go on from; nil begins anew.
-	State *State
 	// Logger is told when the server goes and comes; nil discards it.
 	Logger *slog.Logger
 	// Now is time.Now if nil.
@@ -144,13 +142,13 @@ func New(opts Options) (*Client, error) {
 		interest: map[kind]map[string]bool{aNote: {}, aProject: {}, aScan: {}, aDocument: {}},
 		scanners: make(map[string]int32), documents: newDocuments(),
 	}
-	if s := opts.State; s != nil {
-		c.restore(s)
-	}
 	return c, nil
 }
 
-func (c *Client) restore(s *State) {
+// Restore has the client go on from a state. It is called before [Client.Run].
+func (c *Client) Restore(s State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.reach(s.Position)
 	c.evidence.restart(s.Position.Seq)
 	for k, names := range map[kind][]string{aNote: s.Notes, aProject: s.Projects, aScan: s.Scans} {
