@@ -63,6 +63,11 @@ var arrows = map[string][]string{
 	"attest/voucherapi":    {"internal/bounded", "image", "attest", "check"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
+	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
+	"feed/feedclient": {"metadata", "api/*"},
+	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
+	"internal/sealed": {},
+
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
@@ -70,6 +75,7 @@ var arrows = map[string][]string{
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "check", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata", "metadata/memory", "metadata/transfer", "decide",

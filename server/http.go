@@ -27,6 +27,10 @@ const (
 	readTimeout    = 30 * time.Second
 	maxHeaderBytes = 64 << 10
 
+	// A connection to the metadata API that says nothing is asked whether it is there:
+	// gates keep theirs for hours, and may be gone without a word.
+	pingAfter, pingWithin = 20 * time.Second, 10 * time.Second
+
 	// drainTimeout is how long running requests may take after a stop signal.
 	drainTimeout = 10 * time.Second
 )
@@ -103,16 +107,21 @@ func admissionTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"}}
 }
 
-// opsHandler serves health, readiness, metrics and profiles.
-func opsHandler(ready func() error, registry *prometheus.Registry, profiles bool) http.Handler {
+// opsHandler serves health, readiness, metrics and profiles. A server that is ready may
+// have something to say all the same.
+func opsHandler(ready func() (note string, err error), registry *prometheus.Registry, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		note, err := ready()
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		if note != "" {
+			note = ": " + note
+		}
+		_, _ = fmt.Fprintf(w, "ok%s\n", note)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	if profiles {

@@ -50,6 +50,11 @@ type policies struct {
 	named    []string
 	wake     chan struct{}
 	followed uint64
+	// inForce is the number of the last change of the store that the policies in force
+	// reflect at least. Enforced, unless it is nil, is told the keys and the projects
+	// whose scans the policies in force need.
+	inForce  atomic.Uint64
+	enforced func(index.Trust, []string)
 
 	rules atomic.Pointer[policy.Set]
 	// sources are what the rules in force were made from.
@@ -134,7 +139,11 @@ func (p *policies) load(ctx context.Context) error {
 		if p.triedErr != nil {
 			return p.triedErr
 		}
-		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
+		err := p.keepStatements(ctx, p.current()) // no longer those of the policy before
+		if err == nil {
+			p.noteInForce()
+		}
+		return err
 	}
 	set, trust, err := p.compile(now)
 	p.tried, p.triedErr = now, err
@@ -156,10 +165,20 @@ func (p *policies) load(ctx context.Context) error {
 	}
 	p.rules.Store(&set)
 	p.sources.Store(&now.Sources)
+	p.noteInForce()
+	if p.enforced != nil {
+		p.enforced(trust, set.ScanProjects())
+	}
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}
 	return nil
+}
+
+func (p *policies) noteInForce() {
+	if p.stored != nil {
+		p.inForce.Store(p.stored.Seq)
+	}
 }
 
 // keepStatements has the index keep those of provenances if a policy looks into them.

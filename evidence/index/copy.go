@@ -162,7 +162,8 @@ func (x *Index) readCopy(r *copyReader) (CopyInfo, error) {
 		return CopyInfo{}, fmt.Errorf("it has version %d, and this is version %d", schema, CopySchema)
 	}
 	info := CopyInfo{Position: r.uvarint()}
-	x.book.keepWholes(r.size())
+	x.copiedLimit = r.size()
+	x.book.keepWholes(x.copiedLimit)
 	x.copied = make(map[string]map[keyName]bool)
 	r.each(func() {
 		name := r.text().Value()
@@ -196,7 +197,8 @@ func (x *Index) readCopy(r *copyReader) (CopyInfo, error) {
 
 // adopt says which statements of a copy count: those by keys of the trust that is about
 // to be set, under names of which the copy has the statements by all keys. What it has
-// under others is read anew.
+// under others is read anew, and so is everything if more statements of provenances are
+// to be kept than the copy has.
 func (x *Index) adopt(trust Trust) {
 	if x.copied == nil {
 		return
@@ -204,7 +206,7 @@ func (x *Index) adopt(trust Trust) {
 	covered := Trust{}
 	for name, keys := range trust {
 		copied, ok := x.copied[name]
-		if ok && !slices.ContainsFunc(keys, func(k *signature.PublicKey) bool { return !copied[keyName{k.ID(), k.Fingerprint()}] }) {
+		if ok && x.book.wholes.limit <= x.copiedLimit && !slices.ContainsFunc(keys, func(k *signature.PublicKey) bool { return !copied[keyName{k.ID(), k.Fingerprint()}] }) {
 			covered[name] = keys
 		}
 	}

@@ -119,7 +119,8 @@ type Index struct {
 	unkept bool
 	// copied are the keys that statements from a copy were verified with, until the
 	// first trust tells which of them count; nil without one.
-	copied map[string]map[keyName]bool
+	copied      map[string]map[keyName]bool
+	copiedLimit int // of the statements of provenances in it
 
 	mu   sync.RWMutex
 	book book
