@@ -141,7 +141,7 @@ func (f *Folder) Read(x *index.Index) (*Copy, error) {
 func (f *Folder) read(file io.Reader, x *index.Index) (*Copy, error) {
 	latest, err := f.generation()
 	if err != nil {
-		return nil, fmt.Errorf("which copy was the last one cannot be told: %w", err)
+		return nil, fmt.Errorf("which copy was the last one cannot be told: %v", err) //nolint:errorlint // that this file is missing does not mean that there is no copy
 	}
 	r, err := sealed.NewReader(io.LimitReader(file, MaxBytes), f.key)
 	if err != nil {
