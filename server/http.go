@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -156,6 +157,18 @@ func isLoopbackHost(hostport string) bool {
 		host = strings.Trim(hostport, "[]")
 	}
 	return isLoopback(host)
+}
+
+// lastAnswers hangs up after each answer while the server drains, so that whoever comes
+// again looks for another one. Connections on which nobody asks are left alone: to close
+// one just when a request is on its way would fail that request.
+func lastAnswers(next http.Handler, draining *atomic.Bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recovered turns a panic of one request into an error of that request.

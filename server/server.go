@@ -74,6 +74,8 @@ type parts struct {
 	metadata, attestor, admission, ops *listener
 
 	ready atomic.Bool
+	// draining is set while the gate goes on to answer after it was told to stop.
+	draining atomic.Bool
 }
 
 func newParts(cfg Config, logger *slog.Logger) *parts {
@@ -181,8 +183,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 func (p *parts) drain(running context.Context, stop chan<- struct{}) {
 	p.ready.Store(false)
 	if delay := p.cfg.Admission.DrainDelay; delay > 0 {
-		// Whoever comes again is to look for another.
-		p.admission.server.SetKeepAlivesEnabled(false)
+		p.draining.Store(true)
 		select {
 		case <-time.After(delay):
 		case <-running.Done():
@@ -407,7 +408,7 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/validate", gate)
-	p.admission.server.Handler = recovered(mux, p.logger)
+	p.admission.server.Handler = recovered(lastAnswers(mux, &p.draining), p.logger)
 	p.admission.server.ReadTimeout = readTimeout
 	p.admission.server.TLSConfig, err = p.admissionTLS()
 	return err

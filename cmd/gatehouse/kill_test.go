@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -30,13 +31,40 @@ type serveProcess struct {
 	stderr *strings.Builder
 }
 
-func startServe(t *testing.T, args ...string) *serveProcess {
-	t.Helper()
+func serveCommandOf(args ...string) *serveProcess {
 	p := &serveProcess{cmd: exec.Command(os.Args[0], append([]string{
 		"serve", "--metadata-addr", "127.0.0.1:0", "--attestor-addr", "127.0.0.1:0", "--admission-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0",
 	}, args...)...), stderr: new(strings.Builder)}
 	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
 	p.cmd.Stderr = p.stderr
+	return p
+}
+
+// launchServe starts one that does not get ready.
+func launchServe(t *testing.T, args ...string) *serveProcess {
+	t.Helper()
+	p := serveCommandOf(args...)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// freePort returns an address that nobody listens at.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func startServe(t *testing.T, args ...string) *serveProcess {
+	t.Helper()
+	p := serveCommandOf(args...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
