@@ -41,7 +41,7 @@ func serveCommandOf(args ...string) *serveProcess {
 }
 
 // launchServe starts one that does not get ready.
-func launchServe(t *testing.T, args ...string) *serveProcess {
+func launchServe(t testing.TB, args ...string) *serveProcess {
 	t.Helper()
 	p := serveCommandOf(args...)
 	if err := p.cmd.Start(); err != nil {
@@ -52,7 +52,7 @@ func launchServe(t *testing.T, args ...string) *serveProcess {
 }
 
 // freePort returns an address that nobody listens at.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +62,7 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func startServe(t *testing.T, args ...string) *serveProcess {
+func startServe(t testing.TB, args ...string) *serveProcess {
 	t.Helper()
 	p := serveCommandOf(args...)
 	stdout, err := p.cmd.StdoutPipe()

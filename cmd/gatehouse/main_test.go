@@ -91,7 +91,7 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // trusting returns a client that trusts the certificates in a file.
-func trusting(t *testing.T, file string) *http.Client {
+func trusting(t testing.TB, file string) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(file)
 	if err != nil {

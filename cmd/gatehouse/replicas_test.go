@@ -25,14 +25,14 @@ import (
 
 // A cluster is a server and gates that follow it, each a process of its own.
 type cluster struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	store  []string // flags
 	server *serveProcess
 	signer signature.Signer
 }
 
-func startCluster(t *testing.T, store ...string) *cluster {
+func startCluster(t testing.TB, store ...string) *cluster {
 	t.Helper()
 	pem, err := signature.GeneratePKIX("ECDSA_P256_SHA256", rand.Reader)
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *cluster) attest(name string) string {
 // A gateProcess is a gate and a client of it.
 type gateProcess struct {
 	*serveProcess
-	t      *testing.T
+	t      testing.TB
 	client *http.Client
 }
 
@@ -170,7 +170,7 @@ func (g *gateProcess) ops(path string) (int, string) {
 }
 
 // terminate stops a process as Kubernetes does.
-func (p *serveProcess) terminate(t *testing.T) {
+func (p *serveProcess) terminate(t testing.TB) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func (p *serveProcess) terminate(t *testing.T) {
 }
 
 // until demands that something comes about, and returns how long that took.
-func until(t *testing.T, what string, done func() bool) time.Duration {
+func until(t testing.TB, what string, done func() bool) time.Duration {
 	t.Helper()
 	deadline, tick, begun := time.After(30*time.Second), time.NewTicker(2*time.Millisecond), time.Now()
 	defer tick.Stop()
