@@ -54,14 +54,13 @@ func (w *watcher) documents(ctx context.Context) error {
 
 // document sends the newest revision of a document, which may be its deletion.
 func (w *watcher) document(ctx context.Context, p *parts, name string) error {
-	d, err := w.s.svc.Document(ctx, name)
-	if metadata.KindOf(err) == metadata.NotFound && err != nil {
-		return nil
-	}
-	if err != nil {
+	switch d, err := w.s.svc.Document(ctx, name); {
+	case err == nil:
+		return p.document(ctx, d)
+	case metadata.KindOf(err) != metadata.NotFound:
 		return err
 	}
-	return p.document(ctx, d)
+	return nil // there never was one
 }
 
 // snapshot answers a want. Only an error of the stream is one.

@@ -76,16 +76,16 @@ func (d *documents) replace(all []*metadata.Document, seq uint64) {
 func (d *documents) apply(version uint64) { d.applied = max(d.applied, version) }
 
 // pending returns the number before the first change that was not applied yet.
-func (d *documents) pending() (before uint64, any bool) {
+func (d *documents) pending() (before uint64, some bool) {
 	for _, t := range d.changes {
 		if t.version <= d.applied {
 			continue
 		}
-		if seq := max(t.seq, 1) - 1; !any || seq < before {
-			before, any = seq, true
+		if seq := max(t.seq, 1) - 1; !some || seq < before {
+			before, some = seq, true
 		}
 	}
-	return before, any
+	return before, some
 }
 
 func documentFrom(d *gatehousev1.Document) *metadata.Document {

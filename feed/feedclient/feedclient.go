@@ -239,11 +239,11 @@ func (c *Client) wake() {
 // Run follows the feed until ctx ends, and comes back whenever a stream has ended.
 func (c *Client) Run(ctx context.Context) error {
 	backoff, said := minBackoff, ""
-	for ctx.Err() == nil {
+	for {
 		begun := c.opts.Now()
 		err := c.follow(ctx)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // it was told to stop
 		}
 		if c.opts.Now().Sub(begun) > maxBackoff {
 			backoff = minBackoff
@@ -254,11 +254,11 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(backoff/2 + rand.N(backoff/2+1)):
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	return nil
 }
 
 // follow opens a stream, and follows it until it ends.
