@@ -73,7 +73,7 @@ func newReport(gate string, started time.Time, took time.Duration, versions []st
 func (r Result) Line() string {
 	line := fmt.Sprintf("%-4s  %-36s", strings.ToUpper(string(r.Outcome)), r.ID)
 	switch {
-	case len(r.Details) == 0:
+	case len(r.Details) == 0 || r.Outcome == Pass:
 		line += "  " + r.Title
 	case len(r.Details) == 1:
 		line += "  " + r.Details[0]

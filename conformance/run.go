@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,8 +43,6 @@ type Options struct {
 	HangUp time.Duration
 	// DryRun marks every review as a dry run, which a gate may treat differently.
 	DryRun bool
-	// Progress is called with each result as it is known, one at a time; it may be nil.
-	Progress func(Result)
 }
 
 // Run tries the cases on a gate. The error is for runs that prove nothing; that
@@ -102,7 +99,6 @@ func selected(only []string) ([]Case, error) {
 type runner struct {
 	Options
 	world world
-	mu    sync.Mutex
 }
 
 // baseline finds out whether the gate knows the profile's images, which versions it
@@ -195,11 +191,6 @@ func (r *runner) one(ctx context.Context, c Case) Result {
 		}
 	}
 	result.Duration = time.Since(start).Seconds()
-	if r.Progress != nil && ctx.Err() == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.Progress(result)
-	}
 	return result
 }
 

@@ -75,7 +75,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})
-	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), versionCommand())
+	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), conformanceCommand(), versionCommand())
 	return root
 }
 
