@@ -16,7 +16,7 @@ import (
 
 const (
 	// oversized is more than an API server sends: two objects of 3 MiB, escaped.
-	oversized = 64 << 20
+	oversized = 32 << 20
 	// nested is deeper than any object.
 	nested = 100_000
 	// manyContainers is more than any pod has.
@@ -45,7 +45,7 @@ func exhaustion() Class {
 				},
 			},
 			{
-				ID: "B14/oversized", Title: "a review of 64 MB, with a length and without", must: "the review is not let in, and the good image is admitted afterwards",
+				ID: "B14/oversized", Title: "a review of 32 MB, with a length and without", must: "the review is not let in, and the good image is admitted afterwards",
 				Gain: "The gate runs out of memory, and while it restarts nothing is reviewed, or nothing runs.", References: []string{"CVE-2023-46737", "CVE-2024-29902"}, alone: true,
 				try: func(ctx context.Context, t *trial) {
 					text := t.text(t.podOf(t.bad()).UID(newUID()))
@@ -68,19 +68,19 @@ func exhaustion() Class {
 				},
 			},
 			{
-				ID: "B14/short-body", Title: "a body that is shorter than its length says", must: "the gate does not let it in, and admits the good image afterwards",
+				ID: "B14/short-body", Title: "a good review that is shorter than its length says", must: "the gate does not let in what did not come whole, and admits the good image afterwards",
 				Gain: "What was read until then is taken for the whole, or a worker waits for ever.",
 				try: func(ctx context.Context, t *trial) {
-					text := t.text(t.podOf(t.bad()).UID(newUID()))
+					text := t.text(t.podOf(t.good()).UID(newUID()))
 					answer, err := t.raw(ctx, t.client.head()+fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(text)+100, text), true)
-					if err == nil && bytes.Contains(answer, []byte(`"allowed":true`)) {
-						t.fail("half a body: allowed")
+					if err == nil && bytes.Contains(bytes.ReplaceAll(answer, []byte(" "), nil), []byte(`"allowed":true`)) {
+						t.fail("a body that broke off: allowed")
 					}
 					t.alive(ctx)
 				},
 			},
 			{
-				ID: "B14/compressed", Title: "a review compressed by gzip, and 64 MB that are 64 kB", must: "neither is let in, and the good image is admitted afterwards",
+				ID: "B14/compressed", Title: "a review compressed by gzip, and 32 MB that are 32 kB", must: "neither is let in, and the good image is admitted afterwards",
 				Gain: "What is not decompressed is not read; what is decompressed without a bound fills the memory.", alone: true,
 				try: func(ctx context.Context, t *trial) {
 					text := t.text(t.podOf(t.bad()).UID(newUID()))
@@ -215,6 +215,7 @@ func (t *trial) raw(ctx context.Context, text string, end bool) ([]byte, error) 
 
 // slow opens connections that begin a request and never end it.
 func (t *trial) slow(ctx context.Context, beginning string) {
+	t.client.close() // what is open already could not be kept out
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {

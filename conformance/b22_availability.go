@@ -40,6 +40,7 @@ func availability() Class {
 				Gain: "Connections that cost the attacker nothing use up the gate's.",
 				must: "the good image is admitted and the bad one denied meanwhile",
 				try: func(ctx context.Context, t *trial) {
+					t.client.close() // what is open already could not be kept out
 					var conns []net.Conn
 					defer func() {
 						for _, c := range conns {
