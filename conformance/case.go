@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -121,4 +122,10 @@ func Find(id string) (Case, bool) {
 		return Case{}, false
 	}
 	return all[i], true
+}
+
+// Row is the class as a row of a table in Markdown: its id, its title with how many
+// cases try it, and what is not tried.
+func (c Class) Row() string {
+	return fmt.Sprintf("| %s | %s (%d) | %s |", c.ID, c.Title, len(c.Cases), c.Beyond)
 }

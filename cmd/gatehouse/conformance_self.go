@@ -44,6 +44,8 @@ defaultAdmissionRule:
 type self struct {
 	conformance.Options
 	dir    string
+	keys   selfKeys
+	api    string // of the metadata
 	cancel context.CancelFunc
 	ended  chan error
 }
@@ -64,12 +66,12 @@ func startSelf(ctx context.Context, registry *conformance.Registry) (*self, erro
 }
 
 func (s *self) start(ctx context.Context, registry *conformance.Registry) error {
-	keys, err := newSelfKeys()
-	if err != nil {
+	var err error
+	if s.keys, err = newSelfKeys(); err != nil {
 		s.ended <- nil
 		return err
 	}
-	cfg, err := s.config(keys)
+	cfg, err := s.config()
 	if err != nil {
 		s.ended <- nil
 		return err
@@ -85,7 +87,8 @@ func (s *self) start(ctx context.Context, registry *conformance.Registry) error 
 		s.ended <- nil
 		return err
 	}
-	if err := s.attest(ctx, "http://"+at.Metadata, registry, keys); err != nil {
+	s.api = "http://" + at.Metadata
+	if err := s.attest(ctx, registry); err != nil {
 		return err
 	}
 	ca, err := os.ReadFile(at.CA)
@@ -121,8 +124,8 @@ func newSelfKeys() (selfKeys, error) {
 	return selfKeys{signers[0], signers[1]}, nil
 }
 
-func (s *self) config(keys selfKeys) (server.Config, error) {
-	key := keys.trusted.PublicKey()
+func (s *self) config() (server.Config, error) {
+	key := s.keys.trusted.PublicKey()
 	attestors, err := json.Marshal([]any{map[string]any{"name": selfAttestor, "userOwnedGrafeasNote": map[string]any{
 		"noteReference": selfNote,
 		"publicKeys":    []any{map[string]any{"id": key.ID(), "pkixPublicKey": map[string]any{"publicKeyPem": key.Marshal(), "signatureAlgorithm": key.Algorithm()}}},
@@ -148,40 +151,39 @@ func (s *self) config(keys selfKeys) (server.Config, error) {
 
 // attest files what the profile then tells: the good image's attestation, one by a
 // stranger, one that is about another image, and one that has expired.
-func (s *self) attest(ctx context.Context, api string, registry *conformance.Registry, keys selfKeys) error {
+func (s *self) attest(ctx context.Context, registry *conformance.Registry) error {
 	good, bad := registry.Images()
 	s.Profile = conformance.Profile{
-		Good: conformance.ProfileImage{Image: good, Tag: strings.Replace(good, "/good@", "/good:1@", 1)}, Bad: conformance.ProfileImage{Image: bad},
+		Good: conformance.ProfileImage{Image: good, Tag: strings.Split(good, "@")[0] + ":1"}, Bad: conformance.ProfileImage{Image: bad},
 		Timeout:    conformance.Duration(5 * time.Second),
 		Versions:   []string{"v1", "v1beta1"},
 		Kinds:      []string{"deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "replicationcontrollers", "podtemplates"},
 		Exempt:     conformance.ProfileExemptions{Image: selfExempt, Namespace: selfNamespace},
 		BreakGlass: conformance.ProfileBreakGlass{Label: "image-policy.k8s.io/break-glass", Use: true},
 	}
-	s.Profile.Good.Tag, _, _ = strings.Cut(s.Profile.Good.Tag, "@")
-	if err := post(ctx, api+"/v1/projects/default/notes?noteId=conformance", map[string]any{"attestation": map[string]any{"hint": map[string]any{"humanReadableName": "conformance"}}}); err != nil {
+	if err := post(ctx, s.api+"/v1/projects/default/notes?noteId=conformance", map[string]any{"attestation": map[string]any{"hint": map[string]any{"humanReadableName": "conformance"}}}); err != nil {
 		return err
 	}
 	ref, err := image.ParseDigested(good)
 	if err != nil {
 		return err
 	}
-	if err := s.sign(ctx, api, ref, ref.Digest(), keys.trusted); err != nil {
+	if err := s.sign(ctx, ref, ref.Digest(), s.keys.trusted); err != nil {
 		return err
 	}
-	return s.attestAmiss(ctx, api, ref, keys)
+	return s.attestAmiss(ctx, ref)
 }
 
 // attestAmiss files attestations that must not count.
-func (s *self) attestAmiss(ctx context.Context, api string, good image.Reference, keys selfKeys) error {
+func (s *self) attestAmiss(ctx context.Context, good image.Reference) error {
 	other := func(what string) image.Reference { return good.WithDigest(image.DigestOf([]byte(what))) }
 	stranger, borrowed, expired, later := other("stranger"), other("borrowed"), other("expired"), other("later")
 	now := time.Now()
 	err := errors.Join(
-		s.sign(ctx, api, stranger, stranger.Digest(), keys.strange),
-		s.sign(ctx, api, borrowed, good.Digest(), keys.trusted),
-		s.signJWT(ctx, api, expired, keys.trusted, now.Add(-2*time.Hour), now.Add(-time.Hour)),
-		s.signJWT(ctx, api, later, keys.trusted, now.Add(time.Hour), now.Add(2*time.Hour)),
+		s.sign(ctx, stranger, stranger.Digest(), s.keys.strange),
+		s.sign(ctx, borrowed, good.Digest(), s.keys.trusted),
+		s.signJWT(ctx, expired, now.Add(-2*time.Hour), now.Add(-time.Hour)),
+		s.signJWT(ctx, later, now.Add(time.Hour), now.Add(2*time.Hour)),
 	)
 	for _, d := range []conformance.ProfileDenied{
 		{Class: "B11", Image: stranger.String(), Why: "signed by a key that no attestor has"},
@@ -195,32 +197,32 @@ func (s *self) attestAmiss(ctx context.Context, api string, good image.Reference
 }
 
 // sign files an attestation for one image whose payload is about a digest.
-func (s *self) sign(ctx context.Context, api string, ref image.Reference, about image.Digest, signer signature.Signer) error {
+func (s *self) sign(ctx context.Context, ref image.Reference, about image.Digest, signer signature.Signer) error {
 	payload := signature.NewPayload(ref.Repository(), about, signature.TypeBinauthz)
 	sig, err := signer.Sign(ctx, payload)
 	if err != nil {
 		return err
 	}
-	return file(ctx, api, ref, map[string]any{
+	return file(ctx, s.api, ref, map[string]any{
 		"serializedPayload": payload,
 		"signatures":        []any{map[string]any{"signature": sig, "publicKeyId": signer.KeyID()}},
 	})
 }
 
 // signJWT files an attestation that holds for a time.
-func (s *self) signJWT(ctx context.Context, api string, ref image.Reference, signer signature.Signer, from, to time.Time) error {
+func (s *self) signJWT(ctx context.Context, ref image.Reference, from, to time.Time) error {
 	part := func(v any) string {
 		b, _ := json.Marshal(v) // maps of strings and numbers
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	token := part(map[string]any{"typ": "JWT", "alg": "EdDSA", "kid": signer.KeyID()}) + "." + part(map[string]any{
+	token := part(map[string]any{"typ": "JWT", "alg": "EdDSA", "kid": s.keys.trusted.KeyID()}) + "." + part(map[string]any{
 		"sub": "container:digest:" + ref.Digest().String(), "aud": "//binaryauthorization.googleapis.com", "nbf": from.Unix(), "exp": to.Unix(),
 	})
-	sig, err := signer.Sign(ctx, []byte(token))
+	sig, err := s.keys.trusted.Sign(ctx, []byte(token))
 	if err != nil {
 		return err
 	}
-	return file(ctx, api, ref, map[string]any{"jwts": []any{map[string]any{"compactJwt": token + "." + base64.RawURLEncoding.EncodeToString(sig)}}})
+	return file(ctx, s.api, ref, map[string]any{"jwts": []any{map[string]any{"compactJwt": token + "." + base64.RawURLEncoding.EncodeToString(sig)}}})
 }
 
 func file(ctx context.Context, api string, ref image.Reference, attestation map[string]any) error {
