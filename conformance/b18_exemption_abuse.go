@@ -31,7 +31,7 @@ func exemptionAbuse() Class {
 				},
 			},
 			{
-				ID: "B18/foreign-break-glass", Title: "the break-glass markers of other gates",
+				ID: "B18/foreign-break-glass", Title: "the break-glass markers of other gates", needs: []need{needKnownBreakGlass()},
 				Gain: "The gate honours markers that its operators do not know of, and nobody is told.",
 				probes: func(w *world) []probe {
 					var list []probe

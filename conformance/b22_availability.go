@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 )
 
@@ -82,7 +83,14 @@ func availability() Class {
 				Gain: "One registry that stalls, which anyone can run, keeps all pods from being judged.",
 				must: "the good image is admitted meanwhile, in time",
 				try: func(ctx context.Context, t *trial) {
-					repository := t.registry.serve("b22-slow", stall)
+					stalled := make(chan struct{}, stalledReviews)
+					repository := t.registry.serve("b22-slow", func(w http.ResponseWriter, req *http.Request) {
+						select {
+						case stalled <- struct{}{}:
+						default:
+						}
+						stall(w, req)
+					})
 					done := make(chan struct{})
 					go func() {
 						defer close(done)
@@ -90,6 +98,11 @@ func availability() Class {
 							t.ask(ctx, "a stalled image", t.podOf(fmt.Sprintf("%s:%d", repository, i)), denied())
 						})
 					}()
+					select { // until the gate waits, or has answered without asking
+					case <-stalled:
+					case <-done:
+						t.note("the gate asked the registry nothing")
+					}
 					for range 5 {
 						t.ask(ctx, "meanwhile a good image", t.podOf(t.good()), allowed())
 					}

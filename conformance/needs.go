@@ -62,7 +62,15 @@ func needExemptNamespace() need {
 }
 
 func needBreakGlass() need {
-	return need{"a break-glass marker (breakGlass)", func(w *world) bool { return w.profile.BreakGlass != (ProfileBreakGlass{}) }}
+	return need{"a break-glass marker (breakGlass)", func(w *world) bool { return w.profile.BreakGlass.Label+w.profile.BreakGlass.Annotation != "" }}
+}
+
+// needKnownBreakGlass keeps the suite from breaking glass without leave.
+func needKnownBreakGlass() need {
+	return need{"to know the break-glass marker, or that there is none (breakGlass)", func(w *world) bool {
+		b := w.profile.BreakGlass
+		return b.None || b.Label+b.Annotation != ""
+	}}
 }
 
 func needUse() need {

@@ -67,6 +67,8 @@ type ProfileBreakGlass struct {
 	Label      string `yaml:"label"`
 	Annotation string `yaml:"annotation"`
 	Value      string `yaml:"value"` // default "true"
+	// None says that the gate has no such marker.
+	None bool `yaml:"none"`
 	// Use lets the suite break glass once, which may set off alarms.
 	Use bool `yaml:"use"`
 }
@@ -165,8 +167,8 @@ func (p Profile) complete() (Profile, error) {
 			bad("kinds: %q: want one of %s", k, strings.Join(kindNames(), ", "))
 		}
 	}
-	if b := p.BreakGlass; b.Label != "" && b.Annotation != "" {
-		bad("breakGlass: want a label or an annotation, not both")
+	if b := p.BreakGlass; b.Label != "" && b.Annotation != "" || b.None && b.Label+b.Annotation != "" {
+		bad("breakGlass: want one of label, annotation and none")
 	} else if (b.Label != "" || b.Annotation != "") && b.Value == "" {
 		p.BreakGlass.Value = "true"
 	}

@@ -33,6 +33,7 @@ func exampleWorld(c Case) *world {
 		Good: ProfileImage{"registry.example/good@sha256:" + hex, "registry.example/good:1"}, Bad: ProfileImage{"registry.example/bad@sha256:" + strings.Repeat("0b", 32), "registry.example/bad:1"},
 		Namespace: "default", FailurePolicy: failClosed, Versions: []string{v1}, Kinds: kindNames(),
 		Exempt: ProfileExemptions{"registry.example/exempt:1", "exempt"}, BreakGlass: ProfileBreakGlass{Label: "break-glass", Value: "true"},
+		Denied: []ProfileDenied{{"B11", "IMAGE", "each image of class B11 in the profile:"}, {"B12", "IMAGE", "each image of class B12 in the profile:"}},
 	}}
 }
 
