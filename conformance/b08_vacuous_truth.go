@@ -45,15 +45,15 @@ func vacuousTruth() Class {
 				ID: "B8/no-object", Title: "a creation without an object, or with one that is empty",
 				Gain: "A gate that turns what it cannot read into nothing lets nothing through, and with it everything.", References: []string{"kyverno#15705"},
 				probes: func(w *world) []probe {
-					clear := func(o map[string]any) {
+					empty := func(o map[string]any) {
 						for name := range o {
 							delete(o, name)
 						}
 					}
 					return []probe{
-						{what: "an empty object", review: w.podOf(w.bad()).Edit(clear), want: refused()},
-						{what: "null", review: w.podOf(w.bad()).Edit(clear), edit: replace(`"object":{}`, `"object":null`), want: refused()},
-						{what: "no object", review: w.podOf(w.bad()).Edit(clear), edit: replace(`"object":{},`, ""), want: refused()},
+						{what: "an empty object", review: w.podOf(w.bad()).Edit(empty), want: refused()},
+						{what: "null", review: w.podOf(w.bad()).Edit(empty), edit: replace(`"object":{}`, `"object":null`), want: refused()},
+						{what: "no object", review: w.podOf(w.bad()).Edit(empty), edit: replace(`"object":{},`, ""), want: refused()},
 					}
 				},
 			},

@@ -191,11 +191,12 @@ func (e *exchange) read(asked []byte) error {
 			UID string `json:"uid"`
 		} `json:"request"`
 	}
-	// What was sent may be broken on purpose, and there is nothing to compare then.
-	if err := json.Unmarshal(asked, &in, jsontext.AllowDuplicateNames(true)); err != nil || in.APIVersion != apiVersion(v1) {
-		return nil // API servers do not look at the envelopes of v1beta1
-	}
+	// What was sent may be broken on purpose, and there is nothing to compare then;
+	// nor do API servers look at the envelopes of v1beta1.
+	unreadable := json.Unmarshal(asked, &in, jsontext.AllowDuplicateNames(true)) != nil
 	switch {
+	case unreadable || in.APIVersion != apiVersion(v1):
+		return nil
 	case e.envelope.APIVersion != in.APIVersion || e.envelope.Kind != "AdmissionReview":
 		return fmt.Errorf("the answer is of %q, %q and not of the review's version and kind", clip(e.envelope.APIVersion), clip(e.envelope.Kind))
 	case e.response.UID != in.Request.UID:

@@ -154,7 +154,7 @@ func serveGate(t *testing.T, w testWorld, h http.Handler, change func(*httptest.
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	return Options{URL: server.URL + "/validate", Roots: roots, ServerName: "example.com", Profile: w.profile(), Registry: w.hostile, HangUp: 2 * testTimeout, CaseTimeout: 30 * time.Second, Parallel: 8}
+	return Options{URL: server.URL + "/validate", Roots: roots, ServerName: "example.com", Profile: w.profile(), Registry: w.hostile, HangUp: testTimeout * 3 / 2, CaseTimeout: 30 * time.Second, Parallel: 8}
 }
 
 // A hole is a way in which a gate is not sound.

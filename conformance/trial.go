@@ -41,7 +41,6 @@ func (w *world) good() string { return w.profile.Good.Image }
 func (w *world) bad() string  { return w.profile.Bad.Image }
 
 func (w *world) goodName() string   { name, _, _ := strings.Cut(w.good(), "@"); return untagged(name) }
-func (w *world) badName() string    { name, _, _ := strings.Cut(w.bad(), "@"); return untagged(name) }
 func (w *world) goodDigest() string { _, digest, _ := strings.Cut(w.good(), "@"); return digest }
 func (w *world) badDigest() string  { _, digest, _ := strings.Cut(w.bad(), "@"); return digest }
 

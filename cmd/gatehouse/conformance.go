@@ -80,7 +80,7 @@ Exit status: 0 no case failed, 1 one failed, 2 nothing could be proven.`,
 	return c
 }
 
-func runConformance(c *cobra.Command, in conformanceInput) error {
+func runConformance(c *cobra.Command, in conformanceInput) (err error) {
 	switch {
 	case in.list:
 		return listCases(c.OutOrStdout())
@@ -102,7 +102,7 @@ func runConformance(c *cobra.Command, in conformanceInput) error {
 		if err != nil {
 			return err
 		}
-		defer self.stop()
+		defer func() { err = errors.Join(err, self.stop()) }()
 		options = self.Options
 	} else if options, err = in.options(c); err != nil {
 		return err

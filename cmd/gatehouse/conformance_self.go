@@ -59,8 +59,7 @@ func startSelf(ctx context.Context, registry *conformance.Registry) (*self, erro
 	running, cancel := context.WithCancel(ctx)
 	s := &self{dir: dir, cancel: cancel, ended: make(chan error, 1)}
 	if err := s.start(running, registry); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("starting a gate to try: %w", err)
+		return nil, fmt.Errorf("starting a gate to try: %w", errors.Join(err, s.stop()))
 	}
 	return s, nil
 }
@@ -101,10 +100,9 @@ func (s *self) start(ctx context.Context, registry *conformance.Registry) error 
 }
 
 // stop ends the server and removes what it kept.
-func (s *self) stop() {
+func (s *self) stop() error {
 	s.cancel()
-	<-s.ended
-	_ = os.RemoveAll(s.dir) // in the machine's folder for such
+	return errors.Join(<-s.ended, os.RemoveAll(s.dir))
 }
 
 // selfKeys are the attestor's key and that of a stranger.
@@ -185,13 +183,11 @@ func (s *self) attestAmiss(ctx context.Context, good image.Reference) error {
 		s.signJWT(ctx, expired, now.Add(-2*time.Hour), now.Add(-time.Hour)),
 		s.signJWT(ctx, later, now.Add(time.Hour), now.Add(2*time.Hour)),
 	)
-	for _, d := range []conformance.ProfileDenied{
+	s.Profile.Denied = []conformance.ProfileDenied{
 		{Class: "B11", Image: stranger.String(), Why: "signed by a key that no attestor has"},
 		{Class: "B11", Image: borrowed.String(), Why: "the good image's signature, filed under another image"},
 		{Class: "B12", Image: expired.String(), Why: "an attestation that has expired"},
 		{Class: "B12", Image: later.String(), Why: "an attestation that does not hold yet"},
-	} {
-		s.Profile.Denied = append(s.Profile.Denied, d)
 	}
 	return err
 }

@@ -41,7 +41,11 @@ func TestTheImagesThatAreDeniedWouldCountIfTheyWereRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.stop()
+	defer func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	ref, err := image.ParseDigested(s.Profile.Good.Image)
 	if err != nil {
 		t.Fatal(err)
