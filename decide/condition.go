@@ -189,12 +189,7 @@ func satisfied(code Code, message, attestor string, by *evidence.Origin) Reason 
 
 // counts reports whether an attestation by a key of the attestor counts now for the image.
 func (g *gate) counts(a *policy.Attestor, ref image.Reference, att *evidence.Attestation) bool {
-	return g.valid(att) && (!a.MatchRepository || att.Repository == ref.Repository())
-}
-
-// valid reports whether the attestation's own bounds in time contain now.
-func (g *gate) valid(att *evidence.Attestation) bool {
-	return (att.NotBefore.IsZero() || !g.now.Before(att.NotBefore)) && (att.NotAfter.IsZero() || g.now.Before(att.NotAfter))
+	return att.ValidAt(g.now) && (!a.MatchRepository || att.Repository == ref.Repository())
 }
 
 // newer orders statements that all count, so that whichever order they come in,
@@ -210,7 +205,7 @@ func (g *gate) signedBy(c policy.SignedBy, u *use) Reason {
 	best, signer := -1, ""
 	for i := range u.known.Attestations {
 		att := &u.known.Attestations[i]
-		if !slices.Contains(c.Projects, att.Project) || (c.Cosign && !att.Cosign) || !g.valid(att) {
+		if !slices.Contains(c.Projects, att.Project) || (c.Cosign && !att.Cosign) || !att.ValidAt(g.now) {
 			continue
 		}
 		name, trusted := signerOf(c.Signers, att.Fingerprint)
@@ -612,7 +607,7 @@ func (g *gate) foundInstead(a *policy.Attestor, u *use) []string {
 		case att.Note != a.Note:
 		case !a.Trusts(att.Fingerprint):
 			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, "), and the attestor does not trust that key")
-		case !g.valid(att):
+		case !att.ValidAt(g.now):
 			found.add(g.invalid(att)...)
 		default:
 			found.add("an attestation by key ", att.KeyID, " exists (", att.Occurrence, ") for repository ", att.Repository, ", and the image is of ", u.ref.Repository())

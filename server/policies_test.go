@@ -25,13 +25,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
-// everyone is the caller whom nobody asks who he is.
-type everyone struct{}
-
-func (everyone) Authorize(context.Context, metadata.Caller, metadata.Permission, string) error {
-	return nil
-}
-
 // sightless is a source that cannot read scans on demand.
 type sightless struct {
 	*metadata.Service
@@ -55,7 +48,7 @@ type kept struct {
 
 func keep(t *testing.T, files ...string) *kept {
 	t.Helper()
-	svc, err := metadata.NewService(t.Context(), memory.New(), metadata.Options{Authorizer: everyone{}, Projects: []string{"default"}, Logger: discard()})
+	svc, err := metadata.NewService(t.Context(), memory.New(), metadata.Options{Authorizer: metadata.InsecureAllowAll(), Projects: []string{"default"}, Logger: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}

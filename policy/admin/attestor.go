@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 
@@ -154,7 +155,7 @@ type Validation struct {
 }
 
 // ValidateAttestation reports whether an attestation, which need not be stored,
-// would count as one of the attestor's: it is to be filed under the note, which
+// would count now as one of the attestor's: it is to be filed under the note, which
 // must be his, and about the resource, whose digest must be what was signed.
 func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Caller, attestor string, attestation *grafeas.AttestationOccurrence, note, resourceURI string) (Validation, error) {
 	return metadata.Do(ctx, s.svc, caller, "ValidateAttestationOccurrence", attestor, func(c *metadata.Call) (Validation, error) {
@@ -179,12 +180,12 @@ func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Calle
 		if err != nil {
 			return Validation{}, err
 		}
-		return verify(a, attestation, note, resourceURI), nil
+		return verify(ctx, a, attestation, note, resourceURI, c.Now()), nil
 	})
 }
 
 // verify asks the code that verifies for gates.
-func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string) Validation {
+func verify(ctx context.Context, a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
 	ref, err := image.ParseResourceURI(uri)
 	switch {
 	case note != a.Note:
@@ -194,16 +195,19 @@ func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, no
 	case len(a.Keys) == 0:
 		return refused("the attestor has no public keys")
 	}
-	facts := index.FromOccurrences([]*grafeas.Occurrence{{
+	facts := index.FromOccurrences(ctx, []*grafeas.Occurrence{{
 		ResourceUri: uri, NoteName: note, Kind: grafeas.NoteKind_ATTESTATION, Details: &grafeas.Occurrence_Attestation{Attestation: attestation},
 	}}, index.Trust{a.Note: a.Keys}, []image.Reference{ref})
 	img := facts.Images[ref.Digest()]
-	if len(img.Attestations) > 0 {
-		return Validation{Verified: true}
-	}
 	reason := "no signature was made by a key of the attestor"
 	if len(img.Rejected) > 0 {
 		reason = "the attestation " + img.Rejected[0].Reason
+	}
+	for i := range img.Attestations {
+		if img.Attestations[i].ValidAt(now) {
+			return Validation{Verified: true}
+		}
+		reason = "the attestation is signed, and does not count now: it has expired, or does not count yet"
 	}
 	return refused(reason)
 }
