@@ -165,6 +165,19 @@ func TestAPolicyThatIsTriedAgainTakesNothingFromTheOneInForce(t *testing.T) {
 	}
 }
 
+// TestNoTextOfAPolicyIsKept: files of Kritis may have Secrets in them, of which
+// nothing is kept once they were read.
+func TestNoTextOfAPolicyIsKept(t *testing.T) {
+	t.Parallel()
+	k := keep(t, write(t, filepath.Join(t.TempDir(), "policy.json"), allowsAll))
+	if err := k.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if known := k.known(); len(known.Policies) > 0 || len(k.stored.Policies) > 0 {
+		t.Errorf("kept %+v and %+v", known.Policies, k.stored.Policies)
+	}
+}
+
 // TestAServerStartsWithStoredAttestorsThatItCannotRead: they can only be mended through
 // it, also where the policy is in a file.
 func TestAServerStartsWithStoredAttestorsThatItCannotRead(t *testing.T) {
