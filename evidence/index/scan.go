@@ -71,18 +71,22 @@ func after(a, b metadata.Scan) bool {
 	return cmp.Or(a.Updated.Compare(b.Updated), slices.Compare(a.ID[:], b.ID[:])) > 0
 }
 
-func (s *scan) tell(img *evidence.Image) {
-	told := evidence.Scan{Project: s.of.project(), Finished: s.finished, Truncated: s.truncated}
+// tell adds the scan to what is told of an image, with as many findings as there is
+// room for, the worst first, and returns how many those are.
+func (s *scan) tell(img *evidence.Image, room int) int {
+	n := min(len(s.findings), room)
+	told := evidence.Scan{Project: s.of.project(), Finished: s.finished, Truncated: s.truncated || n < len(s.findings)}
 	if s.unfinished {
 		told.Status = s.status.String()
 	}
-	if len(s.findings) > 0 {
-		told.Findings = make([]evidence.Finding, len(s.findings))
+	if n > 0 {
+		told.Findings = make([]evidence.Finding, n)
 	}
-	for i, f := range s.findings {
+	for i, f := range s.findings[:n] {
 		told.Findings[i] = f.Value()
 	}
 	img.Scans = append(img.Scans, told)
+	return n
 }
 
 // resourceOf returns what a vulnerability or a discovery is filed for, and false if
