@@ -46,6 +46,8 @@ type policies struct {
 	followed  uint64
 
 	rules atomic.Pointer[policy.Set]
+	// denying says that the rules in force stand in for some that cannot be enforced.
+	denying bool
 	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
 	// tried is the content that was last looked at, hasPolicy whether there is a
@@ -106,11 +108,12 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	if err := p.gather(ctx, now, set, trust); err != nil {
-		p.tried, p.hasPolicy = [sha256.Size]byte{}, false
+		p.tried = [sha256.Size]byte{}
 		return err
 	}
 	now.Policies = nil
 	p.rules.Store(&set)
+	p.denying = false
 	p.sources.Store(&now.Sources)
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
@@ -142,7 +145,7 @@ func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust 
 // this server, which denies everything until he does.
 func (p *policies) start(ctx context.Context) error {
 	err := p.load(ctx)
-	if err == nil || !p.hasPolicy {
+	if err == nil || p.triedErr == nil {
 		return err
 	}
 	files, fault := p.readFiles()
@@ -161,10 +164,11 @@ func (p *policies) start(ctx context.Context) error {
 func (p *policies) deny() {
 	p.stale.Set(1)
 	nothing := &policy.Ruleset{
-		Name: admin.PolicyName(p.project), Source: "the store",
-		Rules: []policy.Rule{{ID: "the stored policy, which cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
+		Name: admin.PolicyName(p.project),
+		Rules: []policy.Rule{{ID: "in place of a policy that cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
 	}
 	p.rules.Store(&policy.Set{nothing.Build()})
+	p.denying = true
 }
 
 func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
@@ -236,14 +240,16 @@ func (p *policies) watch(ctx context.Context) error {
 	}
 }
 
-// failed tells of a policy that is not used. Where none was in force before, it
-// does not leave everything allowed.
+// failed tells of a policy that is not used, or for which the evidence cannot be read.
+// Where none was in force before, it does not leave everything allowed.
 func (p *policies) failed(err error) {
 	p.reloads.WithLabelValues("error").Inc()
 	p.stale.Set(1)
-	if len(p.current()) == 0 && p.triedErr != nil && p.hasPolicy {
+	if len(p.current()) == 0 && p.hasPolicy {
 		p.deny()
-		p.logger.Error("the first policy cannot be enforced, and everything is denied until it is mended", "error", err)
+	}
+	if p.denying {
+		p.logger.Error("the policy cannot be enforced, and everything is denied until it can", "error", err)
 		return
 	}
 	p.logger.Error("the changed policy is not used, the last good one stays in force", "error", err)

@@ -165,6 +165,35 @@ func TestAPolicyThatIsTriedAgainTakesNothingFromTheOneInForce(t *testing.T) {
 	}
 }
 
+// TestTheFirstPolicyDeniesUntilItsEvidenceCanBeRead: there are no rules of before that
+// could go on, and to have none is to let everything in.
+func TestTheFirstPolicyDeniesUntilItsEvidenceCanBeRead(t *testing.T) {
+	t.Parallel()
+	k := keep(t)
+	if err := k.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := k.decide("reg.test/x"); !d.Allowed || d.Override != decide.NoPolicy {
+		t.Fatalf("without a policy: %+v", d)
+	}
+	k.source.blind.Store(true)
+	k.files.policies = []string{write(t, filepath.Join(t.TempDir(), "policy.json"), signedBy(t, newKey(t), `, {"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH"}}`))}
+	err := k.load(t.Context())
+	if err == nil {
+		t.Fatal("the store is not away")
+	}
+	k.failed(err)
+	if d := k.decide("reg.test/x"); d.Allowed {
+		t.Error("the first policy is not in force, and everything is let in")
+	}
+	// At its start a server has not begun to answer, and an error ends it.
+	again := keep(t, k.files.policies...)
+	again.source.blind.Store(true)
+	if err := again.start(t.Context()); err == nil {
+		t.Error("the server starts without the evidence for its policy")
+	}
+}
+
 // TestNoTextOfAPolicyIsKept: files of Kritis may have Secrets in them, of which
 // nothing is kept once they were read.
 func TestNoTextOfAPolicyIsKept(t *testing.T) {
