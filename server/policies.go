@@ -164,7 +164,7 @@ func (p *policies) start(ctx context.Context) error {
 func (p *policies) deny() {
 	p.stale.Set(1)
 	nothing := &policy.Ruleset{
-		Name: admin.PolicyName(p.project),
+		Name:  admin.PolicyName(p.project),
 		Rules: []policy.Rule{{ID: "in place of a policy that cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
 	}
 	p.rules.Store(&policy.Set{nothing.Build()})
