@@ -51,7 +51,7 @@ func (r *Reporter) Load(data []byte, most int) *yaml.Node {
 		r.Errorf(line, "%v", err)
 		return nil
 	}
-	if !r.checkTree(root, 0) {
+	if !r.checkTree(root, 0, maxDepth) {
 		return nil
 	}
 	return root
@@ -263,10 +263,10 @@ func syntaxError(err error) error {
 
 // checkTree refuses what could mean something else than it seems to, and what
 // could be larger than it is.
-func (r *Reporter) checkTree(n *yaml.Node, depth int) bool {
+func (r *Reporter) checkTree(n *yaml.Node, depth, most int) bool {
 	switch {
-	case depth > maxDepth:
-		r.Errorf(n.Line, "nested deeper than %d levels", maxDepth)
+	case depth > most:
+		r.Errorf(n.Line, "nested deeper than %d levels", most)
 		return false
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
 		r.Errorf(n.Line, "anchors and aliases are not accepted; write the value out")
@@ -279,7 +279,7 @@ func (r *Reporter) checkTree(n *yaml.Node, depth int) bool {
 	}
 	ok := true
 	for _, child := range n.Content {
-		ok = r.checkTree(child, depth+1) && ok
+		ok = r.checkTree(child, depth+1, most) && ok
 	}
 	return ok
 }
