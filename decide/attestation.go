@@ -185,7 +185,7 @@ type details struct {
 }
 
 func (d *details) add(parts ...string) {
-	text := plain(strings.Join(parts, ""))
+	text := quoteOdd(cut(strings.Join(parts, ""), maxDetail))
 	at, _ := slices.BinarySearch(d.kept, text)
 	if d.kept = slices.Insert(d.kept, at, text); len(d.kept) > maxDetails {
 		d.kept = d.kept[:maxDetails]
