@@ -170,6 +170,7 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		return Reason{
 			Code: CodeUploadUnknown, Required: required(),
 			Message: "It is not recorded when the image was uploaded",
+			Details: recordedInstead(c, u),
 			Next:    "have an attestor of the project sign a record of the upload",
 		}
 	}
@@ -185,6 +186,19 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		}
 	}
 	return Reason{Verdict: ALLOW, Code: CodeFresh, Message: "Image was uploaded at " + at, KeyID: earliest.KeyID, Occurrence: earliest.Occurrence}
+}
+
+// recordedInstead tells of records of uploads that do not count, and of what may have
+// been meant for one.
+func recordedInstead(c policy.Fresh, u *use) []string {
+	var found details
+	for i := range u.known.Uploads {
+		if up := &u.known.Uploads[i]; slices.Contains(c.Projects, up.Project) {
+			found.add("a record of the upload by key ", up.KeyID, " exists (", up.Occurrence, "), and the check does not trust that key")
+		}
+	}
+	found.addRejected(u, c.Projects)
+	return found.list()
 }
 
 func days(d time.Duration) string {

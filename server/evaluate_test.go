@@ -37,6 +37,13 @@ func TestAPlatformPolicyIsEvaluatedAndEnforced(t *testing.T) {
 		t.Errorf("allowed %v: %s", ok, message)
 	}
 
+	api.expect("", "POST", "/v1/projects/default/notes?noteId=sbom", `{"discovery": {"analysisKind": "SBOM_REFERENCE"}}`, 200)
+	api.expect("", "POST", "/v1/projects/default/occurrences", fmt.Sprintf(`{"resourceUri": "https://%s", "noteName": "projects/default/notes/sbom", "discovery": {"analysisStatus": "FINISHED_SUCCESS"}}`, ref), 200)
+	evaluate(`"verdict": "ERROR"`, "No finished vulnerability scan")
+	if ok, message := admitted(); ok {
+		t.Errorf("an SBOM was made, and it is allowed: %s", message)
+	}
+
 	api.expect("", "POST", "/v1/projects/default/notes?noteId=scan", `{"discovery": {"analysisKind": "VULNERABILITY"}}`, 200)
 	api.expect("", "POST", "/v1/projects/default/notes?noteId=CVE-2026-1", `{"vulnerability": {"severity": "HIGH", "details": [{"affectedCpeUri": "cpe:/o:debian:debian_linux:12", "affectedPackage": "p", "affectedVersionStart": {"kind": "MINIMUM"}}]}}`, 200)
 	api.expect("", "POST", "/v1/projects/default/occurrences", fmt.Sprintf(`{"resourceUri": "https://%s", "noteName": "projects/default/notes/scan", "discovery": {"analysisStatus": "FINISHED_SUCCESS"}}`, ref), 200)

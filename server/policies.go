@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -95,7 +96,10 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	if now.sum == p.tried.sum {
-		return p.triedErr
+		if p.triedErr != nil {
+			return p.triedErr
+		}
+		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
 	p.tried, p.triedErr = now, err
@@ -121,6 +125,9 @@ func (p *policies) load(ctx context.Context) error {
 // never deny for want of it. The index keeps what the rules of before rest on until it
 // is told of other keys: when this has to be tried again, it is not told twice.
 func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+	if err := p.keepStatements(ctx, set, p.current()); err != nil {
+		return err
+	}
 	if p.verified != c.sum {
 		if err := p.index.SetTrust(ctx, trust); err != nil {
 			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
@@ -129,6 +136,18 @@ func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust 
 	}
 	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
 		return fmt.Errorf("reading what scans have found: %w", err)
+	}
+	return nil
+}
+
+// keepStatements has the index keep those of provenances if a policy looks into them.
+func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error {
+	bytes := 0
+	if slices.ContainsFunc(sets, policy.Set.NeedsStatements) {
+		bytes = index.DefaultStatements
+	}
+	if err := p.index.KeepStatements(ctx, bytes); err != nil {
+		return fmt.Errorf("reading the statements of stored provenances: %w", err)
 	}
 	return nil
 }
