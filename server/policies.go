@@ -39,21 +39,24 @@ type policies struct {
 	reloads *prometheus.CounterVec
 	stale   prometheus.Gauge
 
-	// merged is what the files of sum mergedFrom and the store have together; nil
-	// before it was read, and after a change in the store, of which wake tells.
-	merged     *bundle.Sources
-	mergedFrom [sha256.Size]byte
-	wake       chan struct{}
-	followed   uint64
+	// stored is what the store has beside the files of sum storedFor; nil before it
+	// was read, and after a change there, of which wake tells.
+	stored    *bundle.Sources
+	storedFor [sha256.Size]byte
+	wake      chan struct{}
+	followed  uint64
 
 	rules atomic.Pointer[policy.Set]
-	// sources are what the rules in force were made from.
+	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
-	// tried is the content that was last looked at, and triedErr what was wrong
-	// with it. verified is that for whose keys evidence was last verified.
-	tried    content
-	triedErr error
-	verified [sha256.Size]byte
+	// tried is the content that was last looked at, hasPolicy whether there is a
+	// policy in it, and triedErr what was wrong with it. verified is that for whose
+	// keys evidence was last verified. The texts are not kept: files of Kritis may
+	// have Secrets in them.
+	tried     [sha256.Size]byte
+	hasPolicy bool
+	triedErr  error
+	verified  [sha256.Size]byte
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -80,8 +83,8 @@ func (p *policies) current() policy.Set {
 	return nil
 }
 
-// known returns the texts that the policies in force were made from; until there are
-// any, none.
+// known returns the texts that the policies in force were made from, without the
+// policies; until there are any, none.
 func (p *policies) known() bundle.Sources {
 	if s := p.sources.Load(); s != nil {
 		return *s
@@ -95,21 +98,22 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.sum == p.tried.sum {
+	if now.sum == p.tried {
 		if p.triedErr != nil {
 			return p.triedErr
 		}
 		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
-	p.tried, p.triedErr = now, err
+	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
 	if err != nil {
 		return err
 	}
 	if err := p.gather(ctx, now, set, trust); err != nil {
-		p.tried = content{}
+		p.tried, p.hasPolicy = [sha256.Size]byte{}, false
 		return err
 	}
+	now.Policies = nil
 	p.rules.Store(&set)
 	p.sources.Store(&now.Sources)
 	if len(set) == 0 {
@@ -157,7 +161,7 @@ func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error
 // this server, which denies everything until he does.
 func (p *policies) start(ctx context.Context) error {
 	err := p.load(ctx)
-	if err == nil || len(p.tried.Policies) == 0 {
+	if err == nil || !p.hasPolicy {
 		return err
 	}
 	files, fault := p.readFiles()
@@ -232,7 +236,7 @@ func (p *policies) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-p.wake:
-			p.merged = nil
+			p.stored = nil
 		}
 		before := p.tried
 		err := p.load(ctx)
@@ -242,7 +246,7 @@ func (p *policies) watch(ctx context.Context) error {
 		case err != nil && err.Error() != last:
 			last = err.Error()
 			p.failed(err)
-		case err == nil && (last != "" || before.sum != p.tried.sum):
+		case err == nil && (last != "" || before != p.tried):
 			last = ""
 			p.reloads.WithLabelValues("ok").Inc()
 			p.stale.Set(0)
@@ -256,7 +260,7 @@ func (p *policies) watch(ctx context.Context) error {
 func (p *policies) failed(err error) {
 	p.reloads.WithLabelValues("error").Inc()
 	p.stale.Set(1)
-	if len(p.current()) == 0 && p.triedErr != nil && len(p.tried.Policies) > 0 {
+	if len(p.current()) == 0 && p.triedErr != nil && p.hasPolicy {
 		p.deny()
 		p.logger.Error("the first policy cannot be enforced, and everything is denied until it is mended", "error", err)
 		return

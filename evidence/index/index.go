@@ -97,6 +97,11 @@ type Source interface {
 // signed are the kinds of occurrences that may make statements.
 var signed = metadata.KindSet(grafeas.NoteKind_ATTESTATION, grafeas.NoteKind_DSSE_ATTESTATION, grafeas.NoteKind_BUILD)
 
+// Kinds returns the kinds of occurrences that facts are made of.
+func Kinds() metadata.Kinds {
+	return signed | metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
+}
+
 // An Index is safe for concurrent use. The zero Index is not usable; see [New].
 type Index struct {
 	source Source
