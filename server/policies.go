@@ -54,6 +54,9 @@ type policies struct {
 	rules atomic.Pointer[policy.Set]
 	// sources are what the rules in force were made from.
 	sources atomic.Pointer[bundle.Sources]
+	// replaced is the trust of the rules in force while that of those before has not
+	// been forgotten.
+	replaced index.Trust
 	// tried is the content that was last looked at, and triedErr what was wrong
 	// with it.
 	tried    content
@@ -130,6 +133,9 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	if now.sum == p.tried.sum {
+		if p.triedErr == nil {
+			p.forget(ctx)
+		}
 		return p.triedErr
 	}
 	set, trust, err := p.compile(now)
@@ -148,10 +154,28 @@ func (p *policies) load(ctx context.Context) error {
 	}
 	p.rules.Store(&set)
 	p.sources.Store(&now.Sources)
+	p.replaced = trust
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}
 	return nil
+}
+
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
 }
 
 // start puts in force what there is when the server starts. Files that cannot be
