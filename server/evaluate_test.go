@@ -114,4 +114,12 @@ func TestWhatWasTrustedOnceIsForgotten(t *testing.T) {
 	within(t, "the record of the upload no longer counts", denied("It is not recorded when the image was uploaded"))
 	pod := fmt.Sprintf(`{"resource": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [{"name": "main", "image": %q}]}}}`, ref)
 	api.expect("", "POST", at+"/p:evaluate", pod, 200, `"verdict": "ERROR"`)
+
+	// An attestor of the project records uploads, whether or not a policy names him.
+	api.expect("", "POST", attestorsAt+"?attestorId=uploads", `{"userOwnedGrafeasNote": {"noteReference": "projects/default/notes/uploads", "publicKeys": [{"pkixPublicKey": `+key+`}]}}`, 200)
+	within(t, "the record counts", func() bool {
+		ok, _ := r.ask(review.Pod("shop", "web").Image("main", ref).Review())
+		return ok
+	})
+	api.expect("", "POST", at+"/p:evaluate", pod, 200, `"verdict": "CONFORMANT"`)
 }

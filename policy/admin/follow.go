@@ -41,7 +41,8 @@ type Policies struct {
 	// Sources are the texts, each named by its document and revision: the policy of
 	// the project, if one was ever stored (what [Service.GetPolicy] shows of a
 	// project that has none does not count), its platform policies, the attestors
-	// that the policy names, of whatever project, and the system policy if it was
+	// that the policy names, of whatever project, with platform policies also all
+	// those of the project, who may record uploads, and the system policy if it was
 	// replaced. An attestor that was deleted by force is missing.
 	Sources bundle.Sources
 	// Seq is the number of the last change that they reflect at least.
@@ -65,7 +66,8 @@ func Read(ctx context.Context, source Source, project string, named ...string) (
 		named = append(named, Named(policy.Content)...)
 	}
 	slices.Sort(named)
-	for _, name := range slices.Compact(named) {
+	named = slices.Compact(named)
+	for _, name := range named {
 		d, err := newest(ctx, source, name)
 		if err != nil {
 			return p, err
@@ -82,8 +84,19 @@ func Read(ctx context.Context, source Source, project string, named ...string) (
 		file := fileOf(system)
 		p.Sources.System = &file
 	}
+	platforms := false
 	_, err = source.Documents(ctx, platformsOf(project), func(d *metadata.Document) error {
 		p.Sources.Policies = append(p.Sources.Policies, fileOf(d))
+		platforms = true
+		return nil
+	})
+	if err != nil || !platforms {
+		return p, err
+	}
+	_, err = source.Documents(ctx, "projects/"+project+"/attestors/", func(d *metadata.Document) error {
+		if _, have := slices.BinarySearch(named, d.Name); !have {
+			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
+		}
 		return nil
 	})
 	return p, err
