@@ -49,6 +49,9 @@ type policies struct {
 	rules atomic.Pointer[policy.Set]
 	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
+	// replaced is the trust of the rules in force while that of those before has not
+	// been forgotten.
+	replaced index.Trust
 	// tried is the content that was last looked at, hasPolicy whether there is a
 	// policy in it, and triedErr what was wrong with it. verified is that for whose
 	// keys evidence was last verified. The texts are not kept: files of Kritis may
@@ -102,6 +105,7 @@ func (p *policies) load(ctx context.Context) error {
 		if p.triedErr != nil {
 			return p.triedErr
 		}
+		p.forget(ctx)
 		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
@@ -116,6 +120,7 @@ func (p *policies) load(ctx context.Context) error {
 	now.Policies = nil
 	p.rules.Store(&set)
 	p.sources.Store(&now.Sources)
+	p.replaced = trust
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
 	}
@@ -154,6 +159,23 @@ func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error
 		return fmt.Errorf("reading the statements of stored provenances: %w", err)
 	}
 	return nil
+}
+
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
 }
 
 // start puts in force what there is when the server starts. Files that cannot be
