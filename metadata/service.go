@@ -364,6 +364,16 @@ func (s *Service) eachOccurrence(ctx context.Context, q OccurrenceQuery, what st
 	}
 }
 
+// Note returns a note as it stands. It reflects every write that returned before it
+// was called.
+func (s *Service) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	n, err := ParseNoteName(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Note(ctx, n)
+}
+
 // ProjectSummaries calls fn with what the scans of a project, by its id, and of its
 // locations found, and returns the sequence number asOf which that is complete.
 // Later changes may already show in it.

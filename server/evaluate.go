@@ -113,7 +113,32 @@ func (e *evaluator) facts(ctx context.Context, loaded *bundle.Bundle, refs []ima
 			return evidence.Facts{}, err
 		}
 	}
-	return index.FromOccurrences(ctx, all, loaded.Keys, refs), nil
+	notes, err := e.scanners(ctx, all)
+	if err != nil {
+		return evidence.Facts{}, err
+	}
+	return index.FromOccurrences(ctx, all, loaded.Keys, refs, notes...), nil
+}
+
+// scanners reads the notes of discoveries, which say what was looked for.
+func (e *evaluator) scanners(ctx context.Context, occurrences []*grafeas.Occurrence) ([]*grafeas.Note, error) {
+	read := map[string]bool{}
+	var notes []*grafeas.Note
+	for _, o := range occurrences {
+		if o.GetDiscovery() == nil || read[o.GetNoteName()] {
+			continue
+		}
+		read[o.GetNoteName()] = true
+		n, err := e.service.Note(ctx, o.GetNoteName())
+		if metadata.KindOf(err) == metadata.NotFound { // deleted since, and says nothing
+			n, err = &grafeas.Note{Name: o.GetNoteName(), Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{}}}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, n)
+	}
+	return notes, nil
 }
 
 // projectOf returns the id of the project in projects/P/platforms/L/policies/X.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,9 @@ type policies struct {
 	denying bool
 	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
+	// replaced is the trust of the rules in force while that of those before has not
+	// been forgotten.
+	replaced index.Trust
 	// tried is the content that was last looked at, hasPolicy whether there is a
 	// policy in it, and triedErr what was wrong with it. verified is that for whose
 	// keys evidence was last verified. The texts are not kept: files of Kritis may
@@ -100,7 +104,11 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	if now.sum == p.tried {
-		return p.triedErr
+		if p.triedErr != nil {
+			return p.triedErr
+		}
+		p.forget(ctx)
+		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
 	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
@@ -115,6 +123,7 @@ func (p *policies) load(ctx context.Context) error {
 	p.rules.Store(&set)
 	p.denying = false
 	p.sources.Store(&now.Sources)
+	p.replaced = trust
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
 	}
@@ -128,6 +137,9 @@ func (p *policies) load(ctx context.Context) error {
 // never deny for want of it. The index keeps what the rules of before rest on until it
 // is told of other keys: when this has to be tried again, it is not told twice.
 func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+	if err := p.keepStatements(ctx, set, p.current()); err != nil {
+		return err
+	}
 	if p.verified != c.sum {
 		if err := p.index.SetTrust(ctx, trust); err != nil {
 			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
@@ -138,6 +150,35 @@ func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust 
 		return fmt.Errorf("reading what scans have found: %w", err)
 	}
 	return nil
+}
+
+// keepStatements has the index keep those of provenances if a policy looks into them.
+func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error {
+	bytes := 0
+	if slices.ContainsFunc(sets, policy.Set.NeedsStatements) {
+		bytes = index.DefaultStatements
+	}
+	if err := p.index.KeepStatements(ctx, bytes); err != nil {
+		return fmt.Errorf("reading the statements of stored provenances: %w", err)
+	}
+	return nil
+}
+
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
 }
 
 // start puts in force what there is when the server starts. Files that cannot be

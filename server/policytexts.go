@@ -20,6 +20,7 @@ type policyFiles struct {
 	policies, attestors, builders []string
 	system                        string
 	kritis                        []string
+	matchRepository               bool
 	platformDryRun                bool
 	// own are the attestors that this server's development attestor signs for, for
 	// when no attestors are given. Stored ones of the same name win over them.
@@ -41,7 +42,7 @@ func (c *Config) policyFiles(own string) policyFiles {
 	}
 	return policyFiles{
 		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, system: a.SystemPolicyFile,
-		kritis: a.Kritis, platformDryRun: a.PlatformDryRun, own: own,
+		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, own: own,
 	}
 }
 
@@ -110,7 +111,7 @@ func withoutNamesakes(files, stored []bundle.File) []bundle.File {
 }
 
 func (p *policies) readFiles() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project, PlatformDryRun: p.files.platformDryRun}}
+	c := content{Sources: bundle.Sources{Project: p.project, MatchRepository: p.files.matchRepository, PlatformDryRun: p.files.platformDryRun}}
 	attestors := p.files.attestors
 	if p.files.own != "" {
 		attestors = []string{p.files.own}

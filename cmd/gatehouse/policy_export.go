@@ -63,7 +63,7 @@ Exit status: 0 nothing was left out, 1 something was, 2 error.`,
 func export(c *cobra.Command, name string, data []byte, format string) (text []byte, left document.Diagnostics, err error) {
 	switch bundle.SortOf(data) {
 	case bundle.KritisObjects:
-		return nil, nil, fmt.Errorf("%s holds objects of Kritis; 'gatehouse policy import %s' turns them into policies", name, name)
+		return nil, nil, fmt.Errorf("%s holds objects of Kubernetes; 'gatehouse policy import %s' turns those of Kritis into policies", name, name)
 	case bundle.Builders:
 		return nil, nil, fmt.Errorf("%s is a list of builders, which Google knows by itself", name)
 	case bundle.PlatformPolicy:

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -148,7 +147,7 @@ func beside(s *suite.Suite, paths []string) []string {
 }
 
 func (w *suiteWorld) Policies(s *suite.Suite) (policy.Set, error) {
-	in := policyInput{policies: beside(s, s.Policies), attestors: beside(s, s.Attestors), builders: beside(s, s.Builders), kritis: s.Kritis, platformDryRun: s.PlatformDryRun, project: s.Project}
+	in := policyInput{policies: beside(s, s.Policies), attestors: beside(s, s.Attestors), builders: beside(s, s.Builders), kritis: s.Kritis, matchRepository: s.MatchRepository, platformDryRun: s.PlatformDryRun, project: s.Project}
 	if s.SystemPolicy != "" {
 		in.system = beside(s, []string{s.SystemPolicy})[0]
 	}
@@ -172,7 +171,7 @@ func (w *suiteWorld) Object(s *suite.Suite, path string, place suite.Place) (dec
 }
 
 func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Facts, error) {
-	var all []*grafeas.Occurrence
+	var all []filed
 	for _, path := range beside(s, s.Occurrences) {
 		list, err := readOccurrences(w.command, path)
 		if err != nil {
@@ -180,7 +179,7 @@ func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Fac
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(w.command.Context(), all, w.loaded[s].Keys, refs), nil
+	return index.FromOccurrences(w.command.Context(), occurrencesOf(all), w.loaded[s].Keys, refs), nil
 }
 
 func percent(r *suite.Report) int {

@@ -35,6 +35,8 @@ func (silent) ResourceSummary(context.Context, metadata.Parent, metadata.Key) (*
 	return &metadata.Summary{}, nil
 }
 
+func (silent) Note(context.Context, string) (*grafeas.Note, error) { return &grafeas.Note{}, nil }
+
 // stated returns what an occurrence may have said.
 func stated(occurrence string, k kind) []statement {
 	s := begin(&grafeas.Occurrence{Name: occurrence, NoteName: "projects/p/notes/n"})
@@ -104,13 +106,13 @@ func TestScansOfOneImageAreBounded(t *testing.T) {
 		"more findings in the last": {51, metadata.MaxFindings - 1, metadata.MaxFindings, maxFindings, true},
 		"more repositories":         {maxScans + 1, 1, 1, maxScans, true},
 	} {
-		b := newBook()
+		b := newBook(0)
 		for i := range test.scans {
 			n := test.findings
 			if i == test.scans-1 {
 				n = test.last
 			}
-			sc := scan{of: of("p", i), finished: true, findings: make([]unique.Handle[evidence.Finding], n)}
+			sc := scan{of: of("p", i), findings: make([]unique.Handle[evidence.Finding], n)}
 			for j := range sc.findings {
 				sc.findings[j] = unique.Make(evidence.Finding{Severity: 1})
 			}
@@ -125,7 +127,7 @@ func TestScansOfOneImageAreBounded(t *testing.T) {
 			t.Errorf("%s: %d findings are told, truncated %v", name, told, truncated)
 		}
 		// A project that there was no room for is told of too.
-		sc := scan{of: of("q", 0), finished: true}
+		sc := scan{of: of("q", 0), findings: []unique.Handle[evidence.Finding]{unique.Make(evidence.Finding{Severity: 1})}}
 		b.scan(d, sc.of, &sc)
 		scans := b.image(d).Scans
 		if last := scans[len(scans)-1]; last.Project != "q" || last.Truncated != (told == maxFindings || test.scans > maxScans) {
@@ -142,6 +144,7 @@ func TestReadingScansBringsNothingBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := image.DigestOf([]byte("x"))
+	x.book.analyses.presumed = true
 	of := scanned{unique.Make(metadata.Parent{Project: "p"}), metadata.Key{1}}
 	summary := func(status grafeas.DiscoveryOccurrence_AnalysisStatus) *metadata.Summary {
 		return &metadata.Summary{Scans: []metadata.Scan{{ID: metadata.ID{1}, Note: "projects/p/notes/scan", Status: status}}}

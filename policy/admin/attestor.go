@@ -7,10 +7,13 @@ import (
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
 )
 
 // CreateAttestor stores a new attestor under a project, "projects/P".
@@ -184,7 +187,7 @@ func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Calle
 	})
 }
 
-// verify asks the code that verifies for gates.
+// verify asks the code that verifies and decides for gates.
 func verify(ctx context.Context, a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
 	ref, err := image.ParseResourceURI(uri)
 	switch {
@@ -198,18 +201,18 @@ func verify(ctx context.Context, a *binauthz.Attestor, attestation *grafeas.Atte
 	facts := index.FromOccurrences(ctx, []*grafeas.Occurrence{{
 		ResourceUri: uri, NoteName: note, Kind: grafeas.NoteKind_ATTESTATION, Details: &grafeas.Occurrence_Attestation{Attestation: attestation},
 	}}, index.Trust{a.Note: a.Keys}, []image.Reference{ref})
-	img := facts.Images[ref.Digest()]
-	reason := "no signature was made by a key of the attestor"
-	if len(img.Rejected) > 0 {
-		reason = "the attestation " + img.Rejected[0].Reason
+	required := &policy.Ruleset{
+		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: a.Name}}}}},
+		Attestors: map[string]policy.Attestor{a.Name: {Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}},
 	}
-	for i := range img.Attestations {
-		if img.Attestations[i].ValidAt(now) {
-			return Validation{Verified: true}
-		}
-		reason = "the attestation is signed, and does not count now: it has expired, or does not count yet"
+	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{required}, facts, now)
+	if d.Verdict == decide.ALLOW {
+		return Validation{Verified: true}
 	}
-	return refused(reason)
+	if details := d.Images[0].Reasons[0].Details; len(details) > 0 {
+		return refused(details[0])
+	}
+	return refused("no signature was made by a key of the attestor")
 }
 
 func refused(reason string) Validation { return Validation{DenialReason: reason} }

@@ -94,7 +94,7 @@ func TestAttestationsAreValidated(t *testing.T) {
 		{"a token", name, token(""), "projects/p/notes/n", uri, ""},
 		{"a token of this hour", name, token(fmt.Sprintf(`"nbf": %d, "exp": %d`, noon.Unix(), noon.Unix()+3600)), "projects/p/notes/n", uri, ""},
 		{"a token that has expired", name, token(fmt.Sprintf(`"exp": %d`, noon.Unix())), "projects/p/notes/n", uri, "expired"},
-		{"a token for later", name, token(fmt.Sprintf(`"nbf": %d`, noon.Unix()+60)), "projects/p/notes/n", uri, "not count yet"},
+		{"a token for later", name, token(fmt.Sprintf(`"nbf": %d`, noon.Unix()+60)), "projects/p/notes/n", uri, "does not count before"},
 		{"no keys", "projects/p/attestors/keyless", sign(signer, digest), "projects/p/notes/n", uri, "no public keys"},
 	} {
 		v, err := f.ValidateAttestation(ctx, ann, test.attestor, test.attestation, test.note, test.uri)

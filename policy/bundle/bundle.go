@@ -39,6 +39,9 @@ type Sources struct {
 	Builders []File
 	// System is the system policy, in place of the one that is built in.
 	System *File
+	// MatchRepository demands of attestations for Binary Authorization policies that
+	// they name the repository of the image, too.
+	MatchRepository bool
 	// PlatformDryRun records what platform policies deny, and lets it in.
 	PlatformDryRun bool
 	Kritis         kritis.Options
@@ -96,6 +99,8 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 			s.Attestors = append(s.Attestors, f)
 		case Builders:
 			s.Builders = append(s.Builders, f)
+		case Suite:
+			found = append(found, notPolicy(f))
 		default:
 			s.Policies = append(s.Policies, f)
 		}
@@ -112,6 +117,10 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		found = append(found, alone(f)...)
 	}
 	return found
+}
+
+func notPolicy(f File) document.Diagnostic {
+	return document.Diagnostic{File: f.Name, Line: 1, Message: "this is a suite of cases and no policy; 'gatehouse policy test' runs it"}
 }
 
 // alone returns what there is to say about a policy without what it names.
@@ -186,6 +195,8 @@ func (l *loader) policy(f File) {
 			rules, found := p.Compile(o)
 			l.put(rules, found, p.Keys(o))
 		}
+	case Suite:
+		l.found = append(l.found, notPolicy(f))
 	case KritisObjects:
 		objects, found := kritis.Parse(f.Name, f.Data)
 		l.found = append(l.found, found...)
@@ -195,7 +206,7 @@ func (l *loader) policy(f File) {
 		l.found = append(l.found, found...)
 		if p != nil {
 			p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
-			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system})
+			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system, MatchRepository: l.sources.MatchRepository})
 			l.put(rules, found, nil)
 		}
 	}
@@ -247,6 +258,8 @@ const (
 	KritisObjects
 	Attestors
 	Builders
+	// Suite is cases for policies, and nothing that is enforced.
+	Suite
 )
 
 // SortOf tells what a text is, from what stands in it and not from its name.
@@ -268,6 +281,9 @@ func SortOf(data []byte) Sort {
 func sortOf(root *yaml.Node) Sort {
 	if root.Kind != yaml.MappingNode {
 		return BinauthzPolicy
+	}
+	if document.Peek(root, "cases") != nil {
+		return Suite
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i].Value, root.Content[i+1]
