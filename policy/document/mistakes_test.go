@@ -37,6 +37,7 @@ func TestAnUnknownFieldIsToldWhatItResembles(t *testing.T) {
 		"requiredAttestationsBy":             "requireAttestationsBy",
 		"eatg":                               "",
 		"nam":                                "name",
+		"enforcementMoed":                    "enforcementMode",
 		"foo":                                "",
 		"mode":                               "",
 		"":                                   "",
