@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
-	"policy/admin":             {"image", "metadata", "evidence/index", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
+	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
 	"policy/admin/adminclient": {},
 
@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*"},
+	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {"image", "attest", "signature", "check"},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest", "check"},
 	"attest/voucherclient": {"image", "check", "attest"},

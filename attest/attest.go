@@ -82,6 +82,8 @@ type Options struct {
 	// CreateNotes creates a note that does not exist when an attestation is to
 	// be filed under it.
 	CreateNotes bool
+	// Now is the clock that bounded attestations are held to; nil is [time.Now].
+	Now func() time.Time
 	// Logger is told what was attested and what failed; nil means no one is.
 	Logger *slog.Logger
 }
@@ -95,6 +97,13 @@ type Authority struct {
 	runner check.Runner
 	// attesting lets one request at a time attest a check of an image.
 	attesting keyedLock
+}
+
+func (a *Authority) now() time.Time {
+	if a.Now == nil {
+		return time.Now()
+	}
+	return a.Now()
 }
 
 // New returns an Authority.

@@ -2,25 +2,24 @@ package attest
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/check"
+	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/policy"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
 const (
 	// pageSize is how many attestations are listed at a time.
 	pageSize = 100
-	// maxSignatures bounds the signatures of one attestation that are looked
-	// at; verifying costs time, and whoever files attestations chooses how many.
-	maxSignatures = 16
-	// maxReasons bounds the rejections that a result explains.
-	maxReasons = 3
 )
 
 // Verify says which checks of the group of this name, or the check, the image
@@ -58,92 +57,68 @@ type verdict struct {
 	keyID   string // empty when none is valid
 	signed  []byte
 	reasons []string
+	none    bool // there was nothing to reject
 }
 
 // why joins the reasons. It is empty when there was nothing to reject.
 func (v verdict) why() string {
-	reasons := v.reasons
-	if n := len(reasons); n > maxReasons {
-		reasons = append(reasons[:maxReasons:maxReasons], fmt.Sprintf("and %d more", n-maxReasons))
+	switch {
+	case v.none:
+		return ""
+	case len(v.reasons) == 0:
+		return "no attestation of the image has a signature that can be checked"
 	}
-	return strings.Join(reasons, "; ")
+	return strings.Join(v.reasons, "; ")
 }
 
-// find lists the attestations of the image under the note of a check, in
-// whatever project they are, and verifies them with the keys.
-func (a *Authority) find(ctx context.Context, ref image.Reference, name string, keys []*signature.PublicKey) (verdict, error) {
+// find lists the attestations of the image under the note of a check, in whatever
+// project they are, and has the one evaluator of all doors decide on them: whoever is
+// told here that the image is attested will find it so at the gate.
+func (a *Authority) find(ctx context.Context, ref image.Reference, name string, trusted []*signature.PublicKey) (verdict, error) {
+	note := a.note(name)
 	page := func(ctx context.Context, token string) ([]*grafeas.Occurrence, string, error) {
 		resp, err := a.Store.ListNoteOccurrences(ctx, &grafeas.ListNoteOccurrencesRequest{
-			Name: a.note(name), Filter: check.Filter(ref, grafeas.NoteKind_ATTESTATION), PageSize: pageSize, PageToken: token,
+			Name: note, Filter: check.Filter(ref, grafeas.NoteKind_ATTESTATION), PageSize: pageSize, PageToken: token,
 		})
 		return resp.GetOccurrences(), resp.GetNextPageToken(), err
 	}
-	found, err := check.List(ctx, page)
+	listed, err := check.List(ctx, page)
 	if err != nil {
-		return verdict{}, fmt.Errorf("listing the attestations of %q under the note %q: %w", ref, a.note(name), err)
+		return verdict{}, fmt.Errorf("listing the attestations of %q under the note %q: %w", ref, note, err)
 	}
-	var v verdict
+	found := slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
+		return o.GetNoteName() != note || !check.About(o, ref, grafeas.NoteKind_ATTESTATION)
+	})
+	facts := index.FromOccurrences(ctx, found, index.Trust{note: trusted}, []image.Reference{ref})
+	rules := &policy.Ruleset{
+		Name:      note,
+		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: name}}}}},
+		Attestors: map[string]policy.Attestor{name: {Name: name, Note: note, Keys: keys.Compile(trusted), MatchRepository: true}},
+	}
+	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{rules}, facts, a.now())
+	why := d.Images[0].Reasons[0]
+	if d.Verdict != decide.ALLOW {
+		return verdict{reasons: why.Details, none: len(found) == 0}, nil
+	}
+	return verdict{keyID: why.KeyID, signed: signedIn(found, why, trusted)}, nil
+}
+
+// signedIn returns what the key signed in the occurrence that the evaluator names.
+func signedIn(found []*grafeas.Occurrence, by decide.Reason, trusted []*signature.PublicKey) []byte {
 	for _, o := range found {
-		if o.GetNoteName() != a.note(name) || !check.About(o, ref, grafeas.NoteKind_ATTESTATION) {
+		if o.GetName() != by.Occurrence {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return verdict{}, fmt.Errorf("verifying the attestations of %q: %w", ref, err)
-		}
-		key, signed, err := verify(o.GetAttestation(), ref, keys)
-		if err == nil {
-			return verdict{keyID: key.ID(), signed: signed}, nil
-		}
-		v.reasons = append(v.reasons, fmt.Sprintf("attestation %q %s", clip(o.GetName()), clip(err.Error())))
-	}
-	return v, nil
-}
-
-// verify returns the key that signed the attestation and what it signed. The
-// error reads after "the attestation".
-func verify(att *grafeas.AttestationOccurrence, ref image.Reference, keys []*signature.PublicKey) (*signature.PublicKey, []byte, error) {
-	if n := len(att.GetSignatures()); n > maxSignatures {
-		return nil, nil, fmt.Errorf("has %d signatures, more than %d", n, maxSignatures)
-	}
-	reject := errors.New("has no signatures")
-	for _, sig := range att.GetSignatures() {
-		known := false
-		for _, key := range keys {
-			if !key.Matches(sig.GetPublicKeyId()) {
+		for _, key := range trusted {
+			if key.ID() != by.KeyID {
 				continue
 			}
-			known = true
-			signed, err := key.Verify(att.GetSerializedPayload(), sig.GetSignature())
-			if err != nil {
-				reject = fmt.Errorf("does not verify with key %q: %w", key.ID(), err)
-				continue
+			for _, sig := range o.GetAttestation().GetSignatures() {
+				if signed, err := key.Verify(o.GetAttestation().GetSerializedPayload(), sig.GetSignature()); err == nil {
+					return signed
+				}
 			}
-			if err := about(signed, ref); err != nil {
-				reject = err
-				continue
-			}
-			return key, signed, nil
-		}
-		if !known {
-			reject = fmt.Errorf("is signed by unknown key %q", clip(sig.GetPublicKeyId()))
 		}
 	}
-	return nil, nil, reject
-}
-
-// about reports whether the bytes that were signed are a statement about the
-// image. What the occurrence around them says, anyone may have written.
-func about(signed []byte, ref image.Reference) error {
-	p, err := signature.ParsePayload(signed)
-	if err != nil {
-		return fmt.Errorf("is signed, and not a statement about an image: %w", err)
-	}
-	if p.Digest.IsZero() || p.Digest != ref.Digest() {
-		return fmt.Errorf("is signed for another image, %s", p.Digest)
-	}
-	repo, err := image.Parse(p.Repository)
-	if err != nil || repo.Name() != p.Repository || repo.Repository() != ref.Repository() {
-		return fmt.Errorf("is signed for another repository, %q", clip(p.Repository))
-	}
-	return nil
+	return nil // a JWT, or an envelope
 }

@@ -87,6 +87,10 @@ type AdmissionConfig struct {
 	AttestorsFiles []string `yaml:"attestorsFiles"`
 	// BuildersFiles say whose provenance platform policies may trust; they are watched.
 	BuildersFiles []string `yaml:"buildersFiles"`
+	// MatchRepository demands of attestations for Binary Authorization policies that
+	// they name the repository of the image, as Kritis does; the digest alone does
+	// otherwise, as in Binary Authorization.
+	MatchRepository bool `yaml:"matchRepository"`
 	// PlatformDryRun records what platform policies deny, and lets it in.
 	PlatformDryRun bool `yaml:"platformDryRun"`
 	// Kritis says what objects of Kritis mean, in the words of

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -40,6 +41,13 @@ func TestAPlatformPolicyIsEvaluatedAndEnforced(t *testing.T) {
 	within(t, "the policy is in force", denied)
 	if ok, message := admitted(); ok || !strings.Contains(message, "VulnerabilityCheck at index 1 has verdict ERROR. No finished vulnerability scan was found") {
 		t.Errorf("allowed %v: %s", ok, message)
+	}
+
+	api.expect("", "POST", "/v1/projects/default/notes?noteId=sbom", `{"discovery": {"analysisKind": "SBOM_REFERENCE"}}`, 200)
+	api.expect("", "POST", "/v1/projects/default/occurrences", fmt.Sprintf(`{"resourceUri": "https://%s", "noteName": "projects/default/notes/sbom", "discovery": {"analysisStatus": "FINISHED_SUCCESS"}}`, ref), 200)
+	evaluate(`"verdict": "ERROR"`, "No finished vulnerability scan")
+	if ok, message := admitted(); ok {
+		t.Errorf("an SBOM was made, and it is allowed: %s", message)
 	}
 
 	api.expect("", "POST", "/v1/projects/default/notes?noteId=scan", `{"discovery": {"analysisKind": "VULNERABILITY"}}`, 200)
@@ -122,4 +130,22 @@ func TestWhatWasTrustedOnceIsForgotten(t *testing.T) {
 		return ok
 	})
 	api.expect("", "POST", at+"/p:evaluate", pod, 200, `"verdict": "CONFORMANT"`)
+}
+
+// TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead: who writes a policy
+// chooses where it looks.
+func TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) {
+		c.Identity.BearerTokensFile = tokens(t, "ann")
+		c.Identity.Rules = []identity.Rule{{Caller: "ann", Project: "default", Roles: []string{"binaryauthorization.policyEditor"}}}
+	}))
+	const at = "/v1/projects/default/platforms/gke/policies"
+	pod := fmt.Sprintf(`{"resource": {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": "reg.test/shop/web@%s"}]}}}`, image.DigestOf([]byte("web")))
+	for id, project := range map[string]string{"own": "default", "others": "kritis"} {
+		r.api().expect(tokenOf("ann"), "POST", at+"?policyId="+id, fmt.Sprintf(`{"gkePolicy": {"checkSets": [{"checks": [
+			{"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH", "containerAnalysisVulnerabilityProjects": ["projects/%s"]}}]}]}}`, project), 200)
+	}
+	r.api().expect(tokenOf("ann"), "POST", at+"/own:evaluate", pod, 200, "No finished vulnerability scan")
+	r.api().expect(tokenOf("ann"), "POST", at+"/others:evaluate", pod, 403, "occurrences.list", "projects/kritis")
 }

@@ -91,7 +91,7 @@ func (d doors) facts(keys map[string][]*signature.PublicKey, request decide.Requ
 	if found.HasErrors() {
 		d.t.Fatal(found)
 	}
-	return index.FromOccurrences(occurrencesOf(list), keys, admission.References(request.Images))
+	return index.FromOccurrences(d.t.Context(), occurrencesOf(list), keys, admission.References(request.Images))
 }
 
 // byCommand is what 'gatehouse policy decide' prints, without its indentation.

@@ -22,7 +22,7 @@ type policyInput struct {
 	policies, attestors, builders, occurrences []string
 	system, project                            string
 	kritis                                     []string
-	platformDryRun                             bool
+	matchRepository, platformDryRun            bool
 	place                                      admission.Place
 	at                                         string
 }
@@ -34,6 +34,7 @@ func (in *policyInput) bind(c *cobra.Command) {
 	f.StringSliceVar(&in.attestors, "attestors", nil, "attestors files")
 	f.StringSliceVar(&in.builders, "builders", nil, "builders files, whose provenance platform policies may trust")
 	f.StringSliceVar(&in.kritis, "kritis", nil, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
+	f.BoolVar(&in.matchRepository, "match-repository", false, "demand of attestations that they name the repository of the image, as Kritis does")
 	f.BoolVar(&in.platformDryRun, "platform-dry-run", false, "take platform policies for dry runs")
 	f.StringSliceVar(&in.occurrences, "occurrences", nil, "occurrences files")
 	f.StringVar(&in.system, "system-policy", "", "system policy file in place of the built-in one")
@@ -59,7 +60,7 @@ func (in *policyInput) now() (time.Time, error) {
 
 // sources reads the files.
 func (in *policyInput) sources(c *cobra.Command) (bundle.Sources, error) {
-	s := bundle.Sources{Project: in.project, PlatformDryRun: in.platformDryRun}
+	s := bundle.Sources{Project: in.project, MatchRepository: in.matchRepository, PlatformDryRun: in.platformDryRun}
 	if len(in.policies) == 0 {
 		return s, errors.New("which policy? give --policy FILE")
 	}
@@ -147,7 +148,7 @@ func (in *policyInput) facts(c *cobra.Command, loaded *bundle.Bundle, request de
 			return evidence.Facts{}, err
 		}
 	}
-	return index.FromOccurrences(occurrencesOf(all), loaded.Keys, refs), nil
+	return index.FromOccurrences(c.Context(), occurrencesOf(all), loaded.Keys, refs), nil
 }
 
 // decide decides on a request by what is in the files.

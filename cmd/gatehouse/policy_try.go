@@ -153,7 +153,7 @@ func beside(s *suite.Suite, paths []string) []string {
 }
 
 func (w *suiteWorld) Policies(s *suite.Suite) (policy.Set, error) {
-	in := policyInput{policies: beside(s, s.Policies), attestors: beside(s, s.Attestors), builders: beside(s, s.Builders), kritis: s.Kritis, platformDryRun: s.PlatformDryRun, project: s.Project}
+	in := policyInput{policies: beside(s, s.Policies), attestors: beside(s, s.Attestors), builders: beside(s, s.Builders), kritis: s.Kritis, matchRepository: s.MatchRepository, platformDryRun: s.PlatformDryRun, project: s.Project}
 	if s.SystemPolicy != "" {
 		in.system = beside(s, []string{s.SystemPolicy})[0]
 	}
@@ -185,7 +185,7 @@ func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Fac
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(occurrencesOf(all), w.loaded[s].Keys, refs), nil
+	return index.FromOccurrences(w.command.Context(), occurrencesOf(all), w.loaded[s].Keys, refs), nil
 }
 
 func percent(r *suite.Report) int {

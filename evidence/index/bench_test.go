@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,8 +57,9 @@ func benchFixture(b *testing.B, n int) (*metadata.Service, signature.Signer, []*
 }
 
 // BenchmarkFirstLoad loads what is stored, by its note, by its project and by both, and
-// prints how fast that is by a bare loop that verifies the same signatures with the
-// same key on as many processors in the same run. The goal is 0.7.
+// prints the processor time of a bare loop that verifies the same signatures with the
+// same key in the same run, by that of loading. The goal is 0.7. Time on the wall tells
+// what else the machine does.
 func BenchmarkFirstLoad(b *testing.B) {
 	const n = 20_000
 	svc, s, all := benchFixture(b, n)
@@ -66,27 +68,27 @@ func BenchmarkFirstLoad(b *testing.B) {
 		"by note": {note: keys}, "by project": {"projects/p": keys}, "by both": {note: keys, "projects/p": keys},
 	} {
 		b.Run(name, func(b *testing.B) {
-			var bare, load time.Duration
+			var bare, load, wall time.Duration
 			for b.Loop() {
-				bare += verifyAll(b, s.PublicKey(), all)
-				begun := time.Now()
+				before := processorTime(b)
+				verifyAll(b, s.PublicKey(), all)
+				middle, begun := processorTime(b), time.Now()
 				x := index.New(svc, slog.New(slog.NewTextHandler(io.Discard, nil)))
 				if err := x.SetTrust(b.Context(), trust); err != nil {
 					b.Fatal(err)
 				}
-				load += time.Since(begun)
+				bare, load, wall = bare+middle-before, load+processorTime(b)-middle, wall+time.Since(begun)
 				if x.Len() != n {
 					b.Fatalf("%d digests, want %d", x.Len(), n)
 				}
 			}
-			b.ReportMetric(float64(n*b.N)/load.Seconds(), "attestations/s")
+			b.ReportMetric(float64(n*b.N)/wall.Seconds(), "attestations/s")
 			b.ReportMetric(bare.Seconds()/load.Seconds(), "of-bare-verify")
 		})
 	}
 }
 
-func verifyAll(b *testing.B, key *signature.PublicKey, all []*grafeas.Occurrence) time.Duration {
-	begun := time.Now()
+func verifyAll(b *testing.B, key *signature.PublicKey, all []*grafeas.Occurrence) {
 	var wg sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
@@ -100,7 +102,14 @@ func verifyAll(b *testing.B, key *signature.PublicKey, all []*grafeas.Occurrence
 		})
 	}
 	wg.Wait()
-	return time.Since(begun)
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkMemory prints what a digest costs, all told: with one attestation, and with
@@ -160,6 +169,10 @@ type summaries struct {
 }
 
 func (summaries) Head() uint64 { return 0 }
+
+func (summaries) Note(_ context.Context, name string) (*grafeas.Note, error) {
+	return &grafeas.Note{Name: name, Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_VULNERABILITY}}}, nil
+}
 
 func (s summaries) ProjectSummaries(_ context.Context, project string, fn func(*metadata.Summary) error) (uint64, error) {
 	for i := range s.n {

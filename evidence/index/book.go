@@ -23,10 +23,18 @@ type book struct {
 	statements map[image.Digest][]statement
 	scans      map[image.Digest][]scan
 	digests    int // in either
+	// analyses are those that scans tell of.
+	analyses analyses
+	wholes   wholes
 }
 
-func newBook() book {
-	return book{statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan)}
+// newBook returns a book that keeps so many bytes of statements whole.
+func newBook(statements int) book {
+	return book{
+		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
+		analyses: analyses{known: make(map[string]bool)},
+		wholes:   newWholes(statements),
+	}
 }
 
 // add adds the statements of an occurrence.
@@ -34,11 +42,14 @@ func (b *book) add(d image.Digest, statements []statement) {
 	if len(statements) == 0 {
 		return
 	}
+	b.wholes.admit(d, statements[0].occurrence, statements)
 	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence))
+	b.stripExcess()
 }
 
 // replace adds the statements of an occurrence in place of those that it made before.
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
+	b.wholes.admit(d, occurrence, statements)
 	have, ok := b.statements[d]
 	if ok {
 		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence == occurrence })
@@ -49,6 +60,7 @@ func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []s
 	if ok || len(have) > 0 {
 		b.put(d, have)
 	}
+	b.stripExcess()
 }
 
 // bounded drops the rejections beyond maxRejections of each authority that the
@@ -141,6 +153,11 @@ func (b *book) keep(why func(*statement) via) {
 			b.put(d, slices.Clip(kept))
 		}
 	}
+	for name := range b.wholes.kept {
+		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence == name.occurrence && s.size() > 0 }) {
+			b.wholes.drop(name)
+		}
+	}
 }
 
 // keepScans drops the scans for which the function returns false.
@@ -162,7 +179,7 @@ func (b *book) image(d image.Digest) evidence.Image {
 		s.tell(&img)
 	}
 	for i := range b.scans[d] {
-		b.scans[d][i].tell(&img)
+		b.scans[d][i].tell(&img, &b.analyses)
 	}
 	return img
 }

@@ -34,6 +34,8 @@ func (silent) ResourceSummary(context.Context, metadata.Parent, metadata.Key) (*
 	return &metadata.Summary{}, nil
 }
 
+func (silent) Note(context.Context, string) (*grafeas.Note, error) { return &grafeas.Note{}, nil }
+
 // stated returns what an occurrence may have said.
 func stated(occurrence string, k kind) []statement {
 	s := begin(&grafeas.Occurrence{Name: occurrence, NoteName: "projects/p/notes/n"})
@@ -94,6 +96,7 @@ func TestReadingScansBringsNothingBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := image.DigestOf([]byte("x"))
+	x.book.analyses.presumed = true
 	of := scanned{unique.Make(metadata.Parent{Project: "p"}), metadata.Key{1}}
 	summary := func(status grafeas.DiscoveryOccurrence_AnalysisStatus) *metadata.Summary {
 		return &metadata.Summary{Scans: []metadata.Scan{{ID: metadata.ID{1}, Note: "projects/p/notes/scan", Status: status}}}

@@ -57,8 +57,9 @@ type Files struct {
 }
 
 // An Evaluator evaluates a platform policy for a Kubernetes object, both JSON, and
-// returns the answer of the API, JSON too.
-type Evaluator func(ctx context.Context, policy Version, resource []byte) ([]byte, error)
+// returns the answer of the API, JSON too. It calls may for each project whose
+// evidence the policy looks at, and tells nothing of it unless that returns nil.
+type Evaluator func(ctx context.Context, policy Version, resource []byte, may func(project string) error) ([]byte, error)
 
 // A Service is Binary Authorization's API. It is safe for concurrent use.
 type Service struct {

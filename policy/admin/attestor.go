@@ -3,13 +3,17 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
+	"github.com/gatehouse-dev/gatehouse/policy/keys"
 )
 
 // CreateAttestor stores a new attestor under a project, "projects/P".
@@ -154,7 +158,7 @@ type Validation struct {
 }
 
 // ValidateAttestation reports whether an attestation, which need not be stored,
-// would count as one of the attestor's: it is to be filed under the note, which
+// would count now as one of the attestor's: it is to be filed under the note, which
 // must be his, and about the resource, whose digest must be what was signed.
 func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Caller, attestor string, attestation *grafeas.AttestationOccurrence, note, resourceURI string) (Validation, error) {
 	return metadata.Do(ctx, s.svc, caller, "ValidateAttestationOccurrence", attestor, func(c *metadata.Call) (Validation, error) {
@@ -179,12 +183,12 @@ func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Calle
 		if err != nil {
 			return Validation{}, err
 		}
-		return verify(a, attestation, note, resourceURI), nil
+		return verify(ctx, a, attestation, note, resourceURI, c.Now()), nil
 	})
 }
 
-// verify asks the code that verifies for gates.
-func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string) Validation {
+// verify asks the code that verifies and decides for gates.
+func verify(ctx context.Context, a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
 	ref, err := image.ParseResourceURI(uri)
 	switch {
 	case note != a.Note:
@@ -194,18 +198,21 @@ func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, no
 	case len(a.Keys) == 0:
 		return refused("the attestor has no public keys")
 	}
-	facts := index.FromOccurrences([]*grafeas.Occurrence{{
+	facts := index.FromOccurrences(ctx, []*grafeas.Occurrence{{
 		ResourceUri: uri, NoteName: note, Kind: grafeas.NoteKind_ATTESTATION, Details: &grafeas.Occurrence_Attestation{Attestation: attestation},
 	}}, index.Trust{a.Note: a.Keys}, []image.Reference{ref})
-	img := facts.Images[ref.Digest()]
-	if len(img.Attestations) > 0 {
+	required := &policy.Ruleset{
+		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: a.Name}}}}},
+		Attestors: map[string]policy.Attestor{a.Name: {Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}},
+	}
+	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{required}, facts, now)
+	if d.Verdict == decide.ALLOW {
 		return Validation{Verified: true}
 	}
-	reason := "no signature was made by a key of the attestor"
-	if len(img.Rejected) > 0 {
-		reason = "the attestation " + img.Rejected[0].Reason
+	if details := d.Images[0].Reasons[0].Details; len(details) > 0 {
+		return refused(details[0])
 	}
-	return refused(reason)
+	return refused("no signature was made by a key of the attestor")
 }
 
 func refused(reason string) Validation { return Validation{DenialReason: reason} }

@@ -2,6 +2,10 @@ package admin_test
 
 import (
 	"crypto/rand"
+	"encoding/asn1"
+	"encoding/base64"
+	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -18,6 +22,22 @@ func newSigner(t *testing.T, id string) signature.Signer {
 	t.Helper()
 	private := ok[[]byte](t)(signature.GeneratePKIX(signature.ECDSAP256SHA256, rand.Reader))
 	return ok[signature.Signer](t)(signature.ParsePKIXSigner(private, signature.ECDSAP256SHA256, id))
+}
+
+// jwt makes a JWT attestation of the digest, with more claims.
+func jwt(t *testing.T, s signature.Signer, d image.Digest, more string) string {
+	t.Helper()
+	if more != "" {
+		more = ", " + more
+	}
+	part := base64.RawURLEncoding.EncodeToString
+	input := part(fmt.Appendf(nil, `{"typ": "JWT", "alg": "ES256", "kid": %q}`, s.KeyID())) + "." +
+		part(fmt.Appendf(nil, `{"sub": "container:digest:%s", "aud": "//binaryauthorization.googleapis.com"%s}`, d, more))
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(ok[[]byte](t)(s.Sign(t.Context(), []byte(input))), &sig); err != nil {
+		t.Fatal(err)
+	}
+	return input + "." + part(append(sig.R.FillBytes(make([]byte, 32)), sig.S.FillBytes(make([]byte, 32))...))
 }
 
 func attestorWith(keys ...signature.Signer) string {
@@ -48,6 +68,9 @@ func TestAttestationsAreValidated(t *testing.T) {
 		}}
 	}
 	uri := "https://r.example/app@" + digest.String()
+	token := func(claims string) *grafeas.AttestationOccurrence {
+		return &grafeas.AttestationOccurrence{Jwts: []*grafeas.Jwt{{CompactJwt: jwt(t, signer, digest, claims)}}}
+	}
 	_, err := f.ValidateAttestation(ctx, ann, name, sign(signer, digest), "projects/p/notes/n", uri)
 	wantKind(t, err, metadata.NotFound, name)
 	ok[admin.Version](t)(f.CreateAttestor(ctx, ann, "projects/p", "a", change(attestorWith(signer))))
@@ -68,6 +91,10 @@ func TestAttestationsAreValidated(t *testing.T) {
 		{"a tag", name, sign(signer, digest), "projects/p/notes/n", "r.example/app:1", "digest"},
 		{"another's key", name, sign(stranger, digest), "projects/p/notes/n", uri, "not one of the attestor's"},
 		{"no signature", name, &grafeas.AttestationOccurrence{SerializedPayload: []byte("x")}, "projects/p/notes/n", uri, "no signature"},
+		{"a token", name, token(""), "projects/p/notes/n", uri, ""},
+		{"a token of this hour", name, token(fmt.Sprintf(`"nbf": %d, "exp": %d`, noon.Unix(), noon.Unix()+3600)), "projects/p/notes/n", uri, ""},
+		{"a token that has expired", name, token(fmt.Sprintf(`"exp": %d`, noon.Unix())), "projects/p/notes/n", uri, "expired"},
+		{"a token for later", name, token(fmt.Sprintf(`"nbf": %d`, noon.Unix()+60)), "projects/p/notes/n", uri, "does not count before"},
 		{"no keys", "projects/p/attestors/keyless", sign(signer, digest), "projects/p/notes/n", uri, "no public keys"},
 	} {
 		v, err := f.ValidateAttestation(ctx, ann, test.attestor, test.attestation, test.note, test.uri)

@@ -37,6 +37,9 @@ type CompileOptions struct {
 	Attestors []Attestor
 	// System is the system policy; nil is the one that is built in.
 	System *Policy
+	// MatchRepository demands that what was signed names the repository of the image,
+	// as Kritis does. Binary Authorization looks at the digest only.
+	MatchRepository bool
 }
 
 // CompileWith is Compile with more to choose.
@@ -58,6 +61,10 @@ func (p *Policy) CompileWith(o CompileOptions) (*policy.Ruleset, document.Diagno
 		rules.Rules = append(rules.Rules, r.compileRule(s.AdmissionRule, s.ID, s.Scope, byName, rules.Attestors))
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
+	for name, a := range rules.Attestors {
+		a.MatchRepository = o.MatchRepository
+		rules.Attestors[name] = a
+	}
 	rules.Version = version(p, o.System, rules.Attestors)
 	return rules.Build(), r.Diagnostics()
 }
@@ -137,6 +144,9 @@ func version(p, system *Policy, attestors map[string]policy.Attestor) string {
 		a := attestors[name]
 		add([]byte(name))
 		add([]byte(a.Note))
+		if a.MatchRepository {
+			add([]byte("repository"))
+		}
 		keys := slices.Clone(a.Keys)
 		slices.SortFunc(keys, func(x, y policy.Key) int { return strings.Compare(x.ID, y.ID) })
 		for _, k := range keys {

@@ -180,3 +180,21 @@ func TestRulesEndWithTheDefault(t *testing.T) {
 		t.Errorf("got %+v", rules.Rules)
 	}
 }
+
+// TestMatchRepositoryIsOfEveryAttestor: the digest alone does otherwise, and the version
+// tells the difference.
+func TestMatchRepositoryIsOfEveryAttestor(t *testing.T) {
+	t.Parallel()
+	list := []binauthz.Attestor{attestor("built", keys().p256), attestor("scanned", keys().pgp)}
+	p := parse(t, example)
+	plain, _ := p.CompileWith(binauthz.CompileOptions{Attestors: list})
+	strict, _ := p.CompileWith(binauthz.CompileOptions{Attestors: list, MatchRepository: true})
+	for name := range plain.Attestors {
+		if plain.Attestors[name].MatchRepository || !strict.Attestors[name].MatchRepository {
+			t.Errorf("%s: %v without the option, %v with it", name, plain.Attestors[name].MatchRepository, strict.Attestors[name].MatchRepository)
+		}
+	}
+	if plain.Version == strict.Version {
+		t.Error("the version does not tell them apart")
+	}
+}

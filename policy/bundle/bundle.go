@@ -39,6 +39,9 @@ type Sources struct {
 	Builders []File
 	// System is the system policy, in place of the one that is built in.
 	System *File
+	// MatchRepository demands of attestations for Binary Authorization policies that
+	// they name the repository of the image, too.
+	MatchRepository bool
 	// PlatformDryRun records what platform policies deny, and lets it in.
 	PlatformDryRun bool
 	Kritis         kritis.Options
@@ -207,7 +210,7 @@ func (l *loader) policy(f File) {
 		l.found = append(l.found, found...)
 		if p != nil && !l.broken {
 			p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
-			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system})
+			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system, MatchRepository: l.sources.MatchRepository})
 			l.put(rules, found, nil)
 		}
 	}

@@ -46,6 +46,8 @@ type Suite struct {
 	Policies, Attestors, Builders, Occurrences []string
 	SystemPolicy                               string
 	Project                                    string
+	// MatchRepository demands of attestations that they name the repository, too.
+	MatchRepository bool
 	// Kritis are words for what objects of Kritis mean, and PlatformDryRun takes
 	// platform policies for dry runs.
 	Kritis         []string
@@ -162,10 +164,10 @@ func hasCases(root *yaml.Node) bool {
 }
 
 func (r reader) suite(root *yaml.Node) *Suite {
-	f, _ := r.Fields(root, "suite", "policies", "attestors", "builders", "occurrences", "systemPolicy", "kritis", "platformDryRun", "project", "cluster", "istioTrustDomain", "time", "cases")
+	f, _ := r.Fields(root, "suite", "policies", "attestors", "builders", "occurrences", "systemPolicy", "kritis", "matchRepository", "platformDryRun", "project", "cluster", "istioTrustDomain", "time", "cases")
 	s := &Suite{
 		Policies: r.texts(f, "policies"), Attestors: r.texts(f, "attestors"), Builders: r.texts(f, "builders"), Occurrences: r.texts(f, "occurrences"),
-		Kritis: r.texts(f, "kritis"), PlatformDryRun: r.truth(f, "platformDryRun"),
+		Kritis: r.texts(f, "kritis"), PlatformDryRun: r.truth(f, "platformDryRun"), MatchRepository: r.truth(f, "matchRepository"),
 		SystemPolicy: r.Text(f, "systemPolicy"), Project: r.Text(f, "project"),
 		Place: Place{Cluster: r.Text(f, "cluster"), TrustDomain: r.Text(f, "istioTrustDomain")},
 		Time:  r.time(f, "time"),
