@@ -70,6 +70,24 @@ func TestAPlatformPolicyIsEvaluatedAndEnforced(t *testing.T) {
 	api.expect("", "POST", at+"/gone:evaluate", `{"resource": {}}`, 404)
 }
 
+// TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead: who writes a policy
+// chooses where it looks.
+func TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) {
+		c.Identity.BearerTokensFile = tokens(t, "ann")
+		c.Identity.Rules = []identity.Rule{{Caller: "ann", Project: "default", Roles: []string{"binaryauthorization.policyEditor"}}}
+	}))
+	const at = "/v1/projects/default/platforms/gke/policies"
+	pod := fmt.Sprintf(`{"resource": {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": "reg.test/shop/web@%s"}]}}}`, image.DigestOf([]byte("web")))
+	for id, project := range map[string]string{"own": "default", "others": "kritis"} {
+		r.api().expect(tokenOf("ann"), "POST", at+"?policyId="+id, fmt.Sprintf(`{"gkePolicy": {"checkSets": [{"checks": [
+			{"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH", "containerAnalysisVulnerabilityProjects": ["projects/%s"]}}]}]}}`, project), 200)
+	}
+	r.api().expect(tokenOf("ann"), "POST", at+"/own:evaluate", pod, 200, "No finished vulnerability scan")
+	r.api().expect(tokenOf("ann"), "POST", at+"/others:evaluate", pod, 403, "occurrences.list", "projects/kritis")
+}
+
 // TestWhatWasTrustedOnceIsForgotten: what the gate answers does not depend on which
 // policies were in force before. Here a record of an upload is read because a key set
 // trusts its key in the project, and stays to be counted when only the freshness is
@@ -130,22 +148,4 @@ func TestWhatWasTrustedOnceIsForgotten(t *testing.T) {
 		return ok
 	})
 	api.expect("", "POST", at+"/p:evaluate", pod, 200, `"verdict": "CONFORMANT"`)
-}
-
-// TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead: who writes a policy
-// chooses where it looks.
-func TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead(t *testing.T) {
-	t.Parallel()
-	r := start(t, testConfig(t, func(c *Config) {
-		c.Identity.BearerTokensFile = tokens(t, "ann")
-		c.Identity.Rules = []identity.Rule{{Caller: "ann", Project: "default", Roles: []string{"binaryauthorization.policyEditor"}}}
-	}))
-	const at = "/v1/projects/default/platforms/gke/policies"
-	pod := fmt.Sprintf(`{"resource": {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": "reg.test/shop/web@%s"}]}}}`, image.DigestOf([]byte("web")))
-	for id, project := range map[string]string{"own": "default", "others": "kritis"} {
-		r.api().expect(tokenOf("ann"), "POST", at+"?policyId="+id, fmt.Sprintf(`{"gkePolicy": {"checkSets": [{"checks": [
-			{"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH", "containerAnalysisVulnerabilityProjects": ["projects/%s"]}}]}]}}`, project), 200)
-	}
-	r.api().expect(tokenOf("ann"), "POST", at+"/own:evaluate", pod, 200, "No finished vulnerability scan")
-	r.api().expect(tokenOf("ann"), "POST", at+"/others:evaluate", pod, 403, "occurrences.list", "projects/kritis")
 }

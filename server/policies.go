@@ -130,23 +130,6 @@ func (p *policies) load(ctx context.Context) error {
 	return nil
 }
 
-// forget drops the evidence that only the policy before this one gave keys for. It is
-// called a look later than that was replaced, when no decision by it is under way;
-// until then the index keeps both, and what it knew would depend on what was once in
-// force.
-func (p *policies) forget(ctx context.Context) {
-	if p.replaced == nil {
-		return
-	}
-	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
-		if ctx.Err() == nil {
-			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
-		}
-		return
-	}
-	p.replaced = nil
-}
-
 // gather has the evidence for new rules read before they are in force, so that they
 // never deny for want of it. The index keeps what the rules of before rest on until it
 // is told of other keys: when this has to be tried again, it is not told twice.
@@ -176,6 +159,23 @@ func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error
 		return fmt.Errorf("reading the statements of stored provenances: %w", err)
 	}
 	return nil
+}
+
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
 }
 
 // start puts in force what there is when the server starts. Files that cannot be
