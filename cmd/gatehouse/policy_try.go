@@ -54,6 +54,9 @@ Exit status: 0 all cases pass, 1 one fails or less is covered than --coverage as
 		if !slices.Contains([]string{string(formatText), string(formatJSON), formatJUnit}, output) {
 			return fmt.Errorf("--output %q: want text, json or junit", output)
 		}
+		if least < 0 || least > 100 {
+			return fmt.Errorf("--coverage %d: want 0 to 100", least)
+		}
 		suites, err := readSuites(c, args)
 		if err != nil {
 			return err
@@ -66,7 +69,10 @@ Exit status: 0 all cases pass, 1 one fails or less is covered than --coverage as
 			_, err := fmt.Fprintf(c.ErrOrStderr(), "gatehouse: %d %% is covered, and --coverage asks for %d %%\n", covered, least)
 			return errors.Join(err, errNo)
 		}
-		if report.Failed > 0 {
+		switch {
+		case slices.ContainsFunc(report.Suites, func(s suite.SuiteReport) bool { return s.Error != "" }):
+			return errFound
+		case report.Failed > 0:
 			return errNo
 		}
 		return nil

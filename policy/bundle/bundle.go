@@ -77,6 +77,7 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 		l.found = append(l.found, found...)
 	}
 	l.bundle.Keys = binauthz.KeysByNote(l.bundle.Attestors)
+	l.broken = l.found.HasErrors()
 	for _, f := range s.Policies {
 		l.policy(f)
 	}
@@ -161,6 +162,9 @@ type loader struct {
 	builders []platform.Builder
 	objects  []*kritis.Objects
 	found    document.Diagnostics
+	// broken is set if it is not known who there is, so that nobody is said to be
+	// missing.
+	broken bool
 }
 
 // put adds what was compiled, with the keys that it rests on. One name is one policy:
@@ -204,7 +208,7 @@ func (l *loader) policy(f File) {
 	default:
 		p, found := binauthz.ParsePolicy(f.Name, f.Data)
 		l.found = append(l.found, found...)
-		if p != nil {
+		if p != nil && !l.broken {
 			p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
 			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system, MatchRepository: l.sources.MatchRepository})
 			l.put(rules, found, nil)

@@ -158,6 +158,9 @@ func TestLint(t *testing.T) {
 	if found := bundle.Lint([]bundle.File{file("a.yaml", require)}, now); found.HasErrors() || strings.Contains(found.String(), "does not exist") {
 		t.Errorf("a policy alone is checked against attestors: %s", found)
 	}
+	if found := bundle.Lint([]bundle.File{file("a.yaml", require), file("attestors.json", `[{"userOwnedGrafeasNote": {}}]`)}, now); !found.HasErrors() || strings.Contains(found.String(), "does not exist") {
+		t.Errorf("attestors that could not be read are said to be missing: %s", found)
+	}
 	if found := bundle.Lint([]bundle.File{file("suite.yaml", "cases: []")}, now); !strings.HasPrefix(found.String(), "suite.yaml:1: error: this is a suite of cases and no policy; 'gatehouse policy test' runs it") {
 		t.Errorf("a suite: %s", found)
 	}

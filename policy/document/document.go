@@ -16,6 +16,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -142,6 +143,10 @@ func yamlError(err error, data []byte) (int, error) {
 		if strings.HasPrefix(strings.TrimLeft(lineOf(data, line), " "), "\t") {
 			text = "a tab; YAML is indented by spaces"
 		}
+	case "did not find expected key":
+		if odd := oddIndent(data); odd > 0 {
+			line, text = odd, "an indent with a space that is none to YAML, such as a no-break space"
+		}
 	case "did not find expected alphabetic or numeric character":
 		text += `; a value that begins with "*" or "&" must be in quotes`
 	}
@@ -160,6 +165,24 @@ func controlCharacter(data []byte, text string) (line int, why string) {
 		}
 	}
 	return 0, text
+}
+
+// oddIndent returns the first line that begins with spaces of which not all are the
+// ones that YAML knows, 0 if there is none.
+func oddIndent(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		for _, r := range string(line) {
+			if r > unicode.MaxASCII && unicode.IsSpace(r) {
+				return n
+			}
+			if !unicode.IsSpace(r) {
+				break
+			}
+		}
+	}
+	return 0
 }
 
 // lineOf returns a line of data, counted from 1.

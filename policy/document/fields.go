@@ -46,7 +46,7 @@ func suggest(name string, known []string) string {
 	}
 	best, near := 3, ""
 	for _, k := range known {
-		if d := editDistance(plain(k), plain(name)); d < best && d*3 < len(k) {
+		if d := editDistance(plain(k), plain(name)); d < best && d*3 <= len(k) {
 			best, near = d, k
 		}
 	}

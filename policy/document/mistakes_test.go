@@ -14,6 +14,7 @@ func TestWhatPeopleMistypeIsNamedWithItsLine(t *testing.T) {
 		"an unquoted pattern": {"a: 1\nb: *\n", `a value that begins with "*" or "&" must be in quotes`},
 		"a control character": {"a: 1\nb: 2\nc: \x1b[2J\n", "f:3: error: not valid YAML: control characters are not allowed, and there is U+001B"},
 		"NUL":                 {"a: 1\r\nb: \x00\n", "f:2: error: not valid YAML: control characters are not allowed, and there is U+0000"},
+		"a no-break space":    {"a:\n  b: 1\n \u00a0c: 2\n  d: 3\n", "f:3: error: not valid YAML: an indent with a space that is none to YAML"},
 		"another character":   {"a: 1\nb: `x\n", "f:2: error: not valid YAML: found character that cannot start any token"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -37,6 +38,7 @@ func TestAnUnknownFieldIsToldWhatItResembles(t *testing.T) {
 		"requiredAttestationsBy":             "requireAttestationsBy",
 		"eatg":                               "",
 		"nam":                                "name",
+		"enforcementMoed":                    "enforcementMode",
 		"foo":                                "",
 		"mode":                               "",
 		"":                                   "",
