@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func readReview(body []byte) (review, error) {
 	}
 	var plain plainReview
 	if err := json.Unmarshal(body, &plain); err != nil {
-		return review{}, fmt.Errorf("decoding the review: %w", err)
+		return review{}, fmt.Errorf("decoding the review: %w", misfit(err))
 	}
 	in = plain.review()
 	return in, in.check()
@@ -317,7 +318,7 @@ func (r *request) question() (question, error) {
 	}
 	q := question{subject: now, images: now.images()}
 	if len(now.template.Spec.Containers) == 0 {
-		return question{}, fmt.Errorf("the %s has no containers: Kubernetes would not take it either", res)
+		return question{}, fmt.Errorf("the object (%s) has no containers: Kubernetes would not take it either", res)
 	}
 	if len(q.images) > maxImages {
 		return question{}, fmt.Errorf("%d images in one object, more than the %d that are judged at once", len(q.images), maxImages)
@@ -370,6 +371,31 @@ type subject struct {
 	isTemplate bool
 }
 
+// misfit says what a value of the wrong kind is and where, in the words of JSON and
+// not in those of Go.
+func misfit(err error) error {
+	var wrong *json.SemanticError
+	if !errors.As(err, &wrong) || wrong.JSONKind == 0 || wrong.Err != nil {
+		return err
+	}
+	kind := "a " + wrong.JSONKind.String()
+	switch wrong.JSONKind {
+	case jsontext.KindBeginObject:
+		kind = "an object"
+	case jsontext.KindBeginArray:
+		kind = "an array"
+	case jsontext.KindTrue, jsontext.KindFalse:
+		kind = "a boolean"
+	case jsontext.KindNull:
+		kind = "null"
+	}
+	at := string(wrong.JSONPointer)
+	if at == "" {
+		at = "the whole"
+	}
+	return fmt.Errorf("%.300s is %s, which is not what Kubernetes has there", at, kind)
+}
+
 // readSubject decodes the object of a resource that has images. ok is false for
 // one that has none.
 func readSubject(res groupResource, raw jsontext.Value) (s subject, ok bool, err error) {
@@ -381,13 +407,13 @@ func decodeSubject(res groupResource, decode func(any) error) (s subject, ok boo
 	case res == groupResource{"", "pods"}:
 		var pod podTemplate
 		if err := decode(&pod); err != nil {
-			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
+			return subject{}, false, fmt.Errorf("decoding %s: %w", res, misfit(err))
 		}
 		return subject{meta: pod.Metadata, template: pod}, true, nil
 	case workloads[res]:
 		var w workload
 		if err := decode(&w); err != nil {
-			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
+			return subject{}, false, fmt.Errorf("decoding %s: %w", res, misfit(err))
 		}
 		template := w.podTemplate(res)
 		if template == nil {

@@ -114,8 +114,8 @@ func narrow() []hole {
 			return a.everyImage(func(s string) bool { return strings.Contains(s, digest[:12]) })
 		}},
 		{name: "does not mind capitals", fails: []string{"B7/other-algorithm", "B7/exempt-path", "B10/duplicate-keys"}, rewrite: func(a *ask) { a.eachImage(strings.ToLower) }},
-		{name: "hangs at long texts", fails: []string{"B7/long", "B21/expensive-texts"}, around: hanging(func(a *ask) bool { return len(a.text) > 40_000 && len(a.images()) < 100 }), only: []string{"B7/long", "B21/expensive-texts"}, change: quick},
-		{name: "hangs at many images", fails: []string{"B14/many-containers", "B24/size"}, around: hanging(func(a *ask) bool { return len(a.images()) > 100 }), only: []string{"B14/many-containers", "B24/size"}, change: quick},
+		{name: "hangs at long texts", slow: true, fails: []string{"B7/long", "B21/expensive-texts"}, around: hanging(func(a *ask) bool { return len(a.text) > 40_000 && len(a.images()) < 100 }), only: []string{"B7/long", "B21/expensive-texts"}, change: quick},
+		{name: "hangs at many images", slow: true, fails: []string{"B14/many-containers", "B24/size"}, around: hanging(func(a *ask) bool { return len(a.images()) > 100 }), only: []string{"B14/many-containers", "B24/size"}, change: quick},
 		{name: "exempts by a part of the text", fails: []string{"B7/exempt-host", "B7/exempt-path"}, admit: func(a *ask) bool {
 			name := untagged(exemptImage)
 			return a.everyImage(func(s string) bool { return strings.Contains(s, name) })
@@ -213,10 +213,10 @@ func narrow() []hole {
 			})
 		}, only: []string{"B14/short-body", "B14/truncated"}},
 		{name: "does not read what is compressed", fails: []string{"B14/compressed"}, admit: func(a *ask) bool { return a.http.Header.Get("Content-Encoding") != "" }, only: []string{"B14/compressed"}},
-		{name: "never hangs up", fails: []string{"B14/slow-body", "B14/slow-head"}, listen: func(s *httptest.Server) { s.Config.ReadHeaderTimeout = 0 }, around: func(w testWorld, sound http.Handler) http.Handler {
+		{name: "never hangs up", slow: true, fails: []string{"B14/slow-body", "B14/slow-head"}, listen: func(s *httptest.Server) { s.Config.ReadHeaderTimeout = 0 }, around: func(w testWorld, sound http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { sound.ServeHTTP(rw, withBody(r, read(w, r).text)) })
 		}, only: []string{"B14/slow-body", "B14/slow-head", "B22/idle-connections"}},
-		{name: "takes few connections", fails: []string{"B14/slow-body", "B22/idle-connections"}, listen: func(s *httptest.Server) {
+		{name: "takes few connections", slow: true, fails: []string{"B14/slow-body", "B22/idle-connections"}, listen: func(s *httptest.Server) {
 			s.Listener, s.Config.ReadHeaderTimeout = limited{s.Listener, make(chan struct{}, 20)}, 0
 		}, only: []string{"B14/slow-body", "B22/idle-connections"}},
 		{name: "repeats the pod in its message", fails: []string{"B15/answer", "B24/terminal", "B24/lines"}, around: message(func(a *ask, said string) string { b, _ := json.Marshal(a.object()); return said + string(b) })},
@@ -292,7 +292,7 @@ func narrow() []hole {
 		}},
 		{name: "judges ten reviews at a time", fails: []string{"B22/flood"}, around: crowded(10), only: []string{"B22/flood"}},
 
-		{name: "judges one big review after another", fails: []string{"B22/big-reviews"}, around: func(_ testWorld, sound http.Handler) http.Handler {
+		{name: "judges one big review after another", slow: true, fails: []string{"B22/big-reviews"}, around: func(_ testWorld, sound http.Handler) http.Handler {
 			var one sync.Mutex
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				one.Lock()
@@ -318,13 +318,13 @@ func narrow() []hole {
 		{name: "takes an index for what is in it", fails: []string{"B9/index"}, around: asking(func(a *asker, ref string) bool {
 			return strings.Contains(string(a.get(ref, http.MethodGet)), cutAfter(a.world.good))
 		}), only: []string{"B9"}},
-		{name: "waits for registries", fails: []string{"B14/endless-manifest", "B16/slow-registry"}, around: asking(func(a *asker, ref string) bool { a.patient = true; a.get(ref, http.MethodGet); return false }), only: []string{"B14/endless-manifest", "B14/redirects", "B16/slow-registry", "B3/image-volume"}},
-		{name: "follows every redirect", fails: []string{"B14/redirects"}, around: asking(func(a *asker, ref string) bool {
+		{name: "waits for registries", slow: true, fails: []string{"B14/endless-manifest", "B16/slow-registry"}, around: asking(func(a *asker, ref string) bool { a.patient = true; a.get(ref, http.MethodGet); return false }), only: []string{"B14/endless-manifest", "B14/redirects", "B16/slow-registry", "B3/image-volume"}},
+		{name: "follows every redirect", slow: true, fails: []string{"B14/redirects"}, around: asking(func(a *asker, ref string) bool {
 			a.patient, a.follow = true, true
 			a.get(ref, http.MethodGet)
 			return false
 		}), only: []string{"B14/redirects"}},
-		{name: "fetches every signature", fails: []string{"B14/many-signatures"}, around: asking(func(a *asker, ref string) bool {
+		{name: "fetches every signature", slow: true, fails: []string{"B14/many-signatures"}, around: asking(func(a *asker, ref string) bool {
 			a.patient = true
 			name, digest, _ := strings.Cut(ref, "@")
 			var m struct{ Layers []descriptor }
@@ -344,7 +344,7 @@ func narrow() []hole {
 			return false
 		}), only: []string{"B15/challenge", "B15/redirect"}},
 		{name: "lets in what could not be looked up", fails: []string{"B16/no-registry", "B16/broken-registry", "B16/slow-registry"}, around: asking(func(a *asker, ref string) bool { return a.get(ref, http.MethodGet) == nil }), only: []string{"B16/broken-registry", "B16/slow-registry", "B16/no-registry"}},
-		{name: "asks one registry at a time", fails: []string{"B22/slow-registry"}, around: func() func(testWorld, http.Handler) http.Handler {
+		{name: "asks one registry at a time", slow: true, fails: []string{"B22/slow-registry"}, around: func() func(testWorld, http.Handler) http.Handler {
 			var one sync.Mutex
 			return func(w testWorld, sound http.Handler) http.Handler {
 				inner := asking(func(a *asker, ref string) bool {
@@ -565,6 +565,9 @@ func TestEveryCaseFindsItsHole(t *testing.T) {
 		for _, h := range narrow() {
 			t.Run(h.name, func(t *testing.T) {
 				t.Parallel()
+				if h.slow && testing.Short() {
+					t.Skip("waits for seconds")
+				}
 				o := serveGate(t, w, h.handler(w, soundGate(t, w)), h.listen)
 				if o.Only = h.only; o.Only == nil {
 					o.Only = calm(h.fails)
@@ -585,7 +588,7 @@ func TestEveryCaseFindsItsHole(t *testing.T) {
 		}
 	})
 	for _, c := range Cases() {
-		if !found[c.ID] {
+		if !found[c.ID] && !testing.Short() {
 			t.Errorf("no hole is found by %s", c.ID)
 		}
 	}

@@ -75,6 +75,11 @@ type Attestation struct {
 	NotBefore, NotAfter time.Time
 }
 
+// ValidAt reports whether the attestation's own bounds in time contain now.
+func (a *Attestation) ValidAt(now time.Time) bool {
+	return (a.NotBefore.IsZero() || !now.Before(a.NotBefore)) && (a.NotAfter.IsZero() || now.Before(a.NotAfter))
+}
+
 // A Rejection is an attestation, or another signed statement, that was not accepted.
 type Rejection struct {
 	Note       string
@@ -123,7 +128,7 @@ type Provenance struct {
 	Source string
 	// ConfigBased is set if the build followed a configuration in its source.
 	ConfigBased bool
-	// Statement is the in-toto statement as it was signed.
+	// Statement is the in-toto statement as it was signed; nil if it was not kept.
 	Statement []byte
 }
 

@@ -14,6 +14,9 @@ import (
 
 func TestOurGatePassesEveryCase(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for the gate to hang up")
+	}
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{"conformance", "--self", "--output", "json"}, strings.NewReader(""), &stdout, &stderr)
 	var report conformance.Report

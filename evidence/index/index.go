@@ -29,19 +29,23 @@
 // an index or of a manifest, and neither stands for the other.
 //
 // Scans are not signed. Those of the projects that [Index.SetScope] names are kept as
-// the store sums them up, an entry for each resource with the digest.
+// the store sums them up, an entry for each resource with the digest. What an analysis
+// looks for, the note of its discoveries says, as it stands now: one that looks for
+// something else than vulnerabilities is no scan, whether it has finished or not. See
+// [metadata.FindsVulnerabilities].
 //
 // # How much it holds
 //
 // Less than 200 bytes for a digest with one attestation, and 8 for each finding of a
 // scan. Whoever may write occurrences can add as many as the store takes: each that
 // verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
-// or project, and an image is told one of those that say the same.
+// or project, and an image is told one of those that say the same. The statements of
+// provenances, which have up to 256 KiB, are kept as far as [Index.KeepStatements] says.
+// Of scans an image is told 1,000 with 50,000 findings, and that there are more.
 package index
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -87,10 +91,17 @@ type Source interface {
 	// ResourceSummary returns what those of one resource did, as it stands.
 	ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (asOf uint64, err error)
 	ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error)
+	// Note returns a note as it stands, or an error of kind NotFound.
+	Note(ctx context.Context, name string) (*grafeas.Note, error)
 }
 
 // signed are the kinds of occurrences that may make statements.
 var signed = metadata.KindSet(grafeas.NoteKind_ATTESTATION, grafeas.NoteKind_DSSE_ATTESTATION, grafeas.NoteKind_BUILD)
+
+// Kinds returns the kinds of occurrences that facts are made of.
+func Kinds() metadata.Kinds {
+	return signed | metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
+}
 
 // An Index is safe for concurrent use. The zero Index is not usable; see [New].
 type Index struct {
@@ -108,6 +119,9 @@ type Index struct {
 	// not all been read. held is the trust that statements in the book may rest on.
 	unread, unscanned map[string]bool
 	held              Trust
+	// unkept is set if provenances have not all been read again since more of their
+	// statements are to be kept.
+	unkept bool
 
 	mu   sync.RWMutex
 	book book
@@ -130,7 +144,7 @@ func New(source Source, logger *slog.Logger) *Index {
 	x := &Index{
 		source: source, logger: logger,
 		memo:   signature.NewMemo(verdicts),
-		book:   newBook(),
+		book:   newBook(0),
 		unread: make(map[string]bool), unscanned: make(map[string]bool),
 	}
 	x.trust.Store(&Trust{})
@@ -161,11 +175,7 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	maps.DeleteFunc(projects, func(name string, _ bool) bool { return isNote(name) || trust[name] == nil })
 	for _, name := range slices.Sorted(maps.Keys(x.unread)) {
 		if trust[name] != nil {
-			without := projects
-			if !isNote(name) {
-				without = nil
-			}
-			if err := x.read(ctx, name, without); err != nil {
+			if err := x.read(ctx, name, filedElsewhere(name, projects)); err != nil {
 				return err
 			}
 		}
@@ -206,6 +216,48 @@ func (x *Index) SetScope(ctx context.Context, projects []string) error {
 	return nil
 }
 
+// KeepStatements sets how many bytes of the statements of provenances are kept, which
+// only a policy with a custom constraint needs; at first, none. When it keeps more than
+// before it returns when those that are stored have been read again, and when it fails
+// it must be called again.
+//
+// Of more than there is room for, those of the latest occurrences are kept. The others
+// count as before, but for their Statement, which is nil.
+func (x *Index) KeepStatements(ctx context.Context, bytes int) error {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	defer x.scanning(func() {
+		x.unkept = bytes > 0 && (x.unkept || bytes > x.book.wholes.limit)
+		x.book.keepWholes(bytes)
+	})()
+	if x.unkept {
+		if err := x.readProvenances(ctx); err != nil {
+			return err
+		}
+		x.unkept = false
+	}
+	return nil
+}
+
+// readProvenances reads again what may be one.
+func (x *Index) readProvenances(ctx context.Context) error {
+	trust := *x.trust.Load()
+	projects := make(map[string]bool)
+	for name := range trust {
+		projects[name] = !isNote(name)
+	}
+	for name := range trust {
+		elsewhere := filedElsewhere(name, projects)
+		err := x.read(ctx, name, func(o *grafeas.Occurrence) bool {
+			return o.GetKind() == grafeas.NoteKind_ATTESTATION || elsewhere(o)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // scanning begins a scan together with what the function changes, and returns what
 // ends it.
 func (x *Index) scanning(change func()) (end func()) {
@@ -220,9 +272,15 @@ func (x *Index) scanning(change func()) (end func()) {
 	}
 }
 
+// filedElsewhere returns a function that tells which of a note's occurrences are filed
+// in projects that are read too; all of a project's have to be read with it.
+func filedElsewhere(name string, projects map[string]bool) (skip func(*grafeas.Occurrence) bool) {
+	return func(o *grafeas.Occurrence) bool { return isNote(name) && projects[projectOf(o.GetName())] }
+}
+
 // read verifies and files every statement that is stored under a note, or in a
-// project, but for those that are filed in the projects without.
-func (x *Index) read(ctx context.Context, name string, without map[string]bool) error {
+// project, but for those that are to be skipped.
+func (x *Index) read(ctx context.Context, name string, skip func(*grafeas.Occurrence) bool) error {
 	work := make(chan *grafeas.Occurrence, 64)
 	group, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
@@ -236,7 +294,7 @@ func (x *Index) read(ctx context.Context, name string, without map[string]bool) 
 	group.Go(func() error {
 		defer close(work)
 		return x.each(ctx, name, func(o *grafeas.Occurrence) error {
-			if without[projectOf(o.GetName())] {
+			if skip != nil && skip(o) {
 				return nil
 			}
 			select {
@@ -267,10 +325,11 @@ func (x *Index) each(ctx context.Context, name string, fn func(*grafeas.Occurren
 // readScans files what the scans of a project found.
 func (x *Index) readScans(ctx context.Context, project string) error {
 	_, err := x.source.ProjectSummaries(ctx, project, func(s *metadata.Summary) error {
-		if ref, err := image.ParseResourceURI(s.ResourceURI); err == nil {
+		err := x.learnAnalyses(ctx, s.Scans)
+		if ref, parseErr := image.ParseResourceURI(s.ResourceURI); err == nil && parseErr == nil {
 			x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading the scans of project %q: %w", project, err)
@@ -290,218 +349,30 @@ func (x *Index) forget(both, next Trust) {
 	x.held = both
 }
 
-// Run follows the change feed until ctx ends. When the source fails it keeps
-// what it has and tries again.
-func (x *Index) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return x.followForever(ctx) })
-	group.Go(func() error {
-		if err := x.learnBuilds(ctx); err != nil && ctx.Err() == nil {
-			x.logger.Warn("reading earlier builds; messages about tags may lack a digest", "error", err)
+// learnAnalyses reads the notes of scans that are not known yet. The feed tells of them
+// too, and what it has told meanwhile is as new, so that it stays.
+func (x *Index) learnAnalyses(ctx context.Context, scans []metadata.Scan) error {
+	for _, s := range scans {
+		x.mu.RLock()
+		_, known := x.book.analyses.known[s.Note]
+		x.mu.RUnlock()
+		if known {
+			continue
 		}
-		return nil
-	})
-	return group.Wait()
-}
-
-// learnBuilds reads the tags of the builds that were stored before this Index
-// was made. Nothing waits for it.
-func (x *Index) learnBuilds(ctx context.Context) error {
-	for at := uint64(0); at < x.start; {
-		changes, err := x.source.Changes(ctx, at, changesPage)
+		n, err := x.source.Note(ctx, s.Note)
+		if metadata.KindOf(err) == metadata.NotFound {
+			continue // gone with the scan, which the feed will tell
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("reading what scanner %q looks for: %w", s.Note, err)
 		}
-		if len(changes) == 0 {
-			return nil
+		x.mu.Lock()
+		if _, told := x.book.analyses.known[s.Note]; !told {
+			x.book.analyses.learn(n, metadata.Created)
 		}
-		for _, c := range changes {
-			if c.Op != metadata.Deleted && c.Occurrence.GetKind() == grafeas.NoteKind_BUILD {
-				x.tags.learn(c.Occurrence)
-			}
-			at = c.Seq
-		}
+		x.mu.Unlock()
 	}
 	return nil
-}
-
-func (x *Index) followForever(ctx context.Context) error {
-	for {
-		err := x.follow(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(retryDelay):
-			x.logger.Warn("following the metadata feed; trying again", "error", err, "position", x.progress.position())
-		}
-	}
-}
-
-// follow applies changes until the source fails or ctx ends.
-func (x *Index) follow(ctx context.Context) error {
-	for {
-		at := x.progress.position()
-		changes, err := x.source.Changes(ctx, at, changesPage)
-		if errors.Is(err, metadata.ErrCompacted) {
-			if at, err = x.resnapshot(ctx); err == nil {
-				x.progress.reach(at)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		scans := make(map[scanned]image.Digest)
-		for _, c := range changes {
-			x.apply(c, scans)
-			at = c.Seq
-		}
-		if err := x.refresh(ctx, scans); err != nil {
-			return err
-		}
-		x.progress.reach(at)
-		if len(changes) == 0 {
-			if err := x.source.Wait(ctx, at); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// resnapshot reads everything anew after the feed has forgotten changes that were not
-// read in time, or the store was set back. Facts of occurrences deleted meanwhile must
-// go, so all are rebuilt from nothing, and until then nothing is Known.
-func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
-	x.setting.Lock()
-	defer x.setting.Unlock()
-	x.progress.restart()
-	head := x.source.Head()
-	x.mu.Lock()
-	x.book = newBook()
-	x.mu.Unlock()
-	for name := range *x.trust.Load() {
-		if err := x.read(ctx, name, nil); err != nil {
-			return 0, err
-		}
-	}
-	for project := range *x.scope.Load() {
-		if err := x.readScans(ctx, project); err != nil {
-			return 0, err
-		}
-	}
-	return head, nil
-}
-
-// apply applies a change, or adds the resource whose scans it has changed to scans.
-func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
-	o := c.Occurrence
-	if o == nil {
-		return
-	}
-	if o.GetKind() == grafeas.NoteKind_BUILD && c.Op != metadata.Deleted {
-		x.tags.learn(o)
-	}
-	switch {
-	case metadata.Summarized(o.GetKind()):
-		if of, d, ok := resourceOf(o); ok && (*x.scope.Load())[of.project()] {
-			scans[of] = d
-		}
-	case c.Op == metadata.Deleted:
-		x.remove(o)
-	case signed.Has(o.GetKind()):
-		x.put(o, fromFeed)
-	}
-}
-
-// refresh reads what the scans of these resources found.
-func (x *Index) refresh(ctx context.Context, scans map[scanned]image.Digest) error {
-	for of, d := range scans {
-		s, err := x.source.ResourceSummary(ctx, of.parent.Value(), of.resource)
-		if err != nil {
-			return err
-		}
-		x.fileScan(d, of, s, fromFeed)
-	}
-	return nil
-}
-
-// origin is where something was read.
-type origin bool
-
-const (
-	fromScan origin = false
-	fromFeed origin = true
-)
-
-// put verifies an occurrence with the keys that are trusted now, and files what
-// came of it in place of what was filed for the same occurrence before. What was
-// verified with the keys of before a change must not replace what a scan has
-// found with those of after it, and so is verified again.
-func (x *Index) put(o *grafeas.Occurrence, from origin) {
-	ref, err := image.ParseResourceURI(o.GetResourceUri())
-	if err != nil {
-		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
-		return
-	}
-	for filed := false; !filed; {
-		trust := x.trust.Load()
-		keys := trust.of(o.GetNoteName(), projectOf(o.GetName()))
-		if keys.via == 0 {
-			return
-		}
-		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
-	}
-}
-
-// file replaces what is known from one occurrence, unless the trust has changed.
-func (x *Index) file(occurrence occurrenceName, from origin, d image.Digest, trust *Trust, statements []statement) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.trust.Load() != trust {
-		return false
-	}
-	if _, newer := x.told[occurrence]; newer && from == fromScan {
-		return true
-	}
-	if x.told != nil && from == fromFeed {
-		x.told[occurrence] = struct{}{}
-	}
-	x.book.replace(d, occurrence, statements)
-	return true
-}
-
-func (x *Index) remove(o *grafeas.Occurrence) {
-	ref, err := image.ParseResourceURI(o.GetResourceUri())
-	if err != nil {
-		return
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	name := nameOf(o.GetName())
-	if x.told != nil {
-		x.told[name] = struct{}{}
-	}
-	x.book.replace(ref.Digest(), name, nil)
-}
-
-// fileScan replaces what the scans of a resource found, if that is still asked for.
-func (x *Index) fileScan(d image.Digest, of scanned, s *metadata.Summary, from origin) {
-	var found *scan
-	if !s.Empty() {
-		sc := scanFrom(of, s)
-		found = &sc
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !(*x.scope.Load())[of.project()] {
-		return
-	}
-	if _, newer := x.toldOf[of]; newer && from == fromScan {
-		return
-	}
-	if x.toldOf != nil && from == fromFeed {
-		x.toldOf[of] = struct{}{}
-	}
-	x.book.scan(d, of, found)
 }
 
 // Collect returns what is known about the images. It is complete up to the moment

@@ -3,6 +3,7 @@ package index_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,48 @@ func TestStatementsThatSayTheSameAreToldOnce(t *testing.T) {
 	// What is filed in r and s counts by its note alone, and so one of them will do.
 	if d := cmp.Diff(map[string]int{"p " + note: 1, "p " + other: 1, "q " + note: 1, "q " + other: 1, "s " + note: 1}, got); d != "" {
 		t.Errorf("attestations (-want +got):\n%s", d)
+	}
+}
+
+// TestAKeyCountsForWhatItIsTrustedWithUnderAnotherID: two policies may call one key by
+// two ids. Decisions go by what a key is, and a newer statement under another note, or
+// in another project, must not take from them the one that they rest on.
+func TestAKeyCountsForWhatItIsTrustedWithUnderAnotherID(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	own := f.signer.PublicKey()
+	again, err := signature.ParsePKIXPublicKey(own.Marshal(), own.Algorithm(), "https://key.test/again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	under := func(id, parent, note string, d int) {
+		o := occurrence(t, f.signer, note, digest(d), digest(d))
+		o.GetAttestation().GetSignatures()[0].PublicKeyId = id
+		f.createIn(parent, o)
+	}
+	trust := index.Trust{note: {own}, "projects/p": {again}}
+	x := f.startAll(trust)
+	under(again.ID(), "projects/p", note, 1)
+	under(again.ID(), "projects/p", other, 1)
+	under(own.ID(), "projects/p", note, 2)
+	under(own.ID(), "projects/q", note, 2)
+	for _, name := range []string{"followed", "read"} {
+		for d, want := range map[int]evidence.Origin{1: {Note: note, Project: "p"}, 2: {Note: note, Project: "p"}} {
+			img := collect(t, x, digest(d))
+			if !slices.ContainsFunc(img.Attestations, func(a evidence.Attestation) bool { return a.Note == want.Note && a.Project == want.Project }) {
+				t.Errorf("%s: image %d lacks the attestation under %s in %s: %+v", name, d, want.Note, want.Project, img.Attestations)
+			}
+		}
+		x = f.startAll(trust)
+	}
+	// By an id that nobody trusts any more it counts for nothing.
+	for range 2 { // facts by the keys of before stay until the next call
+		if err := x.SetTrust(t.Context(), index.Trust{note: {own}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 {
+		t.Errorf("attestations by an id that is not trusted: %+v", img.Attestations)
 	}
 }
 
@@ -282,6 +325,8 @@ func TestReadingAnewBringsEverythingBack(t *testing.T) {
 	if err := x.SetScope(t.Context(), []string{"p"}); err != nil {
 		t.Fatal(err)
 	}
+	f.keep(x, index.DefaultStatements)
+	f.create(discovered(digest(3), "otherscan", pending))
 	gone := []*grafeas.Occurrence{
 		f.attest(digest(1)), f.create(vulnerability(digest(1), 1, grafeas.Severity_HIGH, true)), f.create(discovered(digest(1), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS)),
 	}
@@ -293,11 +338,13 @@ func TestReadingAnewBringsEverythingBack(t *testing.T) {
 			f.delete(o)
 		}
 		f.attest(digest(2))
+		f.lookFor("otherscan", grafeas.NoteKind_SECRET)
+		f.create(discovered(digest(2), "otherscan", pending))
 		f.create(discovered(digest(2), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS))
 		f.create(uploaded(t, f.signer, digest(2), "2026-11-30T05:00:00Z"))
 		f.create(buildOf(digest(2), provenanceV1(t, f.signer, digest(2), "https://github.com/org/app")))
 	})
-	if img := collect(t, x, digest(2)); len(img.Attestations) != 1 || len(img.Scans) != 1 || len(img.Uploads) != 1 || len(img.Provenances) != 1 {
+	if img := collect(t, x, digest(2)); len(img.Attestations) != 1 || len(img.Scans) != 1 || !img.Scans[0].Finished || len(img.Uploads) != 1 || len(img.Provenances) != 1 || img.Provenances[0].Statement == nil {
 		t.Errorf("what was stored meanwhile: %+v", img)
 	}
 	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 || len(img.Scans) != 0 {
@@ -400,4 +447,8 @@ func (s *switched) ProjectSummaries(ctx context.Context, project string, fn func
 
 func (s *switched) ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error) {
 	return s.get().ResourceSummary(ctx, parent, resource)
+}
+
+func (s *switched) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	return s.get().Note(ctx, name)
 }
