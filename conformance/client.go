@@ -185,26 +185,33 @@ func (e *exchange) read(asked []byte) error {
 		return errors.New("the answer has no response")
 	}
 	e.response = *e.envelope.Response
+	version, uid := sent(asked)
+	switch {
+	case version != apiVersion(v1): // API servers do not look at the envelopes of v1beta1
+		return nil
+	case e.envelope.APIVersion != version || e.envelope.Kind != "AdmissionReview":
+		return fmt.Errorf("the answer is of %q, %q and not of the review's version and kind", clip(e.envelope.APIVersion), clip(e.envelope.Kind))
+	case e.response.UID != uid:
+		return fmt.Errorf("the answer is for uid %q and not for the review's", clip(e.response.UID))
+	case len(e.response.Patch) > 0 && e.response.PatchType != "JSONPatch":
+		return errors.New("the answer has a patch without patchType JSONPatch")
+	}
+	return nil
+}
+
+// sent returns the version and the uid of a review, "" for one that is broken on
+// purpose, to which nothing can be compared.
+func sent(review []byte) (version, uid string) {
 	var in struct {
 		APIVersion string `json:"apiVersion"`
 		Request    struct {
 			UID string `json:"uid"`
 		} `json:"request"`
 	}
-	// What was sent may be broken on purpose, and there is nothing to compare then;
-	// nor do API servers look at the envelopes of v1beta1.
-	unreadable := json.Unmarshal(asked, &in, jsontext.AllowDuplicateNames(true)) != nil
-	switch {
-	case unreadable || in.APIVersion != apiVersion(v1):
-		return nil
-	case e.envelope.APIVersion != in.APIVersion || e.envelope.Kind != "AdmissionReview":
-		return fmt.Errorf("the answer is of %q, %q and not of the review's version and kind", clip(e.envelope.APIVersion), clip(e.envelope.Kind))
-	case e.response.UID != in.Request.UID:
-		return fmt.Errorf("the answer is for uid %q and not for the review's", clip(e.response.UID))
-	case len(e.response.Patch) > 0 && e.response.PatchType != "JSONPatch":
-		return errors.New("the answer has a patch without patchType JSONPatch")
+	if err := json.Unmarshal(review, &in, jsontext.AllowDuplicateNames(true)); err != nil {
+		return "", ""
 	}
-	return nil
+	return in.APIVersion, in.Request.UID
 }
 
 func apiVersion(version string) string { return "admission.k8s.io/" + version }

@@ -215,10 +215,10 @@ func narrow() []hole {
 		{name: "does not read what is compressed", fails: []string{"B14/compressed"}, admit: func(a *ask) bool { return a.http.Header.Get("Content-Encoding") != "" }, only: []string{"B14/compressed"}},
 		{name: "never hangs up", slow: true, fails: []string{"B14/slow-body", "B14/slow-head"}, listen: func(s *httptest.Server) { s.Config.ReadHeaderTimeout = 0 }, around: func(w testWorld, sound http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { sound.ServeHTTP(rw, withBody(r, read(w, r).text)) })
-		}, only: []string{"B14/slow-body", "B14/slow-head", "B22/idle-connections"}},
+		}, only: []string{"B14/slow-body", "B14/slow-head", "B22/idle-connections"}, change: quick},
 		{name: "takes few connections", slow: true, fails: []string{"B14/slow-body", "B22/idle-connections"}, listen: func(s *httptest.Server) {
 			s.Listener, s.Config.ReadHeaderTimeout = limited{s.Listener, make(chan struct{}, 20)}, 0
-		}, only: []string{"B14/slow-body", "B22/idle-connections"}},
+		}, only: []string{"B14/slow-body", "B22/idle-connections"}, change: quick},
 		{name: "repeats the pod in its message", fails: []string{"B15/answer", "B24/terminal", "B24/lines"}, around: message(func(a *ask, said string) string { b, _ := json.Marshal(a.object()); return said + string(b) })},
 		{name: "writes names into its message", fails: []string{"B24/terminal", "B24/lines"}, around: message(func(a *ask, said string) string {
 			return said + strings.Join(a.images(), " ") + a.string("request", "userInfo", "username")
@@ -302,7 +302,7 @@ func narrow() []hole {
 				}
 				sound.ServeHTTP(rw, r)
 			})
-		}, only: []string{"B22/big-reviews"}},
+		}, only: []string{"B22/big-reviews"}, change: quick},
 
 		// Gates that ask registries.
 		{name: "takes the registry's word for a tag", fails: []string{"B1/moving-tag", "B2/head-and-get", "B2/header-lies", "B19/remembered-tag"}, around: asking(func(a *asker, ref string) bool {
@@ -318,12 +318,12 @@ func narrow() []hole {
 		{name: "takes an index for what is in it", fails: []string{"B9/index"}, around: asking(func(a *asker, ref string) bool {
 			return strings.Contains(string(a.get(ref, http.MethodGet)), cutAfter(a.world.good))
 		}), only: []string{"B9"}},
-		{name: "waits for registries", slow: true, fails: []string{"B14/endless-manifest", "B16/slow-registry"}, around: asking(func(a *asker, ref string) bool { a.patient = true; a.get(ref, http.MethodGet); return false }), only: []string{"B14/endless-manifest", "B14/redirects", "B16/slow-registry", "B3/image-volume"}},
+		{name: "waits for registries", slow: true, fails: []string{"B14/endless-manifest", "B16/slow-registry"}, around: asking(func(a *asker, ref string) bool { a.patient = true; a.get(ref, http.MethodGet); return false }), only: []string{"B14/endless-manifest", "B14/redirects", "B16/slow-registry", "B3/image-volume"}, change: quick},
 		{name: "follows every redirect", slow: true, fails: []string{"B14/redirects"}, around: asking(func(a *asker, ref string) bool {
 			a.patient, a.follow = true, true
 			a.get(ref, http.MethodGet)
 			return false
-		}), only: []string{"B14/redirects"}},
+		}), only: []string{"B14/redirects"}, change: quick},
 		{name: "fetches every signature", slow: true, fails: []string{"B14/many-signatures"}, around: asking(func(a *asker, ref string) bool {
 			a.patient = true
 			name, digest, _ := strings.Cut(ref, "@")
@@ -337,7 +337,7 @@ func narrow() []hole {
 				time.Sleep(time.Millisecond) // as far as a registry is
 			}
 			return false
-		}), only: []string{"B14/many-signatures"}},
+		}), only: []string{"B14/many-signatures"}, change: quick},
 		{name: "sends its credentials to whoever asks", fails: []string{"B15/challenge", "B15/redirect"}, around: asking(func(a *asker, ref string) bool {
 			a.credentials = "Basic c2VjcmV0OnNlY3JldA=="
 			a.get(ref, http.MethodGet)
@@ -361,7 +361,7 @@ func narrow() []hole {
 					inner.ServeHTTP(rw, r)
 				})
 			}
-		}(), only: []string{"B22/slow-registry"}},
+		}(), only: []string{"B22/slow-registry"}, change: quick},
 		{name: "makes URLs of references", fails: []string{"B21/reference-as-url"}, around: asking(func(a *asker, ref string) bool { a.fetch("http://"+ref, http.MethodGet); return false }), only: []string{"B21/reference-as-url"}},
 	}
 }
@@ -420,7 +420,9 @@ func dying(w testWorld, sound http.Handler) http.Handler {
 func inOrder(o *Options) { o.Parallel = 1 }
 
 // quick spends less time on gates that hang.
-func quick(o *Options) { o.Profile.Timeout, o.Profile.Versions = Duration(time.Second), []string{v1} }
+func quick(o *Options) {
+	o.Profile.Timeout, o.Profile.Versions, o.HangUp = Duration(time.Second), []string{v1}, 2*time.Second
+}
 
 // crowded refuses more than so many questions at once.
 func crowded(most int64) func(testWorld, http.Handler) http.Handler {

@@ -209,6 +209,23 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	}
 }
 
+func TestReviewsAreDryRunsIfAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	for _, want := range []bool{false, true} {
+		sound := soundGate(t, w)
+		o := serveGate(t, w, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			a := read(w, r)
+			if got := a.request()["dryRun"] == true; got != want {
+				t.Errorf("a review with dryRun %v, want %v: %s", got, want, a.text)
+			}
+			sound.ServeHTTP(rw, withBody(r, a.text))
+		}), nil)
+		o.DryRun, o.Only = want, []string{"B3", "B6", "B13", "B15", "B19"}
+		tried(t, o)
+	}
+}
+
 func TestARunThatIsStoppedHasNoReport(t *testing.T) {
 	t.Parallel()
 	w := newTestWorld(t)
