@@ -7,9 +7,9 @@ import (
 )
 
 // Shares divide a capacity among sources, so that none starves the others: a
-// source may hold as much as is left free. One alone gets half of the capacity, n
-// greedy ones get an (n+1)th each, and as much is left for who comes next. It is
-// safe for concurrent use.
+// source may hold as much as is left free then, and the first thing it asks for. One
+// alone gets half of the capacity, n greedy ones get an (n+1)th each, and as much is
+// left for who comes next. They are safe for concurrent use.
 type Shares struct {
 	capacity int64
 
@@ -18,8 +18,7 @@ type Shares struct {
 	by   map[string]int64 // only of sources that hold something
 }
 
-// NewShares returns Shares of a capacity, of which at most half can ever be held by
-// one source.
+// NewShares returns Shares of a capacity.
 func NewShares(capacity int64) *Shares {
 	return &Shares{capacity: capacity, by: make(map[string]int64)}
 }
@@ -44,12 +43,10 @@ func (s *Shares) Acquire(source string, n int64) Refusal {
 	switch {
 	case n > free:
 		return Exhausted
-	case held+n <= free:
+	case held == 0 || held+n <= free-n:
 		s.held += n
 		s.by[source] = held + n
 		return Granted
-	case held == 0:
-		return Exhausted
 	}
 	return OverShare
 }
