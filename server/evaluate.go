@@ -33,7 +33,7 @@ type evaluator struct {
 	now   func() time.Time
 }
 
-func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []byte) ([]byte, error) {
+func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []byte, may func(project string) error) ([]byte, error) {
 	request, err := admission.ReadRequest(resource, e.place)
 	if err != nil {
 		return nil, metadata.Errorf(metadata.InvalidArgument, "request is invalid: [resource: %w]", err)
@@ -49,6 +49,11 @@ func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []by
 	loaded, found := bundle.Load(sources)
 	if loaded == nil {
 		return nil, metadata.Errorf(metadata.FailedPrecondition, "the policy cannot be evaluated: %w", found.Err())
+	}
+	for _, project := range loaded.Set.Projects() {
+		if err := may(project); err != nil {
+			return nil, err
+		}
 	}
 	facts, err := e.facts(ctx, loaded, admission.References(request.Images))
 	if err != nil {
@@ -85,7 +90,7 @@ func (e *evaluator) facts(ctx context.Context, loaded *bundle.Bundle, refs []ima
 			return evidence.Facts{}, err
 		}
 	}
-	return index.FromOccurrences(all, loaded.Keys, refs), nil
+	return index.FromOccurrences(ctx, all, loaded.Keys, refs), nil
 }
 
 // projectOf returns the id of the project in projects/P/platforms/L/policies/X.

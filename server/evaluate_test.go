@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image"
 )
 
@@ -54,4 +55,22 @@ func TestAPlatformPolicyIsEvaluatedAndEnforced(t *testing.T) {
 
 	api.expect("", "POST", at+"/scans:evaluate", `{"resource": {"kind": "ConfigMap", "apiVersion": "v1"}}`, 400, "no images that Gatehouse knows of")
 	api.expect("", "POST", at+"/gone:evaluate", `{"resource": {}}`, 404)
+}
+
+// TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead: who writes a policy
+// chooses where it looks.
+func TestEvaluatingTellsNothingOfProjectsThatTheCallerMayNotRead(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) {
+		c.Identity.BearerTokensFile = tokens(t, "ann")
+		c.Identity.Rules = []identity.Rule{{Caller: "ann", Project: "default", Roles: []string{"binaryauthorization.policyEditor"}}}
+	}))
+	const at = "/v1/projects/default/platforms/gke/policies"
+	pod := fmt.Sprintf(`{"resource": {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": "reg.test/shop/web@%s"}]}}}`, image.DigestOf([]byte("web")))
+	for id, project := range map[string]string{"own": "default", "others": "kritis"} {
+		r.api().expect(tokenOf("ann"), "POST", at+"?policyId="+id, fmt.Sprintf(`{"gkePolicy": {"checkSets": [{"checks": [
+			{"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH", "containerAnalysisVulnerabilityProjects": ["projects/%s"]}}]}]}}`, project), 200)
+	}
+	r.api().expect(tokenOf("ann"), "POST", at+"/own:evaluate", pod, 200, "No finished vulnerability scan")
+	r.api().expect(tokenOf("ann"), "POST", at+"/others:evaluate", pod, 403, "occurrences.list", "projects/kritis")
 }

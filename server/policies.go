@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,10 +14,8 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
-	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
@@ -27,9 +24,6 @@ import (
 // compared by content: mounted ConfigMaps change behind symbolic links, and some
 // file systems notify nobody.
 const watchInterval = 500 * time.Millisecond
-
-// maxPolicy bounds a policy or attestors file.
-const maxPolicy = 8 << 20
 
 // policies keeps the policies in force: compiled from files, or from the store what
 // no file is given for, and replaced when their content changes and is valid. A
@@ -44,51 +38,21 @@ type policies struct {
 	reloads *prometheus.CounterVec
 	stale   prometheus.Gauge
 
-	// stored is what was read from the store, with the attestors that files name;
-	// nil before, and after a change there, of which wake tells.
-	stored   *admin.Policies
-	named    []string
-	wake     chan struct{}
-	followed uint64
+	// merged is what the files of sum mergedFrom and the store have together; nil
+	// before it was read, and after a change in the store, of which wake tells.
+	merged     *bundle.Sources
+	mergedFrom [sha256.Size]byte
+	wake       chan struct{}
+	followed   uint64
 
 	rules atomic.Pointer[policy.Set]
 	// sources are what the rules in force were made from.
 	sources atomic.Pointer[bundle.Sources]
 	// tried is the content that was last looked at, and triedErr what was wrong
-	// with it.
+	// with it. verified is that for whose keys evidence was last verified.
 	tried    content
 	triedErr error
-}
-
-// policyFiles are the paths of what policy is made from, and what the texts leave open.
-type policyFiles struct {
-	policies, attestors, builders []string
-	system                        string
-	kritis                        []string
-	matchRepository               bool
-	platformDryRun                bool
-	// own are the attestors that this server's development attestor signs for, for
-	// when no attestors are given. Stored ones of the same name win over them.
-	own string
-}
-
-// content is what the files have in them.
-type content struct {
-	bundle.Sources
-	sum [sha256.Size]byte
-}
-
-// policyFiles returns the files that a configuration names, with those of the
-// development attestor.
-func (c *Config) policyFiles(own string) policyFiles {
-	a := c.Admission
-	if len(a.AttestorsFiles) > 0 {
-		own = ""
-	}
-	return policyFiles{
-		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, system: a.SystemPolicyFile,
-		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, own: own,
-	}
+	verified [sha256.Size]byte
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -138,29 +102,43 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Evidence for new keys first, so that the new policy never denies for want of it.
-	if err := p.index.SetTrust(ctx, trust); err != nil {
+	if err := p.gather(ctx, now, set, trust); err != nil {
 		p.tried = content{}
-		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
-	}
-	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
-		p.tried = content{}
-		return fmt.Errorf("reading what scans have found: %w", err)
+		return err
 	}
 	p.rules.Store(&set)
 	p.sources.Store(&now.Sources)
+	if len(set) == 0 {
+		p.logger.Warn("no policy is in force")
+	}
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}
 	return nil
 }
 
+// gather has the evidence for new rules read before they are in force, so that they
+// never deny for want of it. The index keeps what the rules of before rest on until it
+// is told of other keys: when this has to be tried again, it is not told twice.
+func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+	if p.verified != c.sum {
+		if err := p.index.SetTrust(ctx, trust); err != nil {
+			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
+		}
+		p.verified = c.sum
+	}
+	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
+		return fmt.Errorf("reading what scans have found: %w", err)
+	}
+	return nil
+}
+
 // start puts in force what there is when the server starts. Files that cannot be
-// enforced are an error. A stored policy is not: its owner can only mend it through
+// enforced are an error. What is stored is not: its owner can only mend it through
 // this server, which denies everything until he does.
 func (p *policies) start(ctx context.Context) error {
 	err := p.load(ctx)
-	if err == nil || len(p.files.policies) > 0 || len(p.tried.Policies) == 0 {
+	if err == nil || len(p.tried.Policies) == 0 {
 		return err
 	}
 	files, fault := p.readFiles()
@@ -171,7 +149,7 @@ func (p *policies) start(ctx context.Context) error {
 		return fault
 	}
 	p.deny()
-	p.logger.Error("the stored policy cannot be enforced, and everything is denied until it is mended", "error", err)
+	p.logger.Error("the policy cannot be enforced with what is stored, and everything is denied until that is mended", "error", err)
 	return nil
 }
 
@@ -183,131 +161,6 @@ func (p *policies) deny() {
 		Rules: []policy.Rule{{ID: "the stored policy, which cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
 	}
 	p.rules.Store(&policy.Set{nothing.Build()})
-}
-
-// read reads the files, and from the store what no file is given for.
-func (p *policies) read(ctx context.Context) (content, error) {
-	c, err := p.readFiles()
-	if err == nil && p.store != nil {
-		err = p.readStore(ctx, &c.Sources)
-	}
-	if err != nil {
-		return content{}, err
-	}
-	c.sum = sumOf(c.Sources)
-	return c, nil
-}
-
-func (p *policies) readStore(ctx context.Context, s *bundle.Sources) error {
-	var named []string
-	for _, f := range s.Policies {
-		named = append(named, admin.Named(f.Data)...)
-	}
-	if p.stored == nil || !slices.Equal(named, p.named) {
-		stored, err := admin.Read(ctx, p.store, p.project, named...)
-		if err != nil {
-			return fmt.Errorf("reading the stored policy: %w", err)
-		}
-		p.stored, p.named = &stored, named
-	}
-	stored := p.stored.Sources
-	if len(p.files.policies) == 0 {
-		s.Policies = stored.Policies
-	}
-	if p.files.system == "" {
-		s.System = stored.System
-	}
-	if len(p.files.attestors) == 0 {
-		s.Attestors = append(withoutNamesakes(s.Attestors, stored.Attestors), stored.Attestors...)
-	}
-	return nil
-}
-
-// withoutNamesakes returns the attestors of files that have not the name of a
-// stored one.
-func withoutNamesakes(files, stored []bundle.File) []bundle.File {
-	taken := map[string]bool{}
-	for _, f := range stored {
-		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
-		for _, a := range list {
-			taken[a.Name] = true
-		}
-	}
-	var kept []bundle.File
-	for _, f := range files {
-		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
-		if !slices.ContainsFunc(list, func(a binauthz.Attestor) bool { return taken[a.Name] }) {
-			kept = append(kept, f) // one that is broken too, to be complained of
-			continue
-		}
-		for _, a := range list {
-			if text, err := a.EncodeJSON(); err == nil && !taken[a.Name] {
-				kept = append(kept, bundle.File{Name: f.Name, Data: text})
-			}
-		}
-	}
-	return kept
-}
-
-func (p *policies) readFiles() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project, MatchRepository: p.files.matchRepository, PlatformDryRun: p.files.platformDryRun}}
-	attestors := p.files.attestors
-	if p.files.own != "" {
-		attestors = []string{p.files.own}
-	}
-	var err error
-	if c.Kritis, err = bundle.KritisOptions(p.files.kritis); err != nil {
-		return content{}, err
-	}
-	if c.Policies, err = readAll("policy", p.files.policies); err != nil {
-		return content{}, err
-	}
-	if c.Attestors, err = readAll("attestors", attestors); err != nil {
-		return content{}, err
-	}
-	if c.Builders, err = readAll("builders", p.files.builders); err != nil {
-		return content{}, err
-	}
-	if p.files.system != "" {
-		system, err := readAll("system policy", []string{p.files.system})
-		if err != nil {
-			return content{}, err
-		}
-		c.System = &system[0]
-	}
-	return c, nil
-}
-
-func readAll(what string, paths []string) ([]bundle.File, error) {
-	var files []bundle.File
-	for _, path := range paths {
-		data, err := bounded.ReadFile(path, maxPolicy)
-		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", what, err)
-		}
-		files = append(files, bundle.File{Name: path, Data: data})
-	}
-	return files, nil
-}
-
-// sumOf tells texts apart.
-func sumOf(s bundle.Sources) [sha256.Size]byte {
-	h := sha256.New()
-	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, {systemOf(s)}} {
-		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
-		for _, f := range list {
-			sum := sha256.Sum256(f.Data)
-			_, _ = h.Write(sum[:])
-		}
-	}
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-func systemOf(s bundle.Sources) bundle.File {
-	if s.System == nil {
-		return bundle.File{}
-	}
-	return *s.System
 }
 
 func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
@@ -360,7 +213,7 @@ func (p *policies) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-p.wake:
-			p.stored = nil
+			p.merged = nil
 		}
 		before := p.tried
 		err := p.load(ctx)

@@ -114,17 +114,7 @@ Exit status: 0 printed, 1 there is none, 2 could not tell.`,
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			content, err := client.Get(ctx, service.attestorName(args[0]))
-			if err != nil {
-				return err
-			}
-			if *output != formatJSON {
-				if content, err = asYAML(content); err != nil {
-					return err
-				}
-			}
-			_, err = c.OutOrStdout().Write(content)
-			return err
+			return show(ctx, c, client, service.attestorName(args[0]), *output)
 		})
 	}
 	return c

@@ -91,7 +91,7 @@ func (d doors) facts(keys map[string][]*signature.PublicKey, request decide.Requ
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return index.FromOccurrences(list, keys, admission.References(request.Images))
+	return index.FromOccurrences(d.t.Context(), list, keys, admission.References(request.Images))
 }
 
 // byCommand is what 'gatehouse policy decide' prints, without its indentation.

@@ -141,7 +141,7 @@ func (in *policyInput) facts(c *cobra.Command, loaded *bundle.Bundle, request de
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(all, loaded.Keys, admission.References(request.Images)), nil
+	return index.FromOccurrences(c.Context(), all, loaded.Keys, admission.References(request.Images)), nil
 }
 
 func readOccurrences(c *cobra.Command, name string) ([]*grafeas.Occurrence, error) {

@@ -37,20 +37,25 @@ Exit status: 0 printed, 1 there is none, 2 could not tell.`,
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			content, err := client.Get(ctx, service.documentName(*of))
-			if err != nil {
-				return err
-			}
-			if *output != formatJSON {
-				if content, err = asYAML(content); err != nil {
-					return err
-				}
-			}
-			_, err = c.OutOrStdout().Write(content)
-			return err
+			return show(ctx, c, client, service.documentName(*of), *output)
 		})
 	}
 	return c
+}
+
+// show prints a document.
+func show(ctx context.Context, c *cobra.Command, client *adminclient.Client, name string, output format) error {
+	content, err := client.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if output != formatJSON {
+		if content, err = asYAML(content); err != nil {
+			return err
+		}
+	}
+	_, err = c.OutOrStdout().Write(content)
+	return err
 }
 
 // asYAML returns a document of the service as gcloud exports it.

@@ -180,7 +180,7 @@ func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Fac
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(all, w.loaded[s].Keys, refs), nil
+	return index.FromOccurrences(w.command.Context(), all, w.loaded[s].Keys, refs), nil
 }
 
 func percent(r *suite.Report) int {

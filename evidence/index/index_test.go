@@ -563,11 +563,18 @@ func TestFromOccurrences(t *testing.T) {
 		occurrence(t, s, note, digest(3), digest(4)),
 		{ResourceUri: "not an image"},
 	}
-	set := index.FromOccurrences(list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String(), "reg.test/app@"+digest(2).String(), "reg.test/app@"+digest(3).String())).Images
+	set := index.FromOccurrences(t.Context(), list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String(), "reg.test/app@"+digest(2).String(), "reg.test/app@"+digest(3).String())).Images
 	for i, want := range map[int][2]int{1: {1, 0}, 2: {0, 0}, 3: {0, 1}} {
 		img := set[digest(i)]
 		if img.State != evidence.Known || len(img.Attestations) != want[0] || len(img.Rejected) != want[1] {
 			t.Errorf("image %d: %+v, want %v", i, img, want)
 		}
+	}
+	// What could not be read to the end is not known, whatever was read of it.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	img := index.FromOccurrences(ctx, list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
+	if img.State != evidence.Unavailable || img.Err == "" || len(img.Attestations) != 0 {
+		t.Errorf("when time is up: %+v", img)
 	}
 }

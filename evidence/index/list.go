@@ -1,6 +1,8 @@
 package index
 
 import (
+	"context"
+
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -15,13 +17,19 @@ import (
 // the scans of all projects. Digests of which the list says nothing are Known to have
 // none. Occurrences written by hand need neither the kind nor the name that a server
 // gives them; but what counts by its project has to be named.
-func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference) evidence.Facts {
+//
+// A signature costs as much as its key does, and anyone who may write occurrences can
+// add some: when ctx ends before all are verified, every digest is Unavailable.
+func FromOccurrences(ctx context.Context, occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference) evidence.Facts {
 	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(),
 		asked: make(map[image.Digest]bool), summaries: make(map[scanned]*summary)}
 	for _, d := range digestsOf(refs) {
 		l.asked[d] = true
 	}
 	for i, o := range occurrences {
+		if ctx.Err() != nil {
+			return evidence.Facts{Images: l.unavailable()}
+		}
 		l.add(i, o)
 	}
 	facts := evidence.Facts{Images: l.images(), Built: l.tags.builtAs(refs)}
@@ -109,6 +117,15 @@ func named(parent metadata.Parent, i int, o *grafeas.Occurrence) *grafeas.Occurr
 	o = proto.CloneOf(o)
 	o.Name = metadata.OccurrenceName{Parent: parent, ID: id}.String()
 	return o
+}
+
+// unavailable tells of the images that their evidence was not read to the end.
+func (l *list) unavailable() map[image.Digest]evidence.Image {
+	images := make(map[image.Digest]evidence.Image, len(l.asked))
+	for d := range l.asked {
+		images[d] = evidence.Image{State: evidence.Unavailable, Err: "the statements about it could not be verified in time"}
+	}
+	return images
 }
 
 func (l *list) images() map[image.Digest]evidence.Image {

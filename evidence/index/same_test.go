@@ -169,11 +169,11 @@ func TestFeedStoreAndListSayTheSame(t *testing.T) {
 				t.Fatal(err)
 			}
 			list := stored(t, f.Service)
-			want := index.FromOccurrences(list, trust, m.refs()).Images
+			want := index.FromOccurrences(t.Context(), list, trust, m.refs()).Images
 			m.rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 			count(t, want)
 			for name, got := range map[string]map[image.Digest]evidence.Image{
-				"the list in another order": index.FromOccurrences(list, trust, m.refs()).Images,
+				"the list in another order": index.FromOccurrences(t.Context(), list, trust, m.refs()).Images,
 				"the feed":                  followed.Collect(t.Context(), m.refs()).Images,
 				"the store":                 read.Collect(t.Context(), m.refs()).Images,
 				"after changes of trust":    changed.Collect(t.Context(), m.refs()).Images,

@@ -15,6 +15,7 @@ import (
 
 	kit "github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/postgres"
 )
 
@@ -93,6 +94,43 @@ func TestNoOccurrenceLosesItsNoteAmongStores(t *testing.T) {
 		case deleted == nil && metadata.KindOf(created) == metadata.NotFound && created != nil:
 		default:
 			t.Fatalf("creating: %v; deleting its note: %v", created, deleted)
+		}
+	}
+}
+
+func TestNoPolicyLosesItsAttestorAmongStores(t *testing.T) {
+	t.Parallel()
+	_, stores := openTwo(t, postgres.Options{})
+	for round := range 30 {
+		attestor, policy := fmt.Sprintf("projects/p/attestors/a%d", round), fmt.Sprintf("projects/p%d/policy", round)
+		write := func(name string, revision uint64, content string, refers ...string) metadata.Mutation {
+			return metadata.Mutation{WriteDocument: &metadata.DocumentWrite{Refers: refers, Document: metadata.Document{
+				Name: name, Revision: revision, Content: []byte(content), Time: time.Unix(1_790_000_000, 0).UTC(),
+			}}}
+		}
+		if err := stores[0].Apply(t.Context(), write(attestor, 1, "a"), write(policy, 1, "x")); err != nil {
+			t.Fatal(err)
+		}
+		var written, deleted, lost error
+		var group sync.WaitGroup
+		group.Go(func() { written = stores[0].Apply(t.Context(), write(policy, 2, "y", attestor)) })
+		group.Go(func() { deleted = stores[1].Apply(t.Context(), write(attestor, 2, "")) })
+		group.Wait()
+		switch {
+		case written == nil && deleted != nil && metadata.KindOf(deleted) == metadata.FailedPrecondition:
+		case deleted == nil && written != nil && metadata.KindOf(written) == metadata.InvalidArgument:
+		default:
+			t.Fatalf("writing the policy: %v; deleting the attestor that it names: %v", written, deleted)
+		}
+		// Of two stores that write one revision, one wins.
+		group.Go(func() { written = stores[0].Apply(t.Context(), write("projects/q/policy", uint64(round)+1, "0")) })
+		group.Go(func() { lost = stores[1].Apply(t.Context(), write("projects/q/policy", uint64(round)+1, "1")) })
+		group.Wait()
+		if written != nil {
+			written, lost = lost, written
+		}
+		if written != nil || metadata.KindOf(lost) != metadata.Aborted || lost == nil {
+			t.Fatalf("round %d: %v, %v", round, written, lost)
 		}
 	}
 }
@@ -251,6 +289,16 @@ func TestErrorsKeepThePassword(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A page that lacks what cannot be read looks like one that was complete.
+func TestADamagedRowFailsTheListAndDoesNotShortenIt(t *testing.T) {
+	t.Parallel()
+	database := kit.Database(t)
+	metadatatest.DamagedRows(t, open(t, database, postgres.Options{}), func(s metadata.Store) metadata.Store {
+		execSQL(t, database, `UPDATE note SET payload = '\x64' WHERE seq = 3; UPDATE occurrence SET payload = '\x64' WHERE seq = 4`)
+		return s
+	})
 }
 
 func execSQL(t *testing.T, database, text string) {

@@ -314,7 +314,7 @@ func (w *writer) bury(ctx context.Context, row uint64, payload []byte, what subj
 	return w.emit(ctx, metadata.Deleted, what, left)
 }
 
-// A subject is what an event is about.
+// A subject is what an event is about; selectChanges makes the same numbers.
 type subject int
 
 const (

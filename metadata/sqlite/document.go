@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -147,6 +148,22 @@ func (r *documentRow) document() *metadata.Document {
 		Name: r.name.String, Content: r.content, Revision: uint64(r.revision.Int64), Author: r.author.String,
 		Time: time.UnixMicro(r.time.Int64).UTC(), Comment: r.comment.String,
 	}
+}
+
+// readDocuments fills in the documents of the changes at some places. Their rows
+// never change, so that it may read them later than the changes.
+func (s *Store) readDocuments(ctx context.Context, changes []metadata.Change, at []int) error {
+	for _, i := range at {
+		rows, _, err := s.documents(ctx, 1, "SELECT "+documentColumns+" FROM document d WHERE d.row = ?", changes[i].Seq)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return fmt.Errorf("decoding change %d: its document is missing", changes[i].Seq)
+		}
+		changes[i].Document = rows[0]
+	}
+	return nil
 }
 
 // Document returns a revision of a document.

@@ -19,8 +19,8 @@ import (
 const (
 	selectNote       = "SELECT payload FROM note WHERE parent = ? AND id = ?"
 	selectOccurrence = "SELECT payload FROM occurrence WHERE id = ? AND parent = ?"
-	selectChanges    = `SELECT e.seq, e.op, e.is_note, coalesce(e.payload, n.payload, o.payload),
-			` + documentColumns + `
+	// The subject of an event is a number, see scanChange: each column costs.
+	selectChanges = `SELECT e.seq, e.op, e.is_note + 2 * e.is_document, coalesce(e.payload, n.payload, o.payload, d.content)
 		FROM event e
 		LEFT JOIN note n ON e.payload IS NULL AND e.is_note AND n.row = e.seq
 		LEFT JOIN occurrence o ON e.payload IS NULL AND NOT e.is_note AND NOT e.is_document AND o.row = e.seq
@@ -278,45 +278,50 @@ func (s *Store) Changes(ctx context.Context, after uint64, limit int) ([]metadat
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // its error is that of rows.Err
-	var changes []metadata.Change
-	size := 0
-	for rows.Next() {
-		c, n, err := scanChange(rows)
-		if err != nil {
-			return nil, s.reading(ctx, err)
-		}
-		if c.Seq != after+uint64(len(changes))+1 {
-			return nil, metadata.ErrCompacted
-		}
-		if size += n; len(changes) > 0 && size > metadata.MaxPageBytes {
-			return changes, nil
-		}
-		changes = append(changes, c)
-	}
-	if err := rows.Err(); err != nil {
+	changes, documents, err := scanChanges(rows, after)
+	_ = rows.Close() // what follows may have to wait for a connection
+	if err != nil {
 		return nil, s.reading(ctx, err)
 	}
 	if len(changes) == 0 {
 		return nil, metadata.ErrCompacted // there were some when it began
 	}
-	return changes, nil
+	return changes, s.readDocuments(ctx, changes, documents)
 }
 
-func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
-	var isNote bool
-	var payload sql.RawBytes
-	var d documentRow
-	if err := rows.Scan(append([]any{&c.Seq, &c.Op, &isNote, &payload}, d.columns()...)...); err != nil {
-		return c, 0, err
+// scanChanges returns the changes of a page, and which of them are of documents,
+// which it has not read.
+func scanChanges(rows *sql.Rows, after uint64) (changes []metadata.Change, documents []int, err error) {
+	size := 0
+	for rows.Next() {
+		c, what, n, err := scanChange(rows)
+		if err != nil {
+			return nil, nil, err
+		}
+		if c.Seq != after+uint64(len(changes))+1 {
+			return nil, nil, metadata.ErrCompacted
+		}
+		if size += n; len(changes) > 0 && size > metadata.MaxPageBytes {
+			return changes, documents, nil
+		}
+		if what == aDocument {
+			documents = append(documents, len(changes))
+		}
+		changes = append(changes, c)
 	}
-	if c.Document = d.document(); c.Document != nil {
-		return c, len(c.Document.Content), nil
+	return changes, documents, rows.Err()
+}
+
+func scanChange(rows *sql.Rows) (c metadata.Change, what subject, size int, err error) {
+	var payload sql.RawBytes
+	if err := rows.Scan(&c.Seq, &c.Op, &what, &payload); err != nil || what == aDocument {
+		return c, what, len(payload), err
 	}
 	if payload == nil {
-		return c, 0, errors.New("decoding a change: its message is missing")
+		return c, what, 0, errors.New("decoding a change: its message is missing")
 	}
 	var message proto.Message
-	if isNote {
+	if what == aNote {
 		c.Note = &grafeas.Note{}
 		message = c.Note
 	} else {
@@ -324,9 +329,9 @@ func scanChange(rows *sql.Rows) (c metadata.Change, size int, err error) {
 		message = c.Occurrence
 	}
 	if err := proto.Unmarshal(payload, message); err != nil {
-		return c, 0, fmt.Errorf("decoding change %d: %w", c.Seq, err)
+		return c, what, 0, fmt.Errorf("decoding change %d: %w", c.Seq, err)
 	}
-	return c, len(payload), nil
+	return c, what, len(payload), nil
 }
 
 // collect appends the one column of all rows to list, and closes them.
