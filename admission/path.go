@@ -198,12 +198,10 @@ func (w walk) members(i int, place string) error {
 
 // placeOf returns where a member stands. No two have the same place.
 func placeOf(parent, name string) string {
-	for i := range len(name) {
-		if !isNameByte(name[i]) {
-			return parent + "[" + strconv.Quote(name) + "]"
-		}
-	}
-	if parent == "" {
+	switch odd := func(c rune) bool { return c > 0x7f || !isNameByte(byte(c)) }; {
+	case name == "" || strings.ContainsFunc(name, odd):
+		return parent + "[" + strconv.Quote(name) + "]"
+	case parent == "":
 		return name
 	}
 	return parent + "." + name

@@ -43,7 +43,7 @@ func TestPath(t *testing.T) {
 		`spec["a.b/c"]`:           {`spec["a.b/c"]="odd"`},
 		`["spec"]["image"]`:       {`spec.image="a"`},
 		`spec["\u00e9"]`:          {`spec["é"]="accent"`},
-		`spec[""]`:                {`spec.="empty"`},
+		`spec[""]`:                {`spec[""]="empty"`},
 		"spec.deep[*][*].image":   {`spec.deep[0][0].image="e"`},
 		"*.roles.x.image":         {`spec.roles.x.image="c"`},
 		"spec.roles.x":            {`spec.roles.x={"image": "c"}`},
