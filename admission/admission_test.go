@@ -135,6 +135,8 @@ func newGate(t testing.TB, rules *policy.Ruleset, change func(*admission.Options
 	return f
 }
 
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
 type object = map[string]any
 
 func containers(images ...string) []any {

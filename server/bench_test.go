@@ -116,6 +116,12 @@ func cpuTime() int64 {
 // spawn starts a server in a process of its own, which ends with the benchmark.
 func spawn(b testing.TB, kind, dir string) (*running, string) {
 	b.Helper()
+	r, cpu, _ := spawnProcess(b, kind, dir)
+	return r, cpu
+}
+
+func spawnProcess(b testing.TB, kind, dir string) (r *running, cpu string, pid int) {
+	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0], dir)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second // then it is killed
@@ -139,7 +145,7 @@ func spawn(b testing.TB, kind, dir string) (*running, string) {
 	if err := json.Unmarshal(line, &ready); err != nil {
 		b.Fatal(err)
 	}
-	return &running{t: b, data: filepath.Join(dir, "data"), Addresses: ready.Addresses, gate: gateClient(b, ready.CA)}, ready.CPU
+	return &running{t: b, data: filepath.Join(dir, "data"), Addresses: ready.Addresses, gate: gateClient(b, ready.CA)}, ready.CPU, cmd.Process.Pid
 }
 
 // BenchmarkWebhook measures what one admission review costs the gate: CPU of the
