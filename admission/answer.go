@@ -106,7 +106,7 @@ func warnings(d decide.Decision, s subject, dryRun bool) []string {
 	case decide.FailOpen, decide.LastAllowed:
 		list = warningLines("let in unchecked: " + decide.Message(d))
 	case decide.NoPolicy:
-		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE")
+		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE, or write one with gatehouse policy push")
 	}
 	if s.isTemplate && d.BreakGlass == "" {
 		if marker, _ := breakGlass(s.meta); marker != "" {

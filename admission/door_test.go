@@ -202,19 +202,24 @@ func TestReadRequest(t *testing.T) {
 			}
 		})
 	}
-	for name, in := range map[string]string{
-		"empty":          "",
-		"only a comment": "# nothing\n",
-		"two objects":    "kind: Pod\napiVersion: v1\n---\nkind: Pod\napiVersion: v1\n",
-		"no images":      "apiVersion: v1\nkind: Service\n",
-		"a list":         "- a\n",
-		"no containers":  "apiVersion: v1\nkind: Pod\nspec: {Containers: [{name: c, image: x}]}\n",
-		"a misspelt key": "apiVersion: apps/v1\nkind: Deployment\nspec: {templates: {spec: {containers: [{image: x}]}}}\n",
-		"duplicate key":  "apiVersion: v1\nkind: Pod\nkind: Pod\n",
+	pod := "apiVersion: v1\nkind: Pod\nspec: "
+	for name, tc := range map[string]struct{ in, want string }{
+		"empty":          {"", "there is no object in it"},
+		"only a comment": {"# nothing\n", "there is no object in it"},
+		"two objects":    {"kind: Pod\napiVersion: v1\n---\nkind: Pod\napiVersion: v1\n", "more than one object"},
+		"no images":      {"apiVersion: v1\nkind: Service\n", "has no images that Gatehouse knows of"},
+		"no kind":        {"defaultAdmissionRule: {}\n", "it needs both apiVersion and kind: want a Pod"},
+		"text":           {"hello\n", "it is YAML, but no object: want a Pod"},
+		"a list":         {"- a\n", "it is YAML, but no object: want a Pod"},
+		"no containers":  {pod + "{Containers: [{name: c, image: x}]}\n", "the object (pods) has no containers"},
+		"a misspelt key": {"apiVersion: apps/v1\nkind: Deployment\nspec: {templates: {spec: {containers: [{image: x}]}}}\n", "has no containers"},
+		"duplicate key":  {"apiVersion: v1\nkind: Pod\nkind: Pod\n", `decoding YAML: line 3: mapping key "kind" already defined at line 2`},
+		"a number":       {pod + "{containers: [{image: 5}]}\n", "/spec/containers/0/image is a number, which is not what Kubernetes has there"},
+		"an object":      {pod + "{containers: {image: x}}\n", "/spec/containers is an object, which"},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			if r, err := admission.ReadRequest([]byte(in), admission.Place{}); err == nil {
-				t.Errorf("got %+v", r)
+			if r, err := admission.ReadRequest([]byte(tc.in), admission.Place{}); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %+v, %v", r, err)
 			}
 		})
 	}

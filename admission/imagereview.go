@@ -84,7 +84,7 @@ func (g *Gate) ImageReviews() http.Handler {
 func (g *Gate) answerImages(ctx context.Context, body []byte, place Place) (any, error) {
 	var in imageReview
 	if err := json.Unmarshal(body, &in); err != nil {
-		return nil, fmt.Errorf("decoding the image review: %w", err)
+		return nil, fmt.Errorf("decoding the image review: %w", misfit(err))
 	}
 	if in.APIVersion != imageReviewVersion || in.Kind != imageReviewKind {
 		return nil, fmt.Errorf("reading the image review: want apiVersion %q and kind %q", imageReviewVersion, imageReviewKind)
@@ -102,7 +102,7 @@ func (g *Gate) answerImages(ctx context.Context, body []byte, place Place) (any,
 func (in imageReview) read(req *request) (subject, error) {
 	var spec imageReviewSpec
 	if err := json.Unmarshal(in.Spec, &spec, json.RejectUnknownMembers(true)); err != nil {
-		return subject{}, fmt.Errorf("decoding the spec of the image review: %w", err)
+		return subject{}, fmt.Errorf("decoding the spec of the image review: %w", misfit(err))
 	}
 	req.Namespace = spec.Namespace
 	switch {

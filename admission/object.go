@@ -1,8 +1,11 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/gatehouse-dev/gatehouse/decide"
 )
@@ -148,13 +151,13 @@ func decodeSubject(res groupResource, decode func(any) error) (s subject, ok boo
 	case res == pods:
 		var pod podTemplate
 		if err := decode(&pod); err != nil {
-			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
+			return subject{}, false, fmt.Errorf("decoding %s: %w", res, misfit(err))
 		}
 		return subject{meta: pod.Metadata, template: pod}, true, nil
 	case workloads[res]:
 		var w workload
 		if err := decode(&w); err != nil {
-			return subject{}, false, fmt.Errorf("decoding %s: %w", res, err)
+			return subject{}, false, fmt.Errorf("decoding %s: %w", res, misfit(err))
 		}
 		template := w.podTemplate(res)
 		if template == nil {
@@ -163,4 +166,18 @@ func decodeSubject(res groupResource, decode func(any) error) (s subject, ok boo
 		return subject{meta: w.Metadata, template: *template, isTemplate: true}, true, nil
 	}
 	return subject{}, false, nil
+}
+
+// misfit says what a value of the wrong kind is and where, in the words of JSON and
+// not in those of Go.
+func misfit(err error) error {
+	var wrong *json.SemanticError
+	if !errors.As(err, &wrong) || wrong.JSONKind == 0 || wrong.Err != nil {
+		return err
+	}
+	at := string(wrong.JSONPointer)
+	if at == "" {
+		at = "the whole"
+	}
+	return fmt.Errorf("%.300s is %s, which is not what Kubernetes has there", at, nameOfKind(wrong.JSONKind))
 }

@@ -92,7 +92,7 @@ func toJudge(res groupResource, now, before []subject, onlyAdded bool) (question
 	var q question
 	for _, p := range parts {
 		if !p.subject.custom && len(p.subject.template.Spec.Containers) == 0 {
-			return question{}, fmt.Errorf("the %s has no containers: Kubernetes would not take it either", res)
+			return question{}, fmt.Errorf("the object (%s) has no containers: Kubernetes would not take it either", res)
 		}
 		if onlyAdded {
 			// The rest of the pod runs already and does not change here.

@@ -163,7 +163,7 @@ func (c *customResource) subjects(raw jsontext.Value) ([]subject, error) {
 		Metadata objectMeta `json:"metadata"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, err
+		return nil, misfit(err)
 	}
 	listed := subject{meta: head.Metadata, isTemplate: true, custom: true}
 	// There is no template that could carry a marker but the object itself.
@@ -179,7 +179,7 @@ func (c *customResource) subjects(raw jsontext.Value) ([]subject, error) {
 			}
 			s := subject{meta: head.Metadata, isTemplate: true, custom: true}
 			if err := json.Unmarshal(v, &s.template); err != nil {
-				return fmt.Errorf("%s: %w", clip(place), err)
+				return fmt.Errorf("%s: %w", clip(place), misfit(err))
 			}
 			for _, u := range s.template.images() {
 				if u.Text != "" { // which the controller puts in

@@ -58,7 +58,7 @@ func readReview(body []byte) (review, error) {
 	}
 	var plain plainReview
 	if err := json.Unmarshal(body, &plain); err != nil {
-		return review{}, fmt.Errorf("decoding the review: %w", err)
+		return review{}, fmt.Errorf("decoding the review: %w", misfit(err))
 	}
 	in = plain.review()
 	return in, in.check()

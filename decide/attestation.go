@@ -108,11 +108,7 @@ func (g *gate) signedInstead(c policy.SignedBy, u *use) []string {
 			found.add(g.invalid(att)...)
 		}
 	}
-	for i := range u.known.Rejected {
-		if r := &u.known.Rejected[i]; slices.Contains(c.Projects, r.Project) {
-			found.add("the attestation ", r.Occurrence, " ", r.Reason)
-		}
-	}
+	found.addRejected(u, c.Projects)
 	return found.list()
 }
 
@@ -185,11 +181,20 @@ type details struct {
 }
 
 func (d *details) add(parts ...string) {
-	text := plain(strings.Join(parts, ""))
+	text := quoteOdd(cut(strings.Join(parts, ""), maxDetail))
 	at, _ := slices.BinarySearch(d.kept, text)
 	if d.kept = slices.Insert(d.kept, at, text); len(d.kept) > maxDetails {
 		d.kept = d.kept[:maxDetails]
 		d.left++
+	}
+}
+
+// addRejected adds what is filed in the projects and was not accepted.
+func (d *details) addRejected(u *use, projects []string) {
+	for i := range u.known.Rejected {
+		if r := &u.known.Rejected[i]; slices.Contains(projects, r.Project) {
+			d.add("the attestation ", r.Occurrence, " ", r.Reason)
+		}
 	}
 }
 

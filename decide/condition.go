@@ -17,6 +17,9 @@ const (
 	maxDetails = 3
 	// maxVulnerabilities bounds those that are listed: the worst come first.
 	maxVulnerabilities = 20
+	// maxDetail bounds one of them, in bytes. The reason stands at its end, after the
+	// names of an occurrence and of a key.
+	maxDetail = 450
 	// maxRequired bounds the keys that one sentence names.
 	maxRequired = 3
 )
@@ -46,9 +49,9 @@ func (g *gate) condition(c policy.Condition, u *use, out *reasons) Verdict {
 
 // byEvidence asks a condition that rests on evidence, which is about digests.
 func (g *gate) byEvidence(c policy.Condition, u *use) Reason {
-	switch why := unmeetable(c); {
+	switch why, next := unmeetable(c); {
 	case why != "":
-		return Reason{Code: CodeNoCheck, Message: "The check can never pass: " + why, Next: "correct the check, or take it out of the rule"}
+		return Reason{Code: CodeNoCheck, Message: "The check can never pass: " + why, Next: next}
 	case !u.hasDigest():
 		return notDigested(u, "")
 	case u.known.State != evidence.Known:
@@ -67,46 +70,48 @@ func (g *gate) byEvidence(c policy.Condition, u *use) Reason {
 	return Reason{Code: CodeNoCheck, Message: "The check demands nothing that is known here"}
 }
 
-// unmeetable tells why no evidence can meet a condition, "" if some can. Such a
-// condition denies also while evidence cannot be read: it is not in doubt.
-func unmeetable(c policy.Condition) string {
+// unmeetable tells why no evidence can meet a condition, "" if some can, and what to
+// do. Such a condition denies also while evidence cannot be read: it is not in doubt.
+func unmeetable(c policy.Condition) (why, next string) {
 	const (
 		noKey     = "it names no key that is trusted"
 		noProject = "it names no project to look in"
+		correct   = "correct the check, or take it out of the rule"
 	)
 	switch c := c.(type) {
 	case policy.SignedBy:
 		switch {
 		case !haveKeys(c.Signers):
-			return noKey
+			return noKey, correct
 		case len(c.Projects) == 0:
-			return noProject
+			return noProject, correct
 		}
-		return ""
+		return "", ""
 	case policy.Vulnerabilities:
 		if len(c.Projects) == 0 {
-			return noProject
+			return noProject, correct
 		}
-		return ""
+		return "", ""
 	case policy.Fresh:
 		switch {
 		case !haveKeys(c.Recorders):
-			return "it names no one who records uploads"
+			return "nobody's records of uploads are trusted here", "give the gate an attestor of its project, whose keys sign such records"
 		case len(c.Projects) == 0:
-			return noProject
+			return noProject, correct
 		case c.MaxAge <= 0:
-			return "it allows no age"
+			return "it allows no age", correct
 		}
-		return ""
+		return "", ""
 	case policy.BuiltBy:
 		for i := range c.Rules {
 			if r := &c.Rules[i]; len(r.Projects) > 0 && len(r.Builder.Keys) > 0 && len(r.Builder.IDs) > 0 {
-				return ""
+				return "", ""
 			}
 		}
-		return "none of its rules names a builder, keys of his and a project to look in"
+		return "none of its rules names a builder whose keys are known here, and a project to look in",
+			"tell the gate the keys of the builder (gatehouse serve --builders), or correct the check"
 	}
-	return "it demands nothing that is known here"
+	return "it demands nothing that is known here", correct
 }
 
 func haveKeys(signers []policy.Signer) bool {
@@ -165,7 +170,8 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		return Reason{
 			Code: CodeUploadUnknown, Required: required(),
 			Message: "It is not recorded when the image was uploaded",
-			Next:    "have the attestor record the upload",
+			Details: recordedInstead(c, u),
+			Next:    "have an attestor of the project sign a record of the upload",
 		}
 	}
 	at := earliest.Time.UTC().Format(time.RFC3339)
@@ -180,6 +186,19 @@ func (g *gate) fresh(c policy.Fresh, u *use) Reason {
 		}
 	}
 	return Reason{Verdict: ALLOW, Code: CodeFresh, Message: "Image was uploaded at " + at, KeyID: earliest.KeyID, Occurrence: earliest.Occurrence}
+}
+
+// recordedInstead tells of records of uploads that do not count, and of what may have
+// been meant for one.
+func recordedInstead(c policy.Fresh, u *use) []string {
+	var found details
+	for i := range u.known.Uploads {
+		if up := &u.known.Uploads[i]; slices.Contains(c.Projects, up.Project) {
+			found.add("a record of the upload by key ", up.KeyID, " exists (", up.Occurrence, "), and the check does not trust that key")
+		}
+	}
+	found.addRejected(u, c.Projects)
+	return found.list()
 }
 
 func days(d time.Duration) string {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -47,6 +48,20 @@ func gallery(t *testing.T) map[string]decide.Decision {
 		Attestations: []evidence.Attestation{attestation("scanned", keyScanned), stranger},
 		Rejected:     []evidence.Rejection{{Note: "projects/p/notes/built", Occurrence: "projects/p/occurrences/77", Reason: `is signed by unknown key "x"`}},
 	}}
+	keys := []policy.Key{{ID: "k", Fingerprint: keyBuilt}}
+	check := func(c policy.Condition, img evidence.Image) decide.Decision {
+		img.State = evidence.Known
+		return decided(request(digested), rulesFor(c, policy.OnUnavailable{}), images{digestA(): img}, noon)
+	}
+	slsa := policy.BuiltBy{Rules: []policy.ProvenanceRule{
+		{Builder: policy.Builder{Name: "GOOGLE_CLOUD_BUILD", IDs: []string{"https://build.example/"}, Keys: keys}, Projects: []string{"p"}, Constraint: holds{says: true}},
+		{Builder: policy.Builder{Name: "GOOGLE_CLOUD_BUILD", IDs: []string{"https://build.example/"}, Keys: keys}, Projects: []string{"q"}},
+	}}
+	fresh := policy.Fresh{MaxAge: 24 * time.Hour, Recorders: []policy.Signer{{Name: "s", Keys: keys}}, Projects: []string{"p"}}
+	var rejected []evidence.Rejection
+	for i, project := range []string{"r", "q", "p", "p", "p", "p"} {
+		rejected = append(rejected, evidence.Rejection{Occurrence: fmt.Sprintf("projects/%s/occurrences/%d", project, 70+i), Project: project, Reason: `is signed by key "x", which is not trusted in its project`})
+	}
 	cluster := requireBoth()
 	clusterRules := rulesOf(cluster)
 	clusterRules.Rules[0].ID = "cluster admission rule for us-east1-b.prod"
@@ -76,7 +91,15 @@ func gallery(t *testing.T) map[string]decide.Decision {
 		"break-glass":       decided(broken, rulesOf(requireBoth()), known(), noon),
 		"no policy":         decided(request(tagged), nil, nil, noon),
 		"no rule":           decided(request(tagged), &policy.Ruleset{}, nil, noon),
-		"no images":         decided(request(), rulesOf(policy.Rule{}), nil, noon),
+		"not built":         check(slsa, evidence.Image{Rejected: rejected[:3]}),
+		"not kept whole": check(slsa, evidence.Image{Rejected: rejected[:1], Provenances: []evidence.Provenance{
+			{Origin: attestation("built", keyBuilt).Origin, Builder: "https://build.example/worker"},
+		}}),
+		"upload unknown": check(fresh, evidence.Image{Rejected: rejected, Uploads: []evidence.Upload{
+			{Origin: evidence.Origin{Occurrence: "projects/p/occurrences/60", Project: "p", KeyID: "y", Fingerprint: keyOther}, Time: noon},
+			{Origin: evidence.Origin{Occurrence: "projects/r/occurrences/61", Project: "r", KeyID: "y", Fingerprint: keyBuilt}, Time: noon},
+		}}),
+		"no images": decided(request(), rulesOf(policy.Rule{}), nil, noon),
 	}
 }
 
@@ -106,7 +129,7 @@ func TestMessages(t *testing.T) {
 	all := gallery(t)
 	var b strings.Builder
 	for _, name := range []string{
-		"attested", "always deny", "not attested", "tag", "invalid reference", "attestor missing", "unreadable", "fail open", "dry run", "break-glass", "no policy", "no rule",
+		"attested", "always deny", "not attested", "not built", "not kept whole", "upload unknown", "tag", "invalid reference", "attestor missing", "unreadable", "fail open", "dry run", "break-glass", "no policy", "no rule",
 	} {
 		fmt.Fprintf(&b, "== %s: %s\n%s\n\n", name, all[name].Summary, decide.Message(all[name]))
 	}

@@ -438,6 +438,9 @@ func naiveBuilt(rule policy.ProvenanceRule, p evidence.Provenance) bool {
 		return false
 	}
 	if rule.Constraint != nil {
+		if p.Statement == nil {
+			return false
+		}
 		holds, err := rule.Constraint.Holds(p.Statement)
 		return holds && err == nil
 	}

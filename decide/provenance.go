@@ -39,9 +39,12 @@ func builtBy(c policy.BuiltBy, u *use) Reason {
 		found.add("the provenance ", o.of.Occurrence, " ", o.why())
 	}
 	builders := make([]string, 0, len(c.Rules))
+	var projects []string
 	for i := range c.Rules {
 		builders = append(builders, c.Rules[i].Builder.Name)
+		projects = append(projects, c.Rules[i].Projects...)
 	}
+	found.addRejected(u, projects)
 	return Reason{
 		Code:     CodeNotBuilt,
 		Message:  "No provenance found that satisfies a rule of the check",
@@ -65,6 +68,10 @@ func unlike(rule *policy.ProvenanceRule, p *evidence.Provenance) func() string {
 	case len(rule.Sources) > 0 && !covers(rule.Sources, p.Source):
 		return func() string {
 			return "is of source " + strconv.Quote(cut(p.Source, maxPlain)) + ", which the policy does not trust"
+		}
+	case rule.Constraint != nil && len(p.Statement) == 0:
+		return func() string {
+			return "is not kept whole, as newer ones are, so that " + strconv.Quote(cut(rule.Constraint.String(), maxPlain)) + " could not be evaluated"
 		}
 	case rule.Constraint != nil:
 		switch holds, err := rule.Constraint.Holds(p.Statement); {

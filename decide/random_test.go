@@ -480,7 +480,7 @@ func (w world) upload() evidence.Upload {
 func (w world) provenance() evidence.Provenance {
 	return evidence.Provenance{
 		Origin: w.origin(), Builder: pick(w.choices, "https://build.example/worker@v1", "https://build.example/", "https://build.example.evil/", "https://other.example/", ""),
-		Source: pick(w.choices, "https://github.com/o/app", "git+ssh://git@github.com/o/app.git@refs/heads/main", "https://evil.example/github.com/o/app", "github.com/o/../e", "", "GitHub.com/o/app/"), ConfigBased: w.bool(), Statement: []byte("{}"),
+		Source: pick(w.choices, "https://github.com/o/app", "git+ssh://git@github.com/o/app.git@refs/heads/main", "https://evil.example/github.com/o/app", "github.com/o/../e", "", "GitHub.com/o/app/"), ConfigBased: w.bool(), Statement: pick(w.choices, []byte("{}"), []byte("{}"), []byte("{}"), nil),
 	}
 }
 

@@ -128,7 +128,7 @@ type Provenance struct {
 	Source string
 	// ConfigBased is set if the build followed a configuration in its source.
 	ConfigBased bool
-	// Statement is the in-toto statement as it was signed.
+	// Statement is the in-toto statement as it was signed; nil if it was not kept.
 	Statement []byte
 }
 

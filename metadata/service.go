@@ -318,10 +318,10 @@ func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds 
 	return asOf, nil
 }
 
-// SubjectOccurrences calls fn for every occurrence about one of the digests
-// ("sha256:…") that is filed in a project, by its id, and in its locations, in
-// whatever repository they are.
-func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, fn func(*grafeas.Occurrence) error) error {
+// SubjectOccurrences calls fn for every occurrence of some kinds about one of the
+// digests ("sha256:…") that is filed in a project, by its id, and in its locations,
+// in whatever repository they are.
+func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, kinds Kinds, fn func(*grafeas.Occurrence) error) error {
 	if len(digests) == 0 {
 		return nil
 	}
@@ -334,7 +334,7 @@ func (s *Service) SubjectOccurrences(ctx context.Context, project string, digest
 		return fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
 	}
 	for _, p := range parents {
-		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: AllKinds}, p.String(), fn); err != nil {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: kinds}, p.String(), fn); err != nil {
 			return err
 		}
 	}
@@ -362,6 +362,16 @@ func (s *Service) eachOccurrence(ctx context.Context, q OccurrenceQuery, what st
 			return err
 		}
 	}
+}
+
+// Note returns a note as it stands. It reflects every write that returned before it
+// was called.
+func (s *Service) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	n, err := ParseNoteName(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Note(ctx, n)
 }
 
 // ProjectSummaries calls fn with what the scans of a project, by its id, and of its

@@ -50,7 +50,8 @@ type Finding struct {
 	Count    int              `json:"count"`
 }
 
-// A Scan is what a discovery occurrence tells of an analysis.
+// A Scan is what a discovery occurrence tells of an analysis. What was looked for,
+// its note tells: see [FindsVulnerabilities].
 type Scan struct {
 	ID         ID                                         `json:"id"`
 	Note       string                                     `json:"note"`
@@ -63,6 +64,19 @@ type Scan struct {
 // Summarized reports whether occurrences of the kind go into summaries.
 func Summarized(kind grafeas.NoteKind) bool {
 	return kind == grafeas.NoteKind_VULNERABILITY || kind == grafeas.NoteKind_DISCOVERY
+}
+
+// FindsVulnerabilities reports whether the discoveries of a note tell of analyses that
+// look for vulnerabilities, as its analysisKind says. DISCOVERY, which says nothing,
+// does: Google's samples for scanners write it. An unspecified kind does not: neither
+// version of the API takes one, and what is stored so is a kind that only v1beta1
+// has, such as SBOM.
+func FindsVulnerabilities(n *grafeas.Note) bool {
+	switch n.GetDiscovery().GetAnalysisKind() {
+	case grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY:
+		return true
+	}
+	return false
 }
 
 // Empty reports whether nothing is left to be kept.

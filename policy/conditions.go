@@ -51,6 +51,20 @@ func (s Set) ScanProjects() []string {
 	})
 }
 
+// NeedsStatements reports whether a check looks at the whole statement of a provenance,
+// as custom constraints do.
+func (s Set) NeedsStatements() bool {
+	for c := range s.Conditions() {
+		b, _ := c.(BuiltBy)
+		for i := range b.Rules {
+			if b.Rules[i].Constraint != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Projects returns the ids of all projects that checks look into, in their order.
 func (s Set) Projects() []string {
 	return s.projects(func(c Condition) []string {

@@ -34,7 +34,22 @@ func TestConditionsYieldsThoseWithin(t *testing.T) {
 	if got := set.ScanProjects(); !slices.Equal(got, []string{"p", "q", "r"}) {
 		t.Errorf("scan projects %q", got)
 	}
+	if set.NeedsStatements() {
+		t.Error("no check looks at a statement")
+	}
+	built := set[0].Rules[0].Checks[4].Condition.(policy.BuiltBy)
+	built.Rules[1].Constraint = never{}
+	if !set.NeedsStatements() {
+		t.Error("a constraint looks at a statement")
+	}
 	if got := set.Projects(); !slices.Equal(got, []string{"p", "q", "r", "s", "t", "u", "v"}) {
 		t.Errorf("projects %q", got)
 	}
 }
+
+// never is a constraint that holds of nothing.
+type never struct{}
+
+func (never) Holds([]byte) (bool, error) { return false, nil }
+
+func (never) String() string { return "false" }

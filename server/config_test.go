@@ -52,10 +52,10 @@ func TestListenersOffLoopbackThatAreGuarded(t *testing.T) {
 func TestConfigurationThatIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
-		"unknown field":                     {"data: d\nadmision: {}\n", "line 2"},
-		"wrong case":                        {"Data: d\n", "field Data not found"},
-		"duplicate field":                   {"data: d\ndata: e\n", "line 2"},
-		"wrong type":                        {"data: [d]\n", "line 1"},
+		"unknown field":                     {"data: d\nadmision: {}\n", `gatehouse.yaml:2: unknown field "admision"`},
+		"wrong case":                        {"Data: d\n", `gatehouse.yaml:1: unknown field "Data"`},
+		"duplicate field":                   {"data: d\ndata: e\n", `gatehouse.yaml:2: mapping key "data" already defined at line 1`},
+		"wrong type":                        {"data: [d]\n", "gatehouse.yaml:1: another kind of value belongs here"},
 		"two documents":                     {"data: d\n---\ndata: e\n", "more than one"},
 		"no data":                           {"project: p\n", "--data"},
 		"open listener":                     {"data: d\nmetadata: {address: \"0.0.0.0:8080\"}\n", "not on loopback"},
@@ -74,8 +74,8 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 		"an open listener with limits only": {"data: d\nmetadata: {address: \"0.0.0.0:8080\"}\nidentity: {requestsPerSecond: 5}\n", "not on loopback"},
 		"TLS that asks nobody":              {"data: d\nmetadata: {address: \"0.0.0.0:8080\", tls: {certFile: c, keyFile: k}}\n", "not authenticated"},
 		"identity without rules":            {"data: d\nidentity: {bearerTokensFile: t}\n", "add rules"},
-		"an unknown field of a rule":        {"data: d\nidentity:\n  rules:\n  - {caller: a, project: p, role: admin}\n", "line 4"},
-		"a token in the configuration":      {"data: d\nidentity:\n  bearerTokens: [x]\n", "line 3"},
+		"an unknown field of a rule":        {"data: d\nidentity:\n  rules:\n  - {caller: a, project: p, role: admin}\n", "gatehouse.yaml:4: unknown field"},
+		"a token in the configuration":      {"data: d\nidentity:\n  bearerTokens: [x]\n", "gatehouse.yaml:3: unknown field"},
 		"a relative socket":                 {"data: d\nmetadata: {address: \"unix://run/x.sock\"}\n", "absolute path"},
 		"a socket's path too long":          {"data: d\nmetadata: {address: \"unix:///" + strings.Repeat("x", 200) + "\"}\n", "longer than"},
 		"a socket for the webhook":          {"data: d\nadmission: {address: \"unix:///x.sock\"}\n", "HOST:PORT"},

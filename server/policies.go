@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,21 +39,29 @@ type policies struct {
 	reloads *prometheus.CounterVec
 	stale   prometheus.Gauge
 
-	// merged is what the files of sum mergedFrom and the store have together; nil
-	// before it was read, and after a change in the store, of which wake tells.
-	merged     *bundle.Sources
-	mergedFrom [sha256.Size]byte
-	wake       chan struct{}
-	followed   uint64
+	// stored is what the store has beside the files of sum storedFor; nil before it
+	// was read, and after a change there, of which wake tells.
+	stored    *bundle.Sources
+	storedFor [sha256.Size]byte
+	wake      chan struct{}
+	followed  uint64
 
 	rules atomic.Pointer[policy.Set]
-	// sources are what the rules in force were made from.
+	// denying says that the rules in force stand in for some that cannot be enforced.
+	denying bool
+	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
-	// tried is the content that was last looked at, and triedErr what was wrong
-	// with it. verified is that for whose keys evidence was last verified.
-	tried    content
-	triedErr error
-	verified [sha256.Size]byte
+	// replaced is the trust of the rules in force while that of those before has not
+	// been forgotten.
+	replaced index.Trust
+	// tried is the content that was last looked at, hasPolicy whether there is a
+	// policy in it, and triedErr what was wrong with it. verified is that for whose
+	// keys evidence was last verified. The texts are not kept: files of Kritis may
+	// have Secrets in them.
+	tried     [sha256.Size]byte
+	hasPolicy bool
+	triedErr  error
+	verified  [sha256.Size]byte
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -79,8 +88,8 @@ func (p *policies) current() policy.Set {
 	return nil
 }
 
-// known returns the texts that the policies in force were made from; until there are
-// any, none.
+// known returns the texts that the policies in force were made from, without the
+// policies; until there are any, none.
 func (p *policies) known() bundle.Sources {
 	if s := p.sources.Load(); s != nil {
 		return *s
@@ -94,20 +103,27 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.sum == p.tried.sum {
-		return p.triedErr
+	if now.sum == p.tried {
+		if p.triedErr != nil {
+			return p.triedErr
+		}
+		p.forget(ctx)
+		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
 	}
 	set, trust, err := p.compile(now)
-	p.tried, p.triedErr = now, err
+	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
 	if err != nil {
 		return err
 	}
 	if err := p.gather(ctx, now, set, trust); err != nil {
-		p.tried = content{}
+		p.tried = [sha256.Size]byte{}
 		return err
 	}
+	now.Policies = nil
 	p.rules.Store(&set)
+	p.denying = false
 	p.sources.Store(&now.Sources)
+	p.replaced = trust
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
 	}
@@ -121,6 +137,9 @@ func (p *policies) load(ctx context.Context) error {
 // never deny for want of it. The index keeps what the rules of before rest on until it
 // is told of other keys: when this has to be tried again, it is not told twice.
 func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+	if err := p.keepStatements(ctx, set, p.current()); err != nil {
+		return err
+	}
 	if p.verified != c.sum {
 		if err := p.index.SetTrust(ctx, trust); err != nil {
 			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
@@ -133,12 +152,41 @@ func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust 
 	return nil
 }
 
+// keepStatements has the index keep those of provenances if a policy looks into them.
+func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error {
+	bytes := 0
+	if slices.ContainsFunc(sets, policy.Set.NeedsStatements) {
+		bytes = index.DefaultStatements
+	}
+	if err := p.index.KeepStatements(ctx, bytes); err != nil {
+		return fmt.Errorf("reading the statements of stored provenances: %w", err)
+	}
+	return nil
+}
+
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
+}
+
 // start puts in force what there is when the server starts. Files that cannot be
 // enforced are an error. What is stored is not: its owner can only mend it through
 // this server, which denies everything until he does.
 func (p *policies) start(ctx context.Context) error {
 	err := p.load(ctx)
-	if err == nil || len(p.tried.Policies) == 0 {
+	if err == nil || p.triedErr == nil {
 		return err
 	}
 	files, fault := p.readFiles()
@@ -157,10 +205,11 @@ func (p *policies) start(ctx context.Context) error {
 func (p *policies) deny() {
 	p.stale.Set(1)
 	nothing := &policy.Ruleset{
-		Name: admin.PolicyName(p.project), Source: "the store",
-		Rules: []policy.Rule{{ID: "the stored policy, which cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
+		Name:  admin.PolicyName(p.project),
+		Rules: []policy.Rule{{ID: "in place of a policy that cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
 	}
 	p.rules.Store(&policy.Set{nothing.Build()})
+	p.denying = true
 }
 
 func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
@@ -213,7 +262,7 @@ func (p *policies) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-p.wake:
-			p.merged = nil
+			p.stored = nil
 		}
 		before := p.tried
 		err := p.load(ctx)
@@ -223,7 +272,7 @@ func (p *policies) watch(ctx context.Context) error {
 		case err != nil && err.Error() != last:
 			last = err.Error()
 			p.failed(err)
-		case err == nil && (last != "" || before.sum != p.tried.sum):
+		case err == nil && (last != "" || before != p.tried):
 			last = ""
 			p.reloads.WithLabelValues("ok").Inc()
 			p.stale.Set(0)
@@ -232,14 +281,16 @@ func (p *policies) watch(ctx context.Context) error {
 	}
 }
 
-// failed tells of a policy that is not used. Where none was in force before, it
-// does not leave everything allowed.
+// failed tells of a policy that is not used, or for which the evidence cannot be read.
+// Where none was in force before, it does not leave everything allowed.
 func (p *policies) failed(err error) {
 	p.reloads.WithLabelValues("error").Inc()
 	p.stale.Set(1)
-	if len(p.current()) == 0 && p.triedErr != nil && len(p.tried.Policies) > 0 {
+	if len(p.current()) == 0 && p.hasPolicy {
 		p.deny()
-		p.logger.Error("the first policy cannot be enforced, and everything is denied until it is mended", "error", err)
+	}
+	if p.denying {
+		p.logger.Error("the policy cannot be enforced, and everything is denied until it can", "error", err)
 		return
 	}
 	p.logger.Error("the changed policy is not used, the last good one stays in force", "error", err)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -139,10 +141,7 @@ func TestAPolicyThatIsTriedAgainTakesNothingFromTheOneInForce(t *testing.T) {
 	if err := k.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := image.Parse("reg.test/shop/web@" + image.DigestOf([]byte("web")).String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ref := mustParse(t, "reg.test/shop/web@"+image.DigestOf([]byte("web")).String())
 	k.attest(before, ref)
 	if d := k.decide(ref.String()); !d.Allowed {
 		t.Fatalf("attested, and denied: %s", decide.Message(d))
@@ -163,6 +162,48 @@ func TestAPolicyThatIsTriedAgainTakesNothingFromTheOneInForce(t *testing.T) {
 	}
 	if d := k.decide(ref.String()); d.Allowed {
 		t.Error("the new policy is not in force")
+	}
+}
+
+// TestTheFirstPolicyDeniesUntilItsEvidenceCanBeRead: there are no rules of before that
+// could go on, and to have none is to let everything in.
+func TestTheFirstPolicyDeniesUntilItsEvidenceCanBeRead(t *testing.T) {
+	t.Parallel()
+	k := keep(t)
+	if err := k.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := k.decide("reg.test/x"); !d.Allowed || d.Override != decide.NoPolicy {
+		t.Fatalf("without a policy: %+v", d)
+	}
+	k.source.blind.Store(true)
+	k.files.policies = []string{write(t, filepath.Join(t.TempDir(), "policy.json"), signedBy(t, newKey(t), `, {"vulnerabilityCheck": {"maximumFixableSeverity": "LOW", "maximumUnfixableSeverity": "HIGH"}}`))}
+	err := k.load(t.Context())
+	if err == nil {
+		t.Fatal("the store is not away")
+	}
+	k.failed(err)
+	if d := k.decide("reg.test/x"); d.Allowed {
+		t.Error("the first policy is not in force, and everything is let in")
+	}
+	// At its start a server has not begun to answer, and an error ends it.
+	again := keep(t, k.files.policies...)
+	again.source.blind.Store(true)
+	if err := again.start(t.Context()); err == nil {
+		t.Error("the server starts without the evidence for its policy")
+	}
+}
+
+// TestNoTextOfAPolicyIsKept: files of Kritis may have Secrets in them, of which
+// nothing is kept once they were read.
+func TestNoTextOfAPolicyIsKept(t *testing.T) {
+	t.Parallel()
+	k := keep(t, write(t, filepath.Join(t.TempDir(), "policy.json"), allowsAll))
+	if err := k.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if known := k.known(); len(known.Policies) > 0 || len(k.stored.Policies) > 0 {
+		t.Errorf("kept %+v and %+v", known.Policies, k.stored.Policies)
 	}
 }
 
@@ -210,6 +251,64 @@ type counting struct {
 func (s *counting) Document(ctx context.Context, name string) (*metadata.Document, error) {
 	s.reads.Add(1)
 	return s.Source.Document(ctx, name)
+}
+
+// TestAnEvaluationIsBounded: whoever may write occurrences can file as many about an
+// image as he likes, and large ones.
+func TestAnEvaluationIsBounded(t *testing.T) {
+	t.Parallel()
+	k, ref := keep(t), mustParse(t, "reg.test/shop/web@"+image.DigestOf([]byte("web")).String())
+	ctx, caller := t.Context(), metadata.Caller{Name: "ci"}
+	if _, err := k.source.CreateNote(ctx, caller, "projects/default", "secret", &grafeas.Note{Type: &grafeas.Note_Secret{Secret: &grafeas.SecretNote{}}}); err != nil {
+		t.Fatal(err)
+	}
+	file := func(o *grafeas.Occurrence) {
+		t.Helper()
+		o.ResourceUri = "https://" + ref.String()
+		if _, err := k.source.CreateOccurrence(ctx, caller, "projects/default", o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := newEvaluator(k.source.Service, admission.Place{}, func() bundle.Sources { return bundle.Sources{Project: "default"} })
+	e.maxBytes = 4 << 10
+	version := admin.Version{Name: "projects/default/platforms/gke/policies/x", Content: []byte(signedBy(t, newKey(t), ""))}
+	pod := fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "main", "image": %q}]}}`, ref)
+	evaluate := func(ctx context.Context) error {
+		_, err := e.evaluate(ctx, version, pod, func(string) error { return nil })
+		return err
+	}
+	// What no check looks at is not read.
+	file(&grafeas.Occurrence{NoteName: "projects/default/notes/secret", Remediation: strings.Repeat("x", 8<<10), Details: &grafeas.Occurrence_Secret{Secret: &grafeas.SecretOccurrence{}}})
+	k.attest(newKey(t), ref)
+	if err := evaluate(ctx); err != nil {
+		t.Error(err)
+	}
+	for i := range 8 {
+		file(&grafeas.Occurrence{NoteName: "projects/default/notes/n", Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
+			SerializedPayload: bytes.Repeat([]byte{byte(i)}, 1<<10), Signatures: []*grafeas.Signature{{PublicKeyId: "k", Signature: []byte("s")}},
+		}}})
+	}
+	if err := evaluate(ctx); metadata.KindOf(err) != metadata.ResourceExhausted {
+		t.Errorf("more than is read: %v", err)
+	}
+	// It waits its turn, and not for ever.
+	for range maxEvaluations {
+		e.turns <- struct{}{}
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := evaluate(over); metadata.KindOf(err) != metadata.Unavailable {
+		t.Errorf("while others are evaluated: %v", err)
+	}
+}
+
+func mustParse(t *testing.T, text string) image.Reference {
+	t.Helper()
+	ref, err := image.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
 }
 
 // TestWhatHasNotChangedIsNotReadAgain: files are looked at twice a second.

@@ -60,29 +60,28 @@ func (p *policies) read(ctx context.Context) (content, error) {
 }
 
 // withStored returns the texts of files with those of the store. They are parsed to
-// find out what they need of it, and so they are not put together anew each time that
-// somebody looks whether they have changed.
+// find out what they need of it, and so that is not done anew each time that somebody
+// looks whether they have changed.
 func (p *policies) withStored(ctx context.Context, files bundle.Sources) (bundle.Sources, error) {
-	sum := sumOf(files)
-	if p.merged != nil && p.mergedFrom == sum {
-		return *p.merged, nil
+	if sum := sumOf(files); p.stored == nil || p.storedFor != sum {
+		read, err := admin.Read(ctx, p.store, p.project, files.Policies...)
+		if err != nil {
+			return files, fmt.Errorf("reading the stored policy: %w", err)
+		}
+		stored := read.Sources
+		stored.Attestors = append(withoutNamesakes(files.Attestors, stored.Attestors), stored.Attestors...)
+		p.stored, p.storedFor = &stored, sum
 	}
-	stored, err := admin.Read(ctx, p.store, p.project, files.Policies...)
-	if err != nil {
-		return files, fmt.Errorf("reading the stored policy: %w", err)
-	}
-	merged := files
 	if len(p.files.policies) == 0 {
-		merged.Policies = stored.Sources.Policies
+		files.Policies = p.stored.Policies
 	}
 	if p.files.system == "" {
-		merged.System = stored.Sources.System
+		files.System = p.stored.System
 	}
 	if len(p.files.attestors) == 0 {
-		merged.Attestors = append(withoutNamesakes(files.Attestors, stored.Sources.Attestors), stored.Sources.Attestors...)
+		files.Attestors = p.stored.Attestors
 	}
-	p.merged, p.mergedFrom = &merged, sum
-	return merged, nil
+	return files, nil
 }
 
 // withoutNamesakes returns the attestors of files that have not the name of a

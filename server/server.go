@@ -285,10 +285,8 @@ func (p *parts) listen(ctx context.Context) error {
 
 // buildMetadata gives the metadata listener its handler and its TLS.
 func (p *parts) buildMetadata() error {
-	e := &evaluator{
-		service: p.service, place: p.cfg.place(), now: time.Now,
-		known: func() bundle.Sources { return p.policies.known() }, // which are there before anything is served
-	}
+	// The policies are there before anything is served.
+	e := newEvaluator(p.service, p.cfg.place(), func() bundle.Sources { return p.policies.known() })
 	policies, err := admin.New(p.service, admin.Options{
 		Files: admin.Files{
 			Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,

@@ -170,6 +170,10 @@ type summaries struct {
 
 func (summaries) Head() uint64 { return 0 }
 
+func (summaries) Note(_ context.Context, name string) (*grafeas.Note, error) {
+	return &grafeas.Note{Name: name, Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_VULNERABILITY}}}, nil
+}
+
 func (s summaries) ProjectSummaries(_ context.Context, project string, fn func(*metadata.Summary) error) (uint64, error) {
 	for i := range s.n {
 		resource := "reg.test/app@" + digest(i).String()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
 const (
@@ -15,6 +16,12 @@ const (
 	// maxProvenances bounds those that are told of one image, the newest first. They
 	// have up to maxStatement bytes each.
 	maxProvenances = 64
+
+	// maxScans and maxFindings bound what is told of one image, in all repositories
+	// that it is in: a decision looks at each. An image with more is truncated, and
+	// so never taken for clean.
+	maxScans    = 1000
+	maxFindings = 50 * metadata.MaxFindings
 )
 
 // A book holds what is known, by digest. What it tells depends on what is in it, and
@@ -23,10 +30,18 @@ type book struct {
 	statements map[image.Digest][]statement
 	scans      map[image.Digest][]scan
 	digests    int // in either
+	// analyses are those that scans tell of.
+	analyses analyses
+	wholes   wholes
 }
 
-func newBook() book {
-	return book{statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan)}
+// newBook returns a book that keeps so many bytes of statements whole.
+func newBook(statements int) book {
+	return book{
+		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
+		analyses: analyses{known: make(map[string]bool)},
+		wholes:   newWholes(statements),
+	}
 }
 
 // add adds the statements of an occurrence.
@@ -34,11 +49,14 @@ func (b *book) add(d image.Digest, statements []statement) {
 	if len(statements) == 0 {
 		return
 	}
+	b.wholes.admit(d, statements[0].occurrence, statements)
 	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence))
+	b.stripExcess()
 }
 
 // replace adds the statements of an occurrence in place of those that it made before.
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
+	b.wholes.admit(d, occurrence, statements)
 	have, ok := b.statements[d]
 	if ok {
 		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence == occurrence })
@@ -49,6 +67,7 @@ func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []s
 	if ok || len(have) > 0 {
 		b.put(d, have)
 	}
+	b.stripExcess()
 }
 
 // bounded drops the rejections beyond maxRejections of each authority that the
@@ -141,6 +160,11 @@ func (b *book) keep(why func(*statement) via) {
 			b.put(d, slices.Clip(kept))
 		}
 	}
+	for name := range b.wholes.kept {
+		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence == name.occurrence && s.size() > 0 }) {
+			b.wholes.drop(name)
+		}
+	}
 }
 
 // keepScans drops the scans for which the function returns false.
@@ -161,10 +185,23 @@ func (b *book) image(d image.Digest) evidence.Image {
 	for _, s := range told(b.statements[d]) {
 		s.tell(&img)
 	}
-	for i := range b.scans[d] {
-		b.scans[d][i].tell(&img)
-	}
+	tellScans(b.scans[d], &img, &b.analyses)
 	return img
+}
+
+// tellScans tells of scans, those of each project together. Of a project that there
+// was no room for it is told that there is more.
+func tellScans(scans []scan, img *evidence.Image, by *analyses) {
+	room, more := maxFindings, ""
+	for i := range scans {
+		s := &scans[i]
+		if i < maxScans && room > 0 {
+			room -= s.tell(img, by, room)
+		} else if project := s.of.project(); project != more {
+			more = project
+			img.Scans = append(img.Scans, evidence.Scan{Project: project, Truncated: true})
+		}
+	}
 }
 
 // told returns the statements that count, in the order in which they are told.

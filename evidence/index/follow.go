@@ -98,7 +98,7 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.progress.restart()
 	head := x.source.Head()
 	x.mu.Lock()
-	x.book = newBook()
+	x.book = newBook(x.book.wholes.limit)
 	x.mu.Unlock()
 	for name := range *x.trust.Load() {
 		if err := x.read(ctx, name, nil); err != nil {
@@ -115,6 +115,11 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 
 // apply applies a change, or adds the resource whose scans it has changed to scans.
 func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
+	if n := c.Note; n.GetKind() == grafeas.NoteKind_DISCOVERY {
+		x.mu.Lock()
+		x.book.analyses.learn(n, c.Op)
+		x.mu.Unlock()
+	}
 	o := c.Occurrence
 	if o == nil {
 		return
@@ -139,6 +144,9 @@ func (x *Index) refresh(ctx context.Context, scans map[scanned]image.Digest) err
 	for of, d := range scans {
 		s, err := x.source.ResourceSummary(ctx, of.parent.Value(), of.resource)
 		if err != nil {
+			return err
+		}
+		if err := x.learnAnalyses(ctx, s.Scans); err != nil {
 			return err
 		}
 		x.fileScan(d, of, s, fromFeed)

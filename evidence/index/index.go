@@ -29,14 +29,19 @@
 // an index or of a manifest, and neither stands for the other.
 //
 // Scans are not signed. Those of the projects that [Index.SetScope] names are kept as
-// the store sums them up, an entry for each resource with the digest.
+// the store sums them up, an entry for each resource with the digest. What an analysis
+// looks for, the note of its discoveries says, as it stands now: one that looks for
+// something else than vulnerabilities is no scan, whether it has finished or not. See
+// [metadata.FindsVulnerabilities].
 //
 // # How much it holds
 //
 // Less than 200 bytes for a digest with one attestation, and 8 for each finding of a
 // scan. Whoever may write occurrences can add as many as the store takes: each that
 // verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
-// or project, and an image is told one of those that say the same.
+// or project, and an image is told one of those that say the same. The statements of
+// provenances, which have up to 256 KiB, are kept as far as [Index.KeepStatements] says.
+// Of scans an image is told 1,000 with 50,000 findings, and that there are more.
 package index
 
 import (
@@ -86,10 +91,17 @@ type Source interface {
 	// ResourceSummary returns what those of one resource did, as it stands.
 	ProjectSummaries(ctx context.Context, project string, fn func(*metadata.Summary) error) (asOf uint64, err error)
 	ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error)
+	// Note returns a note as it stands, or an error of kind NotFound.
+	Note(ctx context.Context, name string) (*grafeas.Note, error)
 }
 
 // signed are the kinds of occurrences that may make statements.
 var signed = metadata.KindSet(grafeas.NoteKind_ATTESTATION, grafeas.NoteKind_DSSE_ATTESTATION, grafeas.NoteKind_BUILD)
+
+// Kinds returns the kinds of occurrences that facts are made of.
+func Kinds() metadata.Kinds {
+	return signed | metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
+}
 
 // An Index is safe for concurrent use. The zero Index is not usable; see [New].
 type Index struct {
@@ -107,6 +119,9 @@ type Index struct {
 	// not all been read. held is the trust that statements in the book may rest on.
 	unread, unscanned map[string]bool
 	held              Trust
+	// unkept is set if provenances have not all been read again since more of their
+	// statements are to be kept.
+	unkept bool
 
 	mu   sync.RWMutex
 	book book
@@ -129,7 +144,7 @@ func New(source Source, logger *slog.Logger) *Index {
 	x := &Index{
 		source: source, logger: logger,
 		memo:   signature.NewMemo(verdicts),
-		book:   newBook(),
+		book:   newBook(0),
 		unread: make(map[string]bool), unscanned: make(map[string]bool),
 	}
 	x.trust.Store(&Trust{})
@@ -160,11 +175,7 @@ func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	maps.DeleteFunc(projects, func(name string, _ bool) bool { return isNote(name) || trust[name] == nil })
 	for _, name := range slices.Sorted(maps.Keys(x.unread)) {
 		if trust[name] != nil {
-			without := projects
-			if !isNote(name) {
-				without = nil
-			}
-			if err := x.read(ctx, name, without); err != nil {
+			if err := x.read(ctx, name, filedElsewhere(name, projects)); err != nil {
 				return err
 			}
 		}
@@ -205,6 +216,48 @@ func (x *Index) SetScope(ctx context.Context, projects []string) error {
 	return nil
 }
 
+// KeepStatements sets how many bytes of the statements of provenances are kept, which
+// only a policy with a custom constraint needs; at first, none. When it keeps more than
+// before it returns when those that are stored have been read again, and when it fails
+// it must be called again.
+//
+// Of more than there is room for, those of the latest occurrences are kept. The others
+// count as before, but for their Statement, which is nil.
+func (x *Index) KeepStatements(ctx context.Context, bytes int) error {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	defer x.scanning(func() {
+		x.unkept = bytes > 0 && (x.unkept || bytes > x.book.wholes.limit)
+		x.book.keepWholes(bytes)
+	})()
+	if x.unkept {
+		if err := x.readProvenances(ctx); err != nil {
+			return err
+		}
+		x.unkept = false
+	}
+	return nil
+}
+
+// readProvenances reads again what may be one.
+func (x *Index) readProvenances(ctx context.Context) error {
+	trust := *x.trust.Load()
+	projects := make(map[string]bool)
+	for name := range trust {
+		projects[name] = !isNote(name)
+	}
+	for name := range trust {
+		elsewhere := filedElsewhere(name, projects)
+		err := x.read(ctx, name, func(o *grafeas.Occurrence) bool {
+			return o.GetKind() == grafeas.NoteKind_ATTESTATION || elsewhere(o)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // scanning begins a scan together with what the function changes, and returns what
 // ends it.
 func (x *Index) scanning(change func()) (end func()) {
@@ -219,9 +272,15 @@ func (x *Index) scanning(change func()) (end func()) {
 	}
 }
 
+// filedElsewhere returns a function that tells which of a note's occurrences are filed
+// in projects that are read too; all of a project's have to be read with it.
+func filedElsewhere(name string, projects map[string]bool) (skip func(*grafeas.Occurrence) bool) {
+	return func(o *grafeas.Occurrence) bool { return isNote(name) && projects[projectOf(o.GetName())] }
+}
+
 // read verifies and files every statement that is stored under a note, or in a
-// project, but for those that are filed in the projects without.
-func (x *Index) read(ctx context.Context, name string, without map[string]bool) error {
+// project, but for those that are to be skipped.
+func (x *Index) read(ctx context.Context, name string, skip func(*grafeas.Occurrence) bool) error {
 	work := make(chan *grafeas.Occurrence, 64)
 	group, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
@@ -235,7 +294,7 @@ func (x *Index) read(ctx context.Context, name string, without map[string]bool) 
 	group.Go(func() error {
 		defer close(work)
 		return x.each(ctx, name, func(o *grafeas.Occurrence) error {
-			if without[projectOf(o.GetName())] {
+			if skip != nil && skip(o) {
 				return nil
 			}
 			select {
@@ -266,10 +325,11 @@ func (x *Index) each(ctx context.Context, name string, fn func(*grafeas.Occurren
 // readScans files what the scans of a project found.
 func (x *Index) readScans(ctx context.Context, project string) error {
 	_, err := x.source.ProjectSummaries(ctx, project, func(s *metadata.Summary) error {
-		if ref, err := image.ParseResourceURI(s.ResourceURI); err == nil {
+		err := x.learnAnalyses(ctx, s.Scans)
+		if ref, parseErr := image.ParseResourceURI(s.ResourceURI); err == nil && parseErr == nil {
 			x.fileScan(ref.Digest(), scanned{unique.Make(s.Parent), s.Resource}, s, fromScan)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("reading the scans of project %q: %w", project, err)
@@ -346,6 +406,32 @@ func (x *Index) remove(o *grafeas.Occurrence) {
 		x.told[name] = struct{}{}
 	}
 	x.book.replace(ref.Digest(), name, nil)
+}
+
+// learnAnalyses reads the notes of scans that are not known yet. The feed tells of them
+// too, and what it has told meanwhile is as new, so that it stays.
+func (x *Index) learnAnalyses(ctx context.Context, scans []metadata.Scan) error {
+	for _, s := range scans {
+		x.mu.RLock()
+		_, known := x.book.analyses.known[s.Note]
+		x.mu.RUnlock()
+		if known {
+			continue
+		}
+		n, err := x.source.Note(ctx, s.Note)
+		if metadata.KindOf(err) == metadata.NotFound {
+			continue // gone with the scan, which the feed will tell
+		}
+		if err != nil {
+			return fmt.Errorf("reading what scanner %q looks for: %w", s.Note, err)
+		}
+		x.mu.Lock()
+		if _, told := x.book.analyses.known[s.Note]; !told {
+			x.book.analyses.learn(n, metadata.Created)
+		}
+		x.mu.Unlock()
+	}
+	return nil
 }
 
 // fileScan replaces what the scans of a resource found, if that is still asked for.

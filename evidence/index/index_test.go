@@ -238,6 +238,16 @@ func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
 			o.GetAttestation().SerializedPayload = signature.NewPayload("reg.test/app", digest(1), signature.TypeBinauthz)
 			return o
 		}, "does not verify"},
+		"naming the key in another case": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(1))
+			o.GetAttestation().GetSignatures()[0].PublicKeyId = strings.ToUpper(f.signer.KeyID())
+			return o
+		}, "which is not one of the attestor's; \"ni:///sha-256;"},
+		"naming the end of the key's name": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(1))
+			o.GetAttestation().GetSignatures()[0].PublicKeyId = f.signer.KeyID()[30:]
+			return o
+		}, " is, and ids are compared letter by letter"},
 		"of something else": {func(f fixture) *grafeas.Occurrence {
 			return occurrenceOf(t, f.signer, note, digest(1), []byte("hello"))
 		}, "unexpected message was signed"},
@@ -258,6 +268,22 @@ func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
 				t.Errorf("accepted for what was signed: %+v", img)
 			}
 		})
+	}
+}
+
+// TestASignatureWithoutAKeyIDSaysSo is of a file: the API takes none without.
+func TestASignatureWithoutAKeyIDSaysSo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	o := occurrence(t, f.signer, note, digest(1), digest(1))
+	o.GetAttestation().GetSignatures()[0].PublicKeyId = ""
+	ref, err := image.Parse("reg.test/app@" + digest(1).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := index.FromOccurrences(t.Context(), []*grafeas.Occurrence{o}, f.trust(), []image.Reference{ref}).Images[digest(1)]
+	if len(img.Attestations) != 0 || len(img.Rejected) != 1 || !strings.Contains(img.Rejected[0].Reason, "its key id is empty") {
+		t.Errorf("%+v", img)
 	}
 }
 

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"math"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
@@ -16,13 +17,21 @@ import (
 // alone, for decisions without a server: what an [Index] would tell of them, with
 // the scans of all projects. Digests of which the list says nothing are Known to have
 // none. Occurrences written by hand need neither the kind nor the name that a server
-// gives them; but what counts by its project has to be named.
+// gives them; but what counts by its project has to be named. The notes are those that
+// are known, and need only be of scans: a discovery of any other is taken for what its
+// list is made to tell, an analysis that looks for vulnerabilities.
 //
 // A signature costs as much as its key does, and anyone who may write occurrences can
 // add some: when ctx ends before all are verified, every digest is Unavailable.
-func FromOccurrences(ctx context.Context, occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference) evidence.Facts {
-	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(),
+func FromOccurrences(ctx context.Context, occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference, notes ...*grafeas.Note) evidence.Facts {
+	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(math.MaxInt),
 		asked: make(map[image.Digest]bool), summaries: make(map[scanned]*summary)}
+	l.book.analyses.presumed = true
+	for _, n := range notes {
+		if n.GetDiscovery() != nil {
+			l.book.analyses.learn(n, metadata.Created)
+		}
+	}
 	for _, d := range digestsOf(refs) {
 		l.asked[d] = true
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image"
@@ -22,7 +23,7 @@ const (
 )
 
 // createNotes creates them, beside those of the fixture: two scanners, who report
-// five vulnerabilities.
+// five vulnerabilities, and a maker of SBOMs.
 func (f fixture) createNotes() {
 	f.t.Helper()
 	notes := map[string]*grafeas.Note{
@@ -32,6 +33,7 @@ func (f fixture) createNotes() {
 	for _, id := range []string{"scan", "otherscan"} {
 		notes[id] = &grafeas.Note{Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_VULNERABILITY}}}
 	}
+	notes["sbom"] = &grafeas.Note{Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_SBOM_REFERENCE}}}
 	for i := range 5 {
 		notes[fmt.Sprintf("CVE-%d", i)] = &grafeas.Note{Type: &grafeas.Note_Vulnerability{Vulnerability: &grafeas.VulnerabilityNote{
 			Details: []*grafeas.VulnerabilityNote_Detail{{AffectedCpeUri: "cpe:/o:debian:debian_linux:12", AffectedPackage: "x"}},
@@ -42,6 +44,33 @@ func (f fixture) createNotes() {
 			f.t.Fatal(err)
 		}
 	}
+}
+
+// lookFor changes what the analyses of a scanner look for.
+func (f fixture) lookFor(scanner string, kind grafeas.NoteKind) {
+	f.t.Helper()
+	_, err := f.UpdateNote(f.t.Context(), caller, "projects/p/notes/"+scanner, func(current *grafeas.Note) (*grafeas.Note, error) {
+		next := proto.CloneOf(current)
+		next.GetDiscovery().AnalysisKind = kind
+		return next, nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// scanners are their notes, as they stand.
+func (f fixture) scanners() []*grafeas.Note {
+	f.t.Helper()
+	var notes []*grafeas.Note
+	for _, id := range []string{"scan", "otherscan", "sbom"} {
+		n, err := f.Note(f.t.Context(), "projects/p/notes/"+id)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		notes = append(notes, n)
+	}
+	return notes
 }
 
 // createIn files an occurrence in a project or a location.
@@ -61,10 +90,13 @@ func (f fixture) delete(o *grafeas.Occurrence) {
 	}
 }
 
-// startAll starts an index, and has it keep the scans of the projects.
+// startAll starts an index, and has it keep statements and the scans of the projects.
 func (f fixture) startAll(trust index.Trust, projects ...string) *index.Index {
 	f.t.Helper()
 	x := f.start(trust)
+	if err := x.KeepStatements(f.t.Context(), index.DefaultStatements); err != nil {
+		f.t.Fatal(err)
+	}
 	if err := x.SetScope(f.t.Context(), projects); err != nil {
 		f.t.Fatal(err)
 	}
@@ -180,7 +212,7 @@ func vulnerability(d image.Digest, i int, severity grafeas.Severity, fixable boo
 	}}
 }
 
-// discovered tells how the analysis of a scanner, "scan" or "otherscan", stands.
+// discovered tells how the analysis of a scanner, "scan", "otherscan" or "sbom", stands.
 func discovered(d image.Digest, scanner string, status grafeas.DiscoveryOccurrence_AnalysisStatus) *grafeas.Occurrence {
 	return &grafeas.Occurrence{ResourceUri: uri(d), NoteName: "projects/p/notes/" + scanner, Details: &grafeas.Occurrence_Discovery{
 		Discovery: &grafeas.DiscoveryOccurrence{AnalysisStatus: status},

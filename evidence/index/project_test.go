@@ -325,6 +325,8 @@ func TestReadingAnewBringsEverythingBack(t *testing.T) {
 	if err := x.SetScope(t.Context(), []string{"p"}); err != nil {
 		t.Fatal(err)
 	}
+	f.keep(x, index.DefaultStatements)
+	f.create(discovered(digest(3), "otherscan", pending))
 	gone := []*grafeas.Occurrence{
 		f.attest(digest(1)), f.create(vulnerability(digest(1), 1, grafeas.Severity_HIGH, true)), f.create(discovered(digest(1), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS)),
 	}
@@ -336,11 +338,13 @@ func TestReadingAnewBringsEverythingBack(t *testing.T) {
 			f.delete(o)
 		}
 		f.attest(digest(2))
+		f.lookFor("otherscan", grafeas.NoteKind_SECRET)
+		f.create(discovered(digest(2), "otherscan", pending))
 		f.create(discovered(digest(2), "scan", grafeas.DiscoveryOccurrence_FINISHED_SUCCESS))
 		f.create(uploaded(t, f.signer, digest(2), "2026-11-30T05:00:00Z"))
 		f.create(buildOf(digest(2), provenanceV1(t, f.signer, digest(2), "https://github.com/org/app")))
 	})
-	if img := collect(t, x, digest(2)); len(img.Attestations) != 1 || len(img.Scans) != 1 || len(img.Uploads) != 1 || len(img.Provenances) != 1 {
+	if img := collect(t, x, digest(2)); len(img.Attestations) != 1 || len(img.Scans) != 1 || !img.Scans[0].Finished || len(img.Uploads) != 1 || len(img.Provenances) != 1 || img.Provenances[0].Statement == nil {
 		t.Errorf("what was stored meanwhile: %+v", img)
 	}
 	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 || len(img.Scans) != 0 {
@@ -443,4 +447,8 @@ func (s *switched) ProjectSummaries(ctx context.Context, project string, fn func
 
 func (s *switched) ResourceSummary(ctx context.Context, parent metadata.Parent, resource metadata.Key) (*metadata.Summary, error) {
 	return s.get().ResourceSummary(ctx, parent, resource)
+}
+
+func (s *switched) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	return s.get().Note(ctx, name)
 }

@@ -70,7 +70,7 @@ func (m *maker) occurrence() *grafeas.Occurrence {
 	case 6:
 		o = dsse(d, provenanceV1(m.t, m.signer(), m.about(d), "https://github.com/org/app"))
 	case 7:
-		o = discovered(d, []string{"scan", "otherscan"}[m.rng.IntN(2)], grafeas.DiscoveryOccurrence_AnalysisStatus(m.rng.IntN(6)))
+		o = discovered(d, []string{"scan", "otherscan", "sbom"}[m.rng.IntN(3)], grafeas.DiscoveryOccurrence_AnalysisStatus(m.rng.IntN(6)))
 	default:
 		o = vulnerability(d, m.rng.IntN(5), grafeas.Severity(m.rng.IntN(6)), m.rng.IntN(2) == 0)
 	}
@@ -133,6 +133,7 @@ func TestFeedStoreAndListSayTheSame(t *testing.T) {
 			trust := m.trust()
 			followed := f.startAll(trust, "p", "q")
 			changed := f.startAll(m.trust(), "q")
+			looked := f.start(trust)
 			var live []*grafeas.Occurrence
 			churn := seed%2 == 1
 			for i := range 150 {
@@ -142,6 +143,8 @@ func TestFeedStoreAndListSayTheSame(t *testing.T) {
 					}
 				}
 				switch n := m.rng.IntN(6); {
+				case i%50 == 49:
+					f.lookFor([]string{"scan", "otherscan"}[m.rng.IntN(2)], []grafeas.NoteKind{grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_SECRET}[m.rng.IntN(2)])
 				case churn && n == 0 && len(live) > 0:
 					i := m.rng.IntN(len(live))
 					f.delete(live[i])
@@ -168,18 +171,25 @@ func TestFeedStoreAndListSayTheSame(t *testing.T) {
 			if err := changed.SetScope(t.Context(), []string{"q", "p"}); err != nil {
 				t.Fatal(err)
 			}
+			for _, err := range []error{looked.SetScope(t.Context(), []string{"p", "q"}), looked.KeepStatements(t.Context(), index.DefaultStatements)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
 			list := stored(t, f.Service)
-			want := index.FromOccurrences(t.Context(), list, trust, m.refs()).Images
+			notes := f.scanners()
+			want := index.FromOccurrences(t.Context(), list, trust, m.refs(), notes...).Images
 			m.rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 			count(t, want)
 			for name, got := range map[string]map[image.Digest]evidence.Image{
-				"the list in another order": index.FromOccurrences(t.Context(), list, trust, m.refs()).Images,
-				"the feed":                  followed.Collect(t.Context(), m.refs()).Images,
-				"the store":                 read.Collect(t.Context(), m.refs()).Images,
-				"after changes of trust":    changed.Collect(t.Context(), m.refs()).Images,
+				"the list in another order":      index.FromOccurrences(t.Context(), list, trust, m.refs(), notes...).Images,
+				"the feed":                       followed.Collect(t.Context(), m.refs()).Images,
+				"the store":                      read.Collect(t.Context(), m.refs()).Images,
+				"statements that came to matter": looked.Collect(t.Context(), m.refs()).Images,
+				"after changes of trust":         changed.Collect(t.Context(), m.refs()).Images,
 			} {
 				want := want
-				if name == "after changes of trust" || churn && name == "the feed" {
+				if name == "after changes of trust" || churn && (name == "the feed" || name == "statements that came to matter") {
 					// What was rejected is not looked at again when other rejections go, or
 					// when keys do.
 					got, want = withoutRejected(got), withoutRejected(want)

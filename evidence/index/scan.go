@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"unique"
@@ -27,20 +28,47 @@ func (s scanned) compare(t scanned) int {
 	return cmp.Or(cmp.Compare(p.Project, q.Project), cmp.Compare(p.Location, q.Location), slices.Compare(s.resource[:], t.resource[:]))
 }
 
-// A scan is what they say of it, with findings of 8 bytes: what one is, many images
-// have in common.
+// A scan is what they say of it, with findings and words of 8 bytes: what one is, many
+// images have in common.
 type scan struct {
-	of                              scanned
-	findings                        []unique.Handle[evidence.Finding]
-	status                          grafeas.DiscoveryOccurrence_AnalysisStatus // if unfinished
-	finished, unfinished, truncated bool
+	of        scanned
+	findings  []unique.Handle[evidence.Finding]
+	words     []unique.Handle[word] // of each scanner its latest, and the latest of them first
+	truncated bool
+}
+
+// A word is what a scanner says of the state of its analysis.
+type word struct {
+	scanner string // the name of its discovery note
+	status  grafeas.DiscoveryOccurrence_AnalysisStatus
+}
+
+// analyses tells which scanners look for vulnerabilities, by the names of their notes:
+// others make SBOMs, or look for secrets.
+type analyses struct {
+	known map[string]bool
+	// presumed is the answer for a note that is not known.
+	presumed bool
+}
+
+func (a *analyses) count(scanner string) bool {
+	if count, ok := a.known[scanner]; ok {
+		return count
+	}
+	return a.presumed
+}
+
+// learn replaces what is known of a note, which may have been changed or deleted.
+func (a *analyses) learn(n *grafeas.Note, op metadata.Op) {
+	if op == metadata.Deleted {
+		delete(a.known, n.GetName())
+		return
+	}
+	a.known[n.GetName()] = metadata.FindsVulnerabilities(n)
 }
 
 // scanFrom reads a summary. A scanner goes by its discovery note, and its latest
-// word is the occurrence that was updated last. An image is scanned when the latest
-// word of every scanner is that its analysis has finished successfully: one that is
-// pending, runs, has failed, or says nothing of its state may yet find something,
-// and so may one that finished once and has begun or failed again since.
+// word is the occurrence that was updated last.
 func scanFrom(of scanned, s *metadata.Summary) scan {
 	latest := make(map[string]metadata.Scan)
 	for _, d := range s.Scans {
@@ -49,14 +77,12 @@ func scanFrom(of scanned, s *metadata.Summary) scan {
 		}
 	}
 	sc := scan{of: of, truncated: s.Truncated}
-	var last metadata.Scan // of those that have not finished
-	for _, d := range latest {
-		if d.Status != grafeas.DiscoveryOccurrence_FINISHED_SUCCESS && (!sc.unfinished || after(d, last)) {
-			last, sc.unfinished = d, true
-		}
+	if len(latest) > 0 {
+		sc.words = make([]unique.Handle[word], 0, len(latest))
 	}
-	sc.finished = len(latest) > 0 && !sc.unfinished
-	sc.status = last.Status
+	for _, d := range slices.SortedFunc(maps.Values(latest), func(a, b metadata.Scan) int { return compareWords(b, a) }) {
+		sc.words = append(sc.words, unique.Make(word{d.Note, d.Status}))
+	}
 	if len(s.Findings) > 0 {
 		sc.findings = make([]unique.Handle[evidence.Finding], len(s.Findings))
 	}
@@ -67,22 +93,42 @@ func scanFrom(of scanned, s *metadata.Summary) scan {
 }
 
 // after reports whether a is a later word than b.
-func after(a, b metadata.Scan) bool {
-	return cmp.Or(a.Updated.Compare(b.Updated), slices.Compare(a.ID[:], b.ID[:])) > 0
+func after(a, b metadata.Scan) bool { return compareWords(a, b) > 0 }
+
+func compareWords(a, b metadata.Scan) int {
+	return cmp.Or(a.Updated.Compare(b.Updated), slices.Compare(a.ID[:], b.ID[:]))
 }
 
-func (s *scan) tell(img *evidence.Image) {
-	told := evidence.Scan{Project: s.of.project(), Finished: s.finished, Truncated: s.truncated}
-	if s.unfinished {
-		told.Status = s.status.String()
+// tell adds the scan to what is told of an image, unless it is of nothing that counts,
+// with as many findings as there is room for, the worst first. It returns how many.
+// An image is scanned when the latest word of every scanner that looks for
+// vulnerabilities is that its analysis has finished successfully: one that is pending,
+// runs, has failed, or says nothing of its state may yet find something, and so may one
+// that finished once and has begun or failed again since.
+func (s *scan) tell(img *evidence.Image, by *analyses, room int) int {
+	n := min(len(s.findings), room)
+	told := evidence.Scan{Project: s.of.project(), Truncated: s.truncated || n < len(s.findings)}
+	for _, h := range s.words {
+		w := h.Value()
+		if !by.count(w.scanner) {
+			continue
+		}
+		if told.Finished = w.status == grafeas.DiscoveryOccurrence_FINISHED_SUCCESS; !told.Finished {
+			told.Status = w.status.String()
+			break
+		}
 	}
-	if len(s.findings) > 0 {
-		told.Findings = make([]evidence.Finding, len(s.findings))
+	if len(s.findings) == 0 && !told.Finished && told.Status == "" && !told.Truncated {
+		return 0
 	}
-	for i, f := range s.findings {
+	if n > 0 {
+		told.Findings = make([]evidence.Finding, n)
+	}
+	for i, f := range s.findings[:n] {
 		told.Findings[i] = f.Value()
 	}
 	img.Scans = append(img.Scans, told)
+	return n
 }
 
 // resourceOf returns what a vulnerability or a discovery is filed for, and false if

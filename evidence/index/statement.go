@@ -220,6 +220,13 @@ func (s *statement) origin() evidence.Origin {
 
 func projectID(project string) string { return strings.TrimPrefix(project, projects) }
 
+func kept(statement string) []byte {
+	if statement == "" {
+		return nil
+	}
+	return []byte(statement)
+}
+
 // tell adds the statement to what is known of an image.
 func (s *statement) tell(img *evidence.Image) {
 	switch s.kind {
@@ -233,7 +240,7 @@ func (s *statement) tell(img *evidence.Image) {
 	case provenance:
 		p := s.more.(unique.Handle[builtFrom]).Value()
 		img.Provenances = append(img.Provenances, evidence.Provenance{
-			Origin: s.origin(), Builder: p.builder, Source: p.source, ConfigBased: p.configBased, Statement: []byte(p.statement),
+			Origin: s.origin(), Builder: p.builder, Source: p.source, ConfigBased: p.configBased, Statement: kept(p.statement),
 		})
 	case rejection:
 		img.Rejected = append(img.Rejected, evidence.Rejection{
