@@ -18,8 +18,7 @@ func (r groupResource) String() string {
 	return r.Resource + "." + r.Group
 }
 
-// builtin reports whether a resource is reviewed without being configured. All of
-// those are namespaced.
+// builtin reports whether a resource is reviewed without being configured.
 func (r groupResource) builtin() bool { return r == pods || workloads[r] }
 
 var pods = groupResource{"", "pods"}

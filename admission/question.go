@@ -54,9 +54,6 @@ func (r *request) question(custom Resources) (question, error) {
 	if !custom.has(res) {
 		return question{pass: true}, nil
 	}
-	if res.builtin() && r.Namespace == "" {
-		return question{}, fmt.Errorf("the review of %s has no namespace", res)
-	}
 	var before []subject
 	if r.Operation == "UPDATE" && present(r.OldObject) {
 		var meta objectMeta
