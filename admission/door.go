@@ -150,7 +150,7 @@ func (g *Gate) admit(r *http.Request, f func() error) error {
 		case bounded.Exhausted:
 			return turnAway(http.StatusServiceUnavailable, "too many requests at the same time: ask again")
 		}
-		defer take.shares.Release(source, take.n) //nolint:revive // two, and released when f has run
+		defer take.shares.Release(source, take.n) // when f has run
 	}
 	return f()
 }

@@ -53,7 +53,7 @@ func (r *running) mustConnect(from string) *tls.Conn {
 }
 
 // answerOn sends a whole request on a connection and returns the answer.
-func answerOn(t *testing.T, conn net.Conn, body string) (*http.Response, string) {
+func answerOn(t *testing.T, conn net.Conn, body string) (head, string) {
 	t.Helper()
 	if _, err := fmt.Fprintf(conn, "POST /validate?timeout=5s HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,14 @@ func answerOn(t *testing.T, conn net.Conn, body string) (*http.Response, string)
 	return readAnswer(t, bufio.NewReader(conn))
 }
 
-func readAnswer(t *testing.T, from *bufio.Reader) (*http.Response, string) {
+// A head is how an answer begins; its body has been read.
+type head struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+func readAnswer(t *testing.T, from *bufio.Reader) (head, string) {
 	t.Helper()
 	resp, err := http.ReadResponse(from, nil)
 	if err != nil {
@@ -72,12 +79,12 @@ func readAnswer(t *testing.T, from *bufio.Reader) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(text)
+	return head{resp.Status, resp.StatusCode, resp.Header}, string(text)
 }
 
 // hold begins a request of which the body does not come, and returns once it is being
 // read. finish sends the body and returns the answer.
-func (r *running) hold(from, body string) (finish func() (*http.Response, string)) {
+func (r *running) hold(from, body string) (finish func() (head, string)) {
 	r.t.Helper()
 	t, conn := r.t.(*testing.T), r.mustConnect(from)
 	if _, err := fmt.Fprintf(conn, "POST /validate?timeout=15s HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)); err != nil {
@@ -90,7 +97,7 @@ func (r *running) hold(from, body string) (finish func() (*http.Response, string
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	return func() (*http.Response, string) {
+	return func() (head, string) {
 		if _, err := io.WriteString(conn, body); err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +218,7 @@ func TestASourceThatTakesTooMuchIsAskedToWait(t *testing.T) {
 	if resp, text := answerOn(t, r.mustConnect("127.0.0.4"), podReview()); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("when there is no room: %s: %s", resp.Status, text)
 	}
-	for _, finish := range []func() (*http.Response, string){first, second, third, fourth} {
+	for _, finish := range []func() (head, string){first, second, third, fourth} {
 		if resp, text := finish(); resp.StatusCode != http.StatusOK {
 			t.Errorf("what was begun: %s: %s", resp.Status, text)
 		}
@@ -230,7 +237,7 @@ func TestLargeBodiesAreShared(t *testing.T) {
 	body := podReview()
 	large := body + strings.Repeat(" ", 36<<20-len(body))
 	// 128 MiB are one source's share.
-	holding := []func() (*http.Response, string){r.hold("127.0.0.1", large), r.hold("127.0.0.1", large), r.hold("127.0.0.1", large)}
+	holding := []func() (head, string){r.hold("127.0.0.1", large), r.hold("127.0.0.1", large), r.hold("127.0.0.1", large)}
 	conn := r.mustConnect("127.0.0.1")
 	if _, err := fmt.Fprintf(conn, "POST /validate HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(large)); err != nil {
 		t.Fatal(err)
