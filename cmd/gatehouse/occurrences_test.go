@@ -29,6 +29,8 @@ func TestOccurrencesAreReadInEveryForm(t *testing.T) {
 		"one":          strings.TrimPrefix(strings.ReplaceAll("\n"+indented, "\n  ", "\n"), "\n"),
 		"CRLF and BOM": "\ufeff" + strings.ReplaceAll(oneOccurrence, "\n", "\r\n"),
 		"JSON":         `[{"noteName":"projects/p/notes/ci","resourceUri":"https://reg.test/web@sha256:77b0b75136b9bd0fd36fb50f4c92ae0dbdbbe164ab67885e736fa4374e0cbb8c","attestation":{}}]`,
+		"deep evidence": `[{"noteName":"projects/p/notes/ci","resourceUri":"https://reg.test/web@sha256:77b0b75136b9bd0fd36fb50f4c92ae0dbdbbe164ab67885e736fa4374e0cbb8c",
+			"build":{"inTotoSlsaProvenanceV1":{"predicate":{"buildDefinition":{"externalParameters":` + strings.Repeat(`{"a":`, 50) + "1" + strings.Repeat("}", 50) + `}}}}}]`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

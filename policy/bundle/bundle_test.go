@@ -109,6 +109,26 @@ func TestOneBadFileSpoilsAll(t *testing.T) {
 	}
 }
 
+// TestAttestorsOfTheProjectRecordUploads, and those of no other project, which a policy
+// may name too.
+func TestAttestorsOfTheProjectRecordUploads(t *testing.T) {
+	t.Parallel()
+	own, others := attestors(t, p256(t)), strings.ReplaceAll(attestors(t, p256(t)), "projects/p/", "projects/pp/")
+	b, found := bundle.Load(bundle.Sources{
+		Project:   "p",
+		Policies:  []bundle.File{file("a.yaml", "gkePolicy: {checkSets: [{checks: [{imageFreshnessCheck: {maxUploadAgeDays: 3}}]}]}\n")},
+		Attestors: []bundle.File{file("own", own), file("others", others)},
+	})
+	if b == nil || len(b.Attestors) != 2 {
+		t.Fatal(found)
+	}
+	for c := range b.Set.Conditions() {
+		if f, ok := c.(policy.Fresh); !ok || len(f.Recorders) != 1 || f.Recorders[0].Name != "projects/p/attestors/a" {
+			t.Errorf("got %+v", c)
+		}
+	}
+}
+
 func TestSortOf(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bundle.Sort{
