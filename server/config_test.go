@@ -65,7 +65,7 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 		"cluster":                           {"data: d\ncluster: prod\n", "LOCATION.NAME"},
 		"templates":                         {"data: d\nadmission: {templates: ignore}\n", "templates"},
 		"a path of images":                  {"data: d\nadmission: {resources: [{group: g, resource: r, images: [\"spec[0]\"]}]}\n", `resources[0] ("r.g"): images[0]: "spec[0]": column 5`},
-		"a field of a resource":             {"data: d\nadmission:\n  resources:\n  - {group: g, resource: r, image: [a]}\n", "line 4"},
+		"a field of a resource":             {"data: d\nadmission:\n  resources:\n  - {group: g, resource: r, image: [a]}\n", `:4: unknown field "image"`},
 		"room for nobody":                   {"data: d\nadmission: {maxRequests: 1}\n", "at least 2"},
 		"key without cert":                  {"data: d\nadmission: {keyFile: k}\n", "both or neither"},
 		"a certificate without its key":     {"data: d\nmetadata: {tls: {certFile: c}}\n", "give keyFile"},
