@@ -64,7 +64,7 @@ var arrows = map[string][]string{
 
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
-	"admission": {"internal/bounded", "image", "policy", "evidence", "decide", "audit"},
+	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",

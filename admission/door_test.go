@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 )
 
 func TestServerSideDryRunLeavesNoRecordButIsCounted(t *testing.T) {
@@ -50,13 +51,12 @@ func TestWhatIsNotAReviewIsRefused(t *testing.T) {
 		"empty":               {"", 400},
 		"truncated":           {text[:len(text)/2], 400},
 		"not JSON":            {"hello", 400},
-		"duplicate name":      {strings.Replace(text, `"request":`, `"kind":"AdmissionReview","request":`, 1), 400},
-		"trailing data":       {text + text, 400},
 		"no request":          {`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
 		"another kind":        {strings.Replace(text, `"kind":"AdmissionReview"`, `"kind":"Pod"`, 1), 400},
 		"another version":     {strings.Replace(text, "admission.k8s.io/v1", "admission.k8s.io/v2", 1), 400},
 		"no uid":              {strings.Replace(text, `"uid":"uid-1"`, `"uid":""`, 1), 400},
-		"larger than allowed": {`{"a":"` + strings.Repeat("x", 17<<20) + `"}`, 413},
+		"an endless uid":      {strings.Replace(text, `"uid":"uid-1"`, `"uid":"`+strings.Repeat("u", 300)+`"`, 1), 400},
+		"larger than allowed": {`{"a":"` + strings.Repeat("x", 40<<20) + `"}`, 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, err := f.Client().Post(f.URL, "application/json", strings.NewReader(tc.body))
@@ -79,6 +79,34 @@ func TestWhatIsNotAReviewIsRefused(t *testing.T) {
 			t.Errorf("status %d", resp.StatusCode)
 		}
 	})
+}
+
+// TestAReviewThatCannotBeReadIsDenied: whoever can be answered is, with a denial, which
+// counts even where a failing webhook is ignored.
+func TestAReviewThatCannotBeReadIsDenied(t *testing.T) {
+	t.Parallel()
+	f := start(t, ruleset(false), nil)
+	text := string(review.Pod("shop", "web").Image("main", good).UID("uid-1").Review()) // in an API server's order
+	for name, body := range map[string]string{
+		"duplicate name":     strings.Replace(text, `"request":`, `"kind":"AdmissionReview","request":`, 1),
+		"duplicate uid":      strings.Replace(text, `"uid":"uid-1"`, `"uid":"uid-1","uid":"uid-2"`, 1),
+		"trailing data":      text + text,
+		"too deep":           strings.Replace(text, `"spec":`, `"deep":`+strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)+`,"spec":`, 1),
+		"operation a number": strings.Replace(text, `"CREATE"`, "7", 1),
+		"invalid UTF-8":      strings.Replace(text, `"CREATE"`, "\"\xff\"", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := f.post(t, json.RawMessage(body))
+			if a.Response.Allowed || a.Response.Status.Code != 400 {
+				t.Errorf("got %+v", a.Response)
+			}
+		})
+	}
+	f.recorder.mu.Lock()
+	defer f.recorder.mu.Unlock()
+	if n := len(f.recorder.records); n != 6 {
+		t.Errorf("%d records", n)
+	}
 }
 
 func TestAnObjectThatCannotBeReadIsDenied(t *testing.T) {

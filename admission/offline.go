@@ -56,14 +56,14 @@ func ReadRequest(data []byte, place Place) (decide.Request, error) {
 }
 
 func (r *request) ask(place Place) (decide.Request, error) {
-	q, err := r.question()
+	q, err := r.question(Resources{})
 	switch {
 	case err != nil:
 		return decide.Request{}, err
 	case q.pass:
 		return decide.Request{Cluster: place.Cluster, Namespace: r.Namespace}, nil
 	}
-	return q.subject.request(place, r.Namespace, q.images), nil
+	return q.parts[0].subject.request(place, r.Namespace, q.parts[0].images), nil // no pod or workload has more than one
 }
 
 // groupOf returns the group of an apiVersion: "apps" of "apps/v1", "" of "v1".

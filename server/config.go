@@ -102,6 +102,13 @@ type AdmissionConfig struct {
 	// Templates says what happens to a workload whose pods would be refused:
 	// "deny" (default) refuses it at once, "warn" lets it in with a warning.
 	Templates admission.TemplateMode `yaml:"templates"`
+	// Resources are custom resources whose images are reviewed, besides pods and the
+	// workload kinds.
+	Resources []admission.Resource `yaml:"resources"`
+	// MaxConnections and MaxRequests bound what is served at the same time; a client
+	// address may have as many as are left free. Default 4096 and 1024.
+	MaxConnections int `yaml:"maxConnections"`
+	MaxRequests    int `yaml:"maxRequests"`
 	// CertFile and KeyFile are the serving certificate. Without them the
 	// development CA issues one.
 	CertFile string `yaml:"certFile"`
@@ -119,10 +126,13 @@ type OpsConfig struct {
 // DefaultConfig returns the configuration of a server that is told nothing.
 func DefaultConfig() Config {
 	return Config{
-		Project:   "default",
-		Metadata:  MetadataConfig{Address: "127.0.0.1:8080"},
-		Admission: AdmissionConfig{Address: "127.0.0.1:8443", Templates: admission.DenyTemplates},
-		Ops:       OpsConfig{Address: "127.0.0.1:9090"},
+		Project:  "default",
+		Metadata: MetadataConfig{Address: "127.0.0.1:8080"},
+		Admission: AdmissionConfig{
+			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
+			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
+		},
+		Ops: OpsConfig{Address: "127.0.0.1:9090"},
 	}
 }
 
@@ -203,6 +213,12 @@ func (c *Config) Validate() error {
 	case admission.DenyTemplates, admission.WarnTemplates:
 	default:
 		bad("admission templates %q: want %q or %q", c.Admission.Templates, admission.DenyTemplates, admission.WarnTemplates)
+	}
+	if _, err := admission.NewResources(c.Admission.Resources); err != nil {
+		bad("admission: %w", err)
+	}
+	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
+		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
 	}
 	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
 		bad("admission certFile and keyFile: give both or neither")

@@ -25,9 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/attest"
-	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -315,28 +313,6 @@ func (p *parts) buildMetadata() error {
 	p.certificates = append(p.certificates, cert)
 	server.TLSConfig, server.Protocols = config, tlsProtocols()
 	return nil
-}
-
-func (p *parts) buildGate() error {
-	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
-	if err != nil {
-		return err
-	}
-	p.onClose(log.Close)
-	gate, err := admission.NewGate(admission.Options{
-		Rules: p.policies.current, Evidence: p.index, Recorder: log,
-		Place: p.cfg.place(), Templates: p.cfg.Admission.Templates,
-		Now: time.Now, Logger: p.logger, Registry: p.registry,
-	})
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/validate", gate)
-	p.admission.server.Handler = recovered(mux, p.logger)
-	p.admission.server.ReadTimeout = readTimeout
-	p.admission.server.TLSConfig, err = p.admissionTLS()
-	return err
 }
 
 // admissionTLS finds the serving certificate, and the CA that callers need.

@@ -43,8 +43,12 @@ type Options struct {
 	// Scheduler adds the scheduler. Nodes have to come from elsewhere.
 	Scheduler bool
 
+	// ImagePolicyWebhook, if it is given, is asked about each pod by the admission
+	// plugin of that name.
+	ImagePolicyWebhook *ImagePolicyWebhook
+
 	// APIServerFlags are added to the flags of kube-apiserver, such as
-	// "--enable-admission-plugins=ImagePolicyWebhook".
+	// "--feature-gates=ImageVolume=true".
 	APIServerFlags []string
 
 	// Dir receives state, keys and logs, and is kept. Two control planes must
@@ -141,7 +145,15 @@ func (c *ControlPlane) start(ctx context.Context, opts Options) error {
 	if err := c.run("etcd", c.etcdFlags(etcdClient, etcdPeer)); err != nil {
 		return err
 	}
-	if err := c.run("kube-apiserver", c.apiServerFlags(apiServer, etcdClient, opts)); err != nil {
+	flags := c.apiServerFlags(apiServer, etcdClient, opts)
+	if opts.ImagePolicyWebhook != nil {
+		more, err := opts.ImagePolicyWebhook.configure(c)
+		if err != nil {
+			return err
+		}
+		flags = append(flags, more...)
+	}
+	if err := c.run("kube-apiserver", flags); err != nil {
 		return err
 	}
 	if err := c.await(ctx, "/readyz"); err != nil {

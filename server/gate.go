@@ -1,0 +1,124 @@
+package server
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+)
+
+const (
+	defaultMaxConnections = 4096
+
+	// reviewTimeout is how long a review may take, from the first byte of its header to
+	// the last of its answer: an API server waits for 30 s at most. Whoever is slower at
+	// sending or at reading is hung up on.
+	reviewTimeout = 35 * time.Second
+)
+
+func (p *parts) buildGate() error {
+	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
+	if err != nil {
+		return err
+	}
+	p.onClose(log.Close)
+	a := p.cfg.Admission
+	resources, err := admission.NewResources(a.Resources)
+	if err != nil {
+		return err
+	}
+	gate, err := admission.NewGate(admission.Options{
+		Rules: p.policies.current, Evidence: p.index, Recorder: log,
+		Place: p.cfg.place(), Templates: a.Templates, Resources: resources, Limits: admission.Limits{MaxRequests: a.MaxRequests},
+		Now: time.Now, Logger: p.logger, Registry: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	config, err := p.admissionTLS()
+	if err != nil {
+		return err
+	}
+	guarded, err := newGuardedListener(p.admission.net, a.MaxConnections, p.registry)
+	if err != nil {
+		return err
+	}
+	p.admission.net = guarded
+	p.admission.server.Handler = recovered(gateHandler(gate), p.logger)
+	harden(p.admission.server, config)
+	return nil
+}
+
+// gateHandler has the paths that API servers are told.
+func gateHandler(gate *admission.Gate) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/validate", gate)
+	mux.Handle("/imagereview", gate.ImageReviews())
+	mux.Handle("/imagereview/{"+admission.ClusterPathValue+"}", gate.ImageReviews())
+	return mux
+}
+
+// harden makes a server one for webhooks: HTTP/1.1 only, since API servers speak
+// nothing else to them, and with bounds on how long a request may take.
+func harden(s *http.Server, config *tls.Config) {
+	s.TLSConfig = config
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true) // NextProtos alone would not do: net/http adds h2 to it
+	s.ReadTimeout, s.WriteTimeout = readTimeout, reviewTimeout
+}
+
+func admissionTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"}}
+}
+
+// A guardedListener hangs up on whoever has more connections than his share, before
+// a byte is read.
+type guardedListener struct {
+	net.Listener
+	shares  *bounded.Shares
+	refused prometheus.Counter
+}
+
+func newGuardedListener(l net.Listener, connections int, registry prometheus.Registerer) (net.Listener, error) {
+	g := &guardedListener{Listener: l, shares: bounded.NewShares(int64(connections)), refused: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gatehouse_admission_connections_refused_total",
+		Help: "Connections to the webhook that were hung up on because their source had too many.",
+	})}
+	return g, registry.Register(g.refused)
+}
+
+// Accept returns the next connection that is within the share of its source.
+func (l *guardedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		source := bounded.Source(conn.RemoteAddr().String())
+		if l.shares.Acquire(source, 1) == bounded.Granted {
+			return &sharedConn{Conn: conn, release: sync.OnceFunc(func() { l.shares.Release(source, 1) })}, nil
+		}
+		l.refused.Inc()
+		_ = conn.Close() // there is nobody to tell
+	}
+}
+
+// A sharedConn gives its share back when it is closed.
+type sharedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *sharedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
