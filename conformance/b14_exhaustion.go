@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// oversized is more than an API server sends: two objects of 3 MiB, escaped.
-	oversized = 32 << 20
+	// oversized is more than an API server can send: two objects of 3 MiB, each
+	// character in an escape of six.
+	oversized = 64 << 20
 	// nested is deeper than any object.
 	nested = 100_000
 	// manyContainers is more than any pod has.
@@ -45,7 +46,7 @@ func exhaustion() Class {
 				},
 			},
 			{
-				ID: "B14/oversized", Title: "a review of 32 MB, with a length and without", must: "the review is not let in, and the good image is admitted afterwards",
+				ID: "B14/oversized", Title: "a review of 64 MB, with a length and without", must: "the review is not let in, and the good image is admitted afterwards",
 				Gain: "The gate runs out of memory, and while it restarts nothing is reviewed, or nothing runs.", References: []string{"CVE-2023-46737", "CVE-2024-29902"}, alone: true,
 				try: func(ctx context.Context, t *trial) {
 					text := t.text(t.podOf(t.bad()).UID(newUID()))
@@ -80,7 +81,7 @@ func exhaustion() Class {
 				},
 			},
 			{
-				ID: "B14/compressed", Title: "a review compressed by gzip, and 32 MB that are 32 kB", must: "neither is let in, and the good image is admitted afterwards",
+				ID: "B14/compressed", Title: "a review compressed by gzip, and 64 MB that are 64 kB", must: "neither is let in, and the good image is admitted afterwards",
 				Gain: "What is not decompressed is not read; what is decompressed without a bound fills the memory.", alone: true,
 				try: func(ctx context.Context, t *trial) {
 					text := t.text(t.podOf(t.bad()).UID(newUID()))
