@@ -5,7 +5,7 @@ TOOLS := go tool -modfile=tools/go.mod
 # Bounded and without a cache of results: a green run is a run.
 GOTEST := go test -count=1 -timeout=20m
 
-.PHONY: help run test test-short test-clients check vuln bench fuzz generate build kube clean
+.PHONY: help run test test-short test-clients check vuln bench fuzz generate build kube conformance clean
 
 help:
 	@echo 'make run             the whole road on this machine: push, check, sign, deny, fix, admit'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check           format, vet, lint, generated code'
 	@echo 'make vuln            known vulnerabilities of what is linked in; needs their database'
 	@echo 'make bench           benchmarks; each prints a ratio to a baseline of the same run'
+	@echo 'make conformance     the known ways around a gate, tried on ours'
 	@echo 'make fuzz            each fuzz target for FUZZTIME (10s)'
 	@echo 'make generate        generated code, with the tools pinned in tools/go.mod'
 	@echo 'make build           bin/gatehouse'
@@ -75,6 +76,9 @@ generate:
 
 bench:
 	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./cmd/gatehouse
+
+conformance: build
+	bin/gatehouse conformance --self
 
 FUZZTIME ?= 10s
 fuzz:

@@ -86,6 +86,8 @@ func (r *recorder) AppendSync(_ context.Context, rec audit.Record) error {
 
 type fixture struct {
 	*httptest.Server
+	gate     *admission.Gate
+	patience string // 10s if it is not said
 	recorder *recorder
 	registry *prometheus.Registry
 }
@@ -102,6 +104,15 @@ func ruleset(dryRun bool) *policy.Ruleset {
 
 func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options)) fixture {
 	t.Helper()
+	f := newGate(t, rules, change)
+	f.Server = httptest.NewServer(f.gate)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// newGate returns a fixture without a server.
+func newGate(t testing.TB, rules *policy.Ruleset, change func(*admission.Options)) fixture {
+	t.Helper()
 	f := fixture{recorder: &recorder{}, registry: prometheus.NewRegistry()}
 	o := admission.Options{
 		Rules: func() policy.Set {
@@ -117,14 +128,14 @@ func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options))
 	if change != nil {
 		change(&o)
 	}
-	gate, err := admission.NewGate(o)
-	if err != nil {
+	var err error
+	if f.gate, err = admission.NewGate(o); err != nil {
 		t.Fatal(err)
 	}
-	f.Server = httptest.NewServer(gate)
-	t.Cleanup(f.Close)
 	return f
 }
+
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 type object = map[string]any
 
@@ -182,13 +193,24 @@ type answer struct {
 	}
 }
 
+// timeout is what an API server says it waits.
+func (f fixture) timeout() string {
+	if f.patience == "" {
+		return "10s"
+	}
+	return f.patience
+}
+
 func (f fixture) post(t *testing.T, review any) answer {
 	t.Helper()
-	body, err := json.Marshal(review)
-	if err != nil {
-		t.Fatal(err)
+	body, raw := review.(json.RawMessage) // which need not be JSON
+	if !raw {
+		var err error
+		if body, err = json.Marshal(review); err != nil {
+			t.Fatal(err)
+		}
 	}
-	resp, err := f.Client().Post(f.URL+"/validate?timeout=10s", "application/json", bytes.NewReader(body))
+	resp, err := f.Client().Post(f.URL+"/validate?timeout="+f.timeout(), "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

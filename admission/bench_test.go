@@ -39,7 +39,9 @@ func BenchmarkGate(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
 		w := httptest.NewRecorder()
-		gate.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/validate?timeout=10s", bytes.NewReader(body)))
+		r := httptest.NewRequest(http.MethodPost, "/validate?timeout=10s", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		gate.ServeHTTP(w, r)
 		if w.Code != http.StatusOK || !bytes.Contains(w.Body.Bytes(), []byte(`"allowed":true`)) {
 			b.Fatalf("%d %s", w.Code, w.Body)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 )
 
 func TestServerSideDryRunLeavesNoRecordButIsCounted(t *testing.T) {
@@ -50,13 +51,12 @@ func TestWhatIsNotAReviewIsRefused(t *testing.T) {
 		"empty":               {"", 400},
 		"truncated":           {text[:len(text)/2], 400},
 		"not JSON":            {"hello", 400},
-		"duplicate name":      {strings.Replace(text, `"request":`, `"kind":"AdmissionReview","request":`, 1), 400},
-		"trailing data":       {text + text, 400},
 		"no request":          {`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, 400},
 		"another kind":        {strings.Replace(text, `"kind":"AdmissionReview"`, `"kind":"Pod"`, 1), 400},
 		"another version":     {strings.Replace(text, "admission.k8s.io/v1", "admission.k8s.io/v2", 1), 400},
 		"no uid":              {strings.Replace(text, `"uid":"uid-1"`, `"uid":""`, 1), 400},
-		"larger than allowed": {`{"a":"` + strings.Repeat("x", 17<<20) + `"}`, 413},
+		"an endless uid":      {strings.Replace(text, `"uid":"uid-1"`, `"uid":"`+strings.Repeat("u", 300)+`"`, 1), 400},
+		"larger than allowed": {`{"a":"` + strings.Repeat("x", 40<<20) + `"}`, 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, err := f.Client().Post(f.URL, "application/json", strings.NewReader(tc.body))
@@ -79,6 +79,34 @@ func TestWhatIsNotAReviewIsRefused(t *testing.T) {
 			t.Errorf("status %d", resp.StatusCode)
 		}
 	})
+}
+
+// TestAReviewThatCannotBeReadIsDenied: whoever can be answered is, with a denial, which
+// counts even where a failing webhook is ignored.
+func TestAReviewThatCannotBeReadIsDenied(t *testing.T) {
+	t.Parallel()
+	f := start(t, ruleset(false), nil)
+	text := string(review.Pod("shop", "web").Image("main", good).UID("uid-1").Review()) // in an API server's order
+	for name, body := range map[string]string{
+		"duplicate name":     strings.Replace(text, `"request":`, `"kind":"AdmissionReview","request":`, 1),
+		"duplicate uid":      strings.Replace(text, `"uid":"uid-1"`, `"uid":"uid-1","uid":"uid-2"`, 1),
+		"trailing data":      text + text,
+		"too deep":           strings.Replace(text, `"spec":`, `"deep":`+strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)+`,"spec":`, 1),
+		"operation a number": strings.Replace(text, `"CREATE"`, "7", 1),
+		"invalid UTF-8":      strings.Replace(text, `"CREATE"`, "\"\xff\"", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := f.post(t, json.RawMessage(body))
+			if a.Response.Allowed || a.Response.Status.Code != 400 {
+				t.Errorf("got %+v", a.Response)
+			}
+		})
+	}
+	f.recorder.mu.Lock()
+	defer f.recorder.mu.Unlock()
+	if n := len(f.recorder.records); n != 6 {
+		t.Errorf("%d records", n)
+	}
 }
 
 func TestAnObjectThatCannotBeReadIsDenied(t *testing.T) {
@@ -174,19 +202,24 @@ func TestReadRequest(t *testing.T) {
 			}
 		})
 	}
-	for name, in := range map[string]string{
-		"empty":          "",
-		"only a comment": "# nothing\n",
-		"two objects":    "kind: Pod\napiVersion: v1\n---\nkind: Pod\napiVersion: v1\n",
-		"no images":      "apiVersion: v1\nkind: Service\n",
-		"a list":         "- a\n",
-		"no containers":  "apiVersion: v1\nkind: Pod\nspec: {Containers: [{name: c, image: x}]}\n",
-		"a misspelt key": "apiVersion: apps/v1\nkind: Deployment\nspec: {templates: {spec: {containers: [{image: x}]}}}\n",
-		"duplicate key":  "apiVersion: v1\nkind: Pod\nkind: Pod\n",
+	pod := "apiVersion: v1\nkind: Pod\nspec: "
+	for name, tc := range map[string]struct{ in, want string }{
+		"empty":          {"", "there is no object in it"},
+		"only a comment": {"# nothing\n", "there is no object in it"},
+		"two objects":    {"kind: Pod\napiVersion: v1\n---\nkind: Pod\napiVersion: v1\n", "more than one object"},
+		"no images":      {"apiVersion: v1\nkind: Service\n", "has no images that Gatehouse knows of"},
+		"no kind":        {"defaultAdmissionRule: {}\n", "it needs both apiVersion and kind: want a Pod"},
+		"text":           {"hello\n", "it is YAML, but no object: want a Pod"},
+		"a list":         {"- a\n", "it is YAML, but no object: want a Pod"},
+		"no containers":  {pod + "{Containers: [{name: c, image: x}]}\n", "the object (pods) has no containers"},
+		"a misspelt key": {"apiVersion: apps/v1\nkind: Deployment\nspec: {templates: {spec: {containers: [{image: x}]}}}\n", "has no containers"},
+		"duplicate key":  {"apiVersion: v1\nkind: Pod\nkind: Pod\n", `decoding YAML: line 3: mapping key "kind" already defined at line 2`},
+		"a number":       {pod + "{containers: [{image: 5}]}\n", "/spec/containers/0/image is a number, which is not what Kubernetes has there"},
+		"an object":      {pod + "{containers: {image: x}}\n", "/spec/containers is an object, which"},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			if r, err := admission.ReadRequest([]byte(in), admission.Place{}); err == nil {
-				t.Errorf("got %+v", r)
+			if r, err := admission.ReadRequest([]byte(tc.in), admission.Place{}); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %+v, %v", r, err)
 			}
 		})
 	}

@@ -1,14 +1,12 @@
 package admission
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
@@ -69,7 +68,8 @@ const (
 	WarnTemplates TemplateMode = "warn"
 )
 
-// Options configure a [Gate]. All fields but Templates and Cluster are required.
+// Options configure a [Gate]. The fields from Place to
+// Limits may be left out.
 type Options struct {
 	// Rules returns the policies in force, which may be none.
 	Rules    func() policy.Set
@@ -78,17 +78,25 @@ type Options struct {
 	// Place is the cluster whose reviews are answered.
 	Place
 	Templates TemplateMode
-	Now       func() time.Time
-	Logger    *slog.Logger
-	Registry  prometheus.Registerer
+	// Resources are custom resources that are reviewed besides pods and workloads.
+	Resources Resources
+	// Limits bound what is taken at the same time.
+	Limits
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
 }
 
 // A Gate judges admission requests. It is safe for concurrent use.
 type Gate struct {
 	Options
 	grants    *grants
+	requests  *bounded.Shares // how many at the same time
+	bytes     *bounded.Shares // of their bodies
 	decisions *prometheus.CounterVec
 	unlogged  prometheus.Counter
+	away      *prometheus.CounterVec
+	panics    prometheus.Counter
 }
 
 // NewGate returns a Gate.
@@ -104,9 +112,14 @@ func NewGate(o Options) (*Gate, error) {
 	default:
 		return nil, fmt.Errorf("building the gate: templates mode %q: want %q or %q", o.Templates, DenyTemplates, WarnTemplates)
 	}
+	if o.MaxRequests == 0 {
+		o.MaxRequests = DefaultMaxRequests
+	}
 	g := &Gate{
-		Options: o,
-		grants:  newGrants(),
+		Options:  o,
+		grants:   newGrants(),
+		requests: bounded.NewShares(int64(o.MaxRequests)),
+		bytes:    bounded.NewShares(maxBodies),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_admission_decisions_total",
 			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
@@ -115,8 +128,16 @@ func NewGate(o Options) (*Gate, error) {
 			Name: "gatehouse_audit_lost_total",
 			Help: "Decisions that could not be recorded because the audit log did not keep up.",
 		}),
+		away: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_admission_turned_away_total",
+			Help: "Requests to the webhook that were answered by an HTTP error and not judged, by status.",
+		}, []string{"status"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_admission_panics_total",
+			Help: "Reviews that were denied because judging them panicked. Any is a bug: see the log.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{g.decisions, g.unlogged} {
+	for _, c := range []prometheus.Collector{g.decisions, g.unlogged, g.away, g.panics} {
 		if err := o.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("building the gate: %w", err)
 		}
@@ -124,49 +145,33 @@ func NewGate(o Options) (*Gate, error) {
 	return g, nil
 }
 
-// events, as they are recorded.
-const (
-	eventJudged    = "admission"
-	eventRefused   = "refused"
-	eventUnchanged = "unchanged"
-	eventDeleting  = "deleting"
-)
-
-// answer is what the gate says to a request, before it is put into an envelope.
-type answer struct {
-	allowed     bool
-	code        int
-	reason      string
-	message     string
-	warnings    []string
-	annotations map[string]string
-}
-
-func refuse(code int, format string, args ...any) answer {
-	return answer{code: code, reason: http.StatusText(code), message: fmt.Sprintf(format, args...)}
-}
-
 // review judges one request.
 func (g *Gate) review(ctx context.Context, req *request) answer {
-	q, err := req.question()
+	q, err := req.question(g.Resources)
 	switch {
 	case err != nil:
 		return g.misunderstood(req, err)
 	case q.pass:
 		return g.pass(req, q.event)
 	}
-	return g.judge(ctx, req, req.resource(), q.subject, q.images)
+	rules := g.Rules()
+	a := g.judge(ctx, req, q.parts[0], rules)
+	for _, p := range q.parts[1:] {
+		a = a.and(g.judge(ctx, req, p, rules))
+	}
+	return a
 }
 
-func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s subject, images []decide.ImageUse) answer {
-	in := s.request(g.Place, req.Namespace, images)
-	facts := g.Evidence.Collect(ctx, References(images))
+func (g *Gate) judge(ctx context.Context, req *request, p part, rules policy.Set) answer {
+	s := p.subject
+	in := s.request(req.place, req.Namespace, p.images)
+	facts := g.Evidence.Collect(ctx, References(p.images))
 	g.grants.remind(&facts)
-	d := decide.Decide(in, g.Rules(), facts, g.Now())
+	d := decide.Decide(in, rules, facts, g.Now())
 	if r, ok := g.Evidence.(Refresher); ok {
 		if fresh, asked := r.Refresh(ctx, &d, facts); asked {
 			g.grants.remind(&fresh)
-			d = decide.Decide(in, g.Rules(), fresh, g.Now())
+			d = decide.Decide(in, rules, fresh, g.Now())
 		}
 	}
 	g.grants.keep(d.Grants)
@@ -182,176 +187,5 @@ func (g *Gate) judge(ctx context.Context, req *request, res groupResource, s sub
 			a.warnings = append(a.warnings, warningLines("its pods will be refused: "+a.message)...)
 		}
 	}
-	return g.record(ctx, req, res, &d, a)
-}
-
-// record writes the decision down and counts it. A break-glass that cannot be
-// recorded does not happen.
-func (g *Gate) record(ctx context.Context, req *request, res groupResource, d *decide.Decision, a answer) answer {
-	override := d.Override
-	defer func() {
-		g.decisions.WithLabelValues(res.String(), d.Verdict.String(), string(override), dryRunLabel(req)).Inc()
-	}()
-	if req.DryRun {
-		return a
-	}
-	r := g.newRecord(req, eventJudged)
-	r.Decision = d
-	if override != decide.BreakGlass {
-		g.append(r)
-		return a
-	}
-	if err := g.Recorder.AppendSync(ctx, r); err != nil {
-		override = decide.NoOverride
-		g.Logger.Error("break-glass refused because it could not be recorded", "namespace", req.Namespace, "name", req.Name, "error", err)
-		return refuse(http.StatusInternalServerError, "break-glass must be recorded before it counts, and that failed: %v", err)
-	}
-	g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username, "marker", d.BreakGlass, "record", r.ID)
-	return a
-}
-
-// misunderstood refuses a request that cannot be read as what it says it is.
-func (g *Gate) misunderstood(req *request, err error) answer {
-	g.decisions.WithLabelValues("", decide.DENY.String(), "", dryRunLabel(req)).Inc()
-	if !req.DryRun {
-		r := g.newRecord(req, eventRefused)
-		r.Error = err.Error()
-		g.append(r)
-	}
-	return refuse(http.StatusBadRequest, "%v", err)
-}
-
-// pass lets in a request that brings no image in. event is "" when there is
-// nothing worth a record.
-func (g *Gate) pass(req *request, event string) answer {
-	g.decisions.WithLabelValues(req.resource().String(), "NONE", "", dryRunLabel(req)).Inc()
-	if event != "" && !req.DryRun {
-		g.append(g.newRecord(req, event))
-	}
-	return answer{allowed: true}
-}
-
-func (g *Gate) newRecord(req *request, event string) audit.Record {
-	return audit.Record{
-		ID: audit.NewID(), Time: g.Now(), Event: event, Cluster: g.Cluster,
-		UID: req.UID, Operation: req.Operation, Resource: resourceName(req),
-		Namespace: req.Namespace, Name: req.Name, User: req.UserInfo.Username,
-	}
-}
-
-func (g *Gate) append(r audit.Record) {
-	if err := g.Recorder.Append(r); err != nil {
-		g.unlogged.Inc()
-		g.Logger.Error("recording a decision", "record", r.ID, "error", err)
-	}
-}
-
-// A Place is where pods would run, as far as a request does not say.
-type Place struct {
-	Cluster     string // LOCATION.NAME
-	TrustDomain string // of the mesh, which Istio identities begin with
-}
-
-// Check returns an error if rules are chosen by something that is not known of
-// the place: they would silently never match.
-func (p Place) Check(rules policy.Set) error {
-	if cluster, _ := rules.Needs(); cluster && p.Cluster == "" {
-		return errors.New("the policy has clusterAdmissionRules, and which cluster this is was not said: give --cluster LOCATION.NAME")
-	}
-	return p.CheckMesh(rules)
-}
-
-// CheckMesh is Check for all but the cluster.
-func (p Place) CheckMesh(rules policy.Set) error {
-	if _, istio := rules.Needs(); istio && p.TrustDomain == "" {
-		return errors.New("the policy has istioServiceIdentityAdmissionRules, and the trust domain of the mesh was not said: give --istio-trust-domain DOMAIN")
-	}
-	return nil
-}
-
-// request asks for a decision on some images of s.
-func (s subject) request(place Place, namespace string, images []decide.ImageUse) decide.Request {
-	account := s.template.Spec.ServiceAccountName
-	if account == "" {
-		account = s.template.Spec.ServiceAccount
-	}
-	r := decide.Request{Cluster: place.Cluster, Namespace: namespace, ServiceAccount: account, Images: images}
-	if place.TrustDomain != "" {
-		if account == "" {
-			account = "default"
-		}
-		r.IstioIdentity = place.TrustDomain + "/ns/" + namespace + "/sa/" + account
-	}
-	r.BreakGlass, r.Justification = breakGlass(s.template.Metadata)
-	return r
-}
-
-// images lists every image that the kubelet would pull, in the order of the spec.
-func (s subject) images() []decide.ImageUse {
-	spec := s.template.Spec
-	uses := make([]decide.ImageUse, 0, len(spec.InitContainers)+len(spec.Containers)+len(spec.EphemeralContainers))
-	add := func(list []container, as decide.ContainerType) {
-		for _, c := range list {
-			uses = append(uses, decide.ImageUse{Container: c.Name, Type: as, Text: c.Image})
-		}
-	}
-	add(spec.InitContainers, decide.InitContainer)
-	add(spec.Containers, decide.Container)
-	add(spec.EphemeralContainers, decide.EphemeralContainer)
-	for _, v := range spec.Volumes {
-		if v.Image != nil {
-			uses = append(uses, decide.ImageUse{Container: v.Name, Type: decide.ImageVolume, Text: v.Image.Reference})
-		}
-	}
-	return uses
-}
-
-func sameImages(a, b []decide.ImageUse) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	byPlace := func(x, y decide.ImageUse) int {
-		return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.Container, y.Container), cmp.Compare(x.Text, y.Text))
-	}
-	return slices.Equal(slices.SortedFunc(slices.Values(a), byPlace), slices.SortedFunc(slices.Values(b), byPlace))
-}
-
-// References returns what the images refer to, without those that refer to nothing.
-func References(images []decide.ImageUse) []image.Reference {
-	list := make([]image.Reference, 0, len(images))
-	for _, u := range images {
-		if ref, err := image.Parse(u.Text); err == nil {
-			list = append(list, ref)
-		}
-	}
-	return list
-}
-
-// breakGlass returns the marker on a pod or pod template, and the reason given.
-func breakGlass(meta objectMeta) (marker, justification string) {
-	switch {
-	case meta.Labels[BreakGlassLabel] == markerValue:
-		marker = "label " + BreakGlassLabel
-	case meta.Annotations[BreakGlassAnnotation] == markerValue:
-		marker = "annotation " + BreakGlassAnnotation
-	default:
-		return "", ""
-	}
-	justification = meta.Annotations[JustificationAnnotation]
-	return marker, strings.ToValidUTF8(justification[:min(len(justification), maxJustification)], "")
-}
-
-func resourceName(req *request) string {
-	name := req.resource().String()
-	if req.SubResource != "" {
-		name += "/" + req.SubResource
-	}
-	return name
-}
-
-func dryRunLabel(req *request) string {
-	if req.DryRun {
-		return "true"
-	}
-	return "false"
+	return g.record(ctx, req, &d, a)
 }

@@ -9,45 +9,22 @@
 package admission
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
-	"strings"
-	"time"
-	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
-
-	"github.com/gatehouse-dev/gatehouse/decide"
-	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	// maxReview bounds a request body: an API server takes objects of up to 3 MiB
-	// and sends the new and the old one, with managedFields and JSON escapes.
-	maxReview = 16 << 20
-
-	// defaultTimeout is used when the API server names none, and is its own
-	// default; maxTimeout is the most it allows.
-	defaultTimeout = 10 * time.Second
-	maxTimeout     = 30 * time.Second
-
-	// margin is kept for sending the answer.
-	margin = 500 * time.Millisecond
-
 	// reasonViolatesPolicy is what managed Binary Authorization answers with.
 	reasonViolatesPolicy = "VIOLATES_POLICY"
 	// reasonUnavailable is ours: policy could not be asked.
 	reasonUnavailable = "EVIDENCE_UNAVAILABLE"
-)
 
-// The keys of audit annotations, which the API server prefixes with the name of
-// the webhook.
-const (
-	annotationBreakGlass = "break-glass"
-	annotationDryRun     = "dry-run"
-	annotationFailedOpen = "failed-open"
-	annotationOverridden = "overridden-verification-result"
+	// maxUID bounds the id of a request, which is echoed; it is a UUID.
+	maxUID = 256
 )
 
 type reviewAnswer struct {
@@ -75,29 +52,81 @@ type status struct {
 // version it came in. What is not a review gets an HTTP error, on which the API
 // server applies the webhook's failurePolicy.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		http.Error(w, "POST an AdmissionReview here", http.StatusMethodNotAllowed)
-		return
-	}
-	wait := timeout(r)
-	ctx, cancel := context.WithTimeout(r.Context(), wait)
-	defer cancel()
-	body, err := bounded.ReadBody(w, r, maxReview, time.Now().Add(wait))
-	if err != nil {
-		code := http.StatusBadRequest
-		if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-			code = http.StatusRequestEntityTooLarge
-		}
-		http.Error(w, "reading the review: "+err.Error(), code)
-		return
-	}
+	g.serve(w, r, protocol{answer: g.answerReview, deny: denyReview})
+}
+
+func (g *Gate) answerReview(ctx context.Context, body []byte) (any, error) {
 	in, err := readReview(body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, err
+	}
+	in.Request.place = g.Place
+	return in.envelope(g.review(ctx, in.Request)), nil
+}
+
+// denyReview addresses a denial to whoever sent what cannot be read as a review, if
+// its version and id can be.
+func denyReview(body []byte, a answer) (any, bool) {
+	in := peekReview(body)
+	if in.check() != nil {
+		return nil, false
+	}
+	return in.envelope(a), true
+}
+
+// peekReview reads the version and the id of a review, as far as it is JSON.
+func peekReview(body []byte) review {
+	in := review{Request: &request{}}
+	dec := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	peekMembers(dec, func(name string) {
+		switch name {
+		case "apiVersion":
+			in.APIVersion = peekString(dec)
+		case "kind":
+			in.Kind = peekString(dec)
+		case "request":
+			peekMembers(dec, func(name string) {
+				if name == "uid" && in.Request.UID == "" {
+					in.Request.UID = peekString(dec)
+				}
+			})
+		}
+	})
+	return in
+}
+
+// peekMembers calls visit before the value of each member of an object, which it may
+// read, until something is not as it should be.
+func peekMembers(dec *jsontext.Decoder, visit func(name string)) {
+	if dec.PeekKind() != '{' {
 		return
 	}
-	g.write(w, in, g.review(ctx, in.Request))
+	if _, err := dec.ReadToken(); err != nil {
+		return
+	}
+	for dec.PeekKind() == '"' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return
+		}
+		name, at := token.String(), dec.InputOffset()
+		visit(name)
+		if dec.InputOffset() == at && dec.SkipValue() != nil {
+			return
+		}
+	}
+	_, _ = dec.ReadToken() // whoever reads on finds out
+}
+
+func peekString(dec *jsontext.Decoder) string {
+	if dec.PeekKind() != '"' {
+		return ""
+	}
+	token, err := dec.ReadToken()
+	if err != nil {
+		return ""
+	}
+	return token.String()
 }
 
 func (v review) check() error {
@@ -110,109 +139,20 @@ func (v review) check() error {
 		return errors.New("reading the review: it has no request")
 	case v.Request.UID == "":
 		return errors.New("reading the review: its request has no uid")
+	case len(v.Request.UID) > maxUID:
+		return errors.New("reading the review: the uid of its request is too long")
 	}
 	return nil
 }
 
-// timeout returns how long the gate may take: what the API server says it waits,
-// less the time to answer.
-func timeout(r *http.Request) time.Duration {
-	d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
-	if err != nil || d <= 0 {
-		d = defaultTimeout
-	}
-	d = min(d, maxTimeout)
-	return max(d-margin, d/2)
-}
-
-func (g *Gate) write(w http.ResponseWriter, in review, a answer) {
-	out := reviewAnswer{
-		APIVersion: in.APIVersion, Kind: in.Kind,
-		Response: response{UID: in.Request.UID, Allowed: a.allowed, AuditAnnotations: a.annotations, Warnings: a.warnings},
+// envelope puts an answer into the version that the review came in.
+func (v review) envelope(a answer) *reviewAnswer {
+	out := &reviewAnswer{
+		APIVersion: v.APIVersion, Kind: v.Kind,
+		Response: response{UID: v.Request.UID, Allowed: a.allowed, AuditAnnotations: a.annotations, Warnings: bound(a.warnings)},
 	}
 	if !a.allowed {
 		out.Response.Status = &status{Status: "Failure", Message: a.message, Reason: a.reason, Code: a.code}
 	}
-	body, err := json.Marshal(out)
-	if err != nil {
-		g.Logger.Error("encoding an answer", "uid", in.Request.UID, "error", err)
-		http.Error(w, "encoding the answer failed", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // an API server that went away has its own log
-}
-
-// annotations go into the API server's audit log, under Google's keys.
-func annotations(d decide.Decision) map[string]string {
-	m := map[string]string{}
-	if d.BreakGlass != "" {
-		m[annotationBreakGlass] = markerValue
-	}
-	for _, o := range d.Overrides() {
-		switch o {
-		case decide.DryRun:
-			m[annotationDryRun] = markerValue
-		case decide.FailOpen, decide.LastAllowed:
-			m[annotationFailedOpen] = markerValue
-		}
-	}
-	if d.Override != decide.NoOverride && d.Override != decide.NoPolicy {
-		m[annotationOverridden] = decide.Message(d)
-	}
-	if len(m) == 0 {
-		return nil
-	}
-	return m
-}
-
-// warnings are shown by kubectl, to the person who can act on them.
-func warnings(d decide.Decision, s subject, dryRun bool) []string {
-	var list []string
-	switch d.Override {
-	case decide.BreakGlass:
-		if dryRun {
-			list = warningLines("break-glass would let this in against policy, and be recorded")
-		} else {
-			list = warningLines("break-glass: let in against policy, and recorded")
-		}
-	case decide.DryRun:
-		list = warningLines("dry run: policy would refuse this: " + decide.Message(d))
-	case decide.FailOpen, decide.LastAllowed:
-		list = warningLines("let in unchecked: " + decide.Message(d))
-	case decide.NoPolicy:
-		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE")
-	}
-	if s.isTemplate && d.BreakGlass == "" {
-		if marker, _ := breakGlass(s.meta); marker != "" {
-			list = append(list, warningLines("the break-glass "+marker+" counts only on the pod template (spec.template.metadata)")...)
-		}
-	}
-	return list
-}
-
-// warningLines cuts text into warnings that the API server passes on whole: it
-// cuts at 256 characters each and 4,096 in all.
-func warningLines(text string) []string {
-	const prefix, most, lines = "gatehouse: ", 250, 8
-	var list []string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasSuffix(line, ":") { // a title, of which kubectl would make a warning
-			continue
-		}
-		if len(list) == lines {
-			break
-		}
-		line = prefix + line
-		if len(line) > most {
-			cut := most - len("…")
-			for !utf8.RuneStart(line[cut]) {
-				cut--
-			}
-			line = line[:cut] + "…"
-		}
-		list = append(list, line)
-	}
-	return list
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"go.yaml.in/yaml/v3"
@@ -31,7 +32,7 @@ func ReadRequest(data []byte, place Place) (decide.Request, error) {
 		} `json:"metadata"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return decide.Request{}, fmt.Errorf("decoding: %w", err)
+		return decide.Request{}, fmt.Errorf("decoding: %w", misfit(err))
 	}
 	if head.Kind == "AdmissionReview" {
 		in, err := readReview(data)
@@ -39,6 +40,9 @@ func ReadRequest(data []byte, place Place) (decide.Request, error) {
 			return decide.Request{}, err
 		}
 		return in.Request.ask(place)
+	}
+	if head.APIVersion == "" || head.Kind == "" {
+		return decide.Request{}, errors.New("it needs both apiVersion and kind: want a Pod, a workload that makes pods, or an AdmissionReview")
 	}
 	kind := groupKind{groupOf(head.APIVersion), head.Kind}
 	if _, ok := kindResources[kind]; !ok {
@@ -52,14 +56,14 @@ func ReadRequest(data []byte, place Place) (decide.Request, error) {
 }
 
 func (r *request) ask(place Place) (decide.Request, error) {
-	q, err := r.question()
+	q, err := r.question(Resources{})
 	switch {
 	case err != nil:
 		return decide.Request{}, err
 	case q.pass:
 		return decide.Request{Cluster: place.Cluster, Namespace: r.Namespace}, nil
 	}
-	return q.subject.request(place, r.Namespace, q.images), nil
+	return q.parts[0].subject.request(place, r.Namespace, q.parts[0].images), nil // no pod or workload has more than one
 }
 
 // groupOf returns the group of an apiVersion: "apps" of "apps/v1", "" of "v1".
@@ -77,28 +81,37 @@ func toJSON(data []byte) ([]byte, error) {
 		return trimmed, nil
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc map[string]any
-	for doc == nil {
-		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-			return nil, errors.New("there is no object in it")
-		} else if err != nil {
-			return nil, fmt.Errorf("decoding YAML: %w", err)
-		}
-	}
-	var next any
+	var doc any
 	for {
+		var next any
 		if err := dec.Decode(&next); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, fmt.Errorf("decoding YAML: %w", err)
+			return nil, yamlError(err)
 		}
-		if next != nil {
+		switch {
+		case next != nil && doc != nil:
 			return nil, errors.New("more than one object in it: decide on one at a time")
+		case next != nil:
+			doc = next
 		}
+	}
+	switch doc.(type) {
+	case map[string]any:
+	case nil:
+		return nil, errors.New("there is no object in it")
+	default:
+		return nil, errors.New("it is YAML, but no object: want a Pod, a workload that makes pods, or an AdmissionReview")
 	}
 	out, err := stdjson.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("turning YAML into JSON: %w", err)
 	}
 	return out, nil
+}
+
+// yamlError puts what the parser says into one line.
+func yamlError(err error) error {
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:")
+	return errors.New("decoding YAML: " + strings.Join(strings.Fields(text), " "))
 }

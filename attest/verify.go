@@ -89,7 +89,7 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 	found := slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
 		return o.GetNoteName() != note || !check.About(o, ref, grafeas.NoteKind_ATTESTATION)
 	})
-	facts := index.FromOccurrences(found, index.Trust{note: trusted}, []image.Reference{ref})
+	facts := index.FromOccurrences(ctx, found, index.Trust{note: trusted}, []image.Reference{ref})
 	rules := &policy.Ruleset{
 		Name:      note,
 		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: name}}}}},

@@ -151,6 +151,31 @@ func TestMessageSaysItInBinaryAuthorizationsWords(t *testing.T) {
 	}
 }
 
+// TestVerificationResult has the form that alerts on Binary Authorization's audit log
+// look for.
+func TestVerificationResult(t *testing.T) {
+	t.Parallel()
+	all := gallery(t)
+	for name, want := range map[string]string{
+		"break-glass": "'" + digested + "' : Image " + digested + " denied by attestor projects/p/attestors/built: No attestations found that were valid and signed by a key trusted by the attestor. " +
+			"Image " + digested + " denied by attestor projects/p/attestors/scanned: No attestations found that were valid and signed by a key trusted by the attestor\n",
+		"always deny": "'gcr.io/p/app:v1' : Denied by always_deny admission rule\n",
+		"attested":    "",
+	} {
+		if got := decide.VerificationResult(all[name]); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	var many []string
+	for i := range 500 {
+		many = append(many, fmt.Sprintf("reg.test/%s/\x1b[2J%d:1", strings.Repeat("x", 200), i))
+	}
+	got := decide.VerificationResult(decided(request(many...), rulesOf(requireBoth()), both(), noon))
+	if len(got) > 4<<10 || !strings.Contains(got, "more images") || strings.Contains(got, "\x1b") {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+}
+
 func TestMessageSpeaksOfDeniedImagesOnly(t *testing.T) {
 	t.Parallel()
 	d := decided(request(digested, tagged, tagged), rulesOf(requireBoth()), both(), noon)

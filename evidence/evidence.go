@@ -75,6 +75,11 @@ type Attestation struct {
 	NotBefore, NotAfter time.Time
 }
 
+// ValidAt reports whether the attestation's own bounds in time contain now.
+func (a *Attestation) ValidAt(now time.Time) bool {
+	return (a.NotBefore.IsZero() || !now.Before(a.NotBefore)) && (a.NotAfter.IsZero() || now.Before(a.NotAfter))
+}
+
 // A Rejection is an attestation, or another signed statement, that was not accepted.
 type Rejection struct {
 	Note       string

@@ -88,14 +88,18 @@ func (l *lookup) read(ctx context.Context, req *gatehousev1.LookupRequest) error
 }
 
 func (l *lookup) project(ctx context.Context, project string, digests []string, signed, scans bool) error {
-	return l.s.svc.SubjectOccurrences(ctx, project, digests, func(o *grafeas.Occurrence) error {
-		switch {
-		case metadata.Summarized(o.GetKind()) && scans:
+	var kinds metadata.Kinds
+	if signed {
+		kinds |= statements
+	}
+	if scans {
+		kinds |= metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
+	}
+	return l.s.svc.SubjectOccurrences(ctx, project, digests, kinds, func(o *grafeas.Occurrence) error {
+		if metadata.Summarized(o.GetKind()) {
 			return l.scan(ctx, o)
-		case signed:
-			return l.statement(o)
 		}
-		return l.count(0)
+		return l.statement(o)
 	})
 }
 

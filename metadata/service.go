@@ -323,10 +323,10 @@ func (s *Service) ProjectOccurrences(ctx context.Context, project string, kinds 
 	return asOf, nil
 }
 
-// SubjectOccurrences calls fn for every occurrence about one of the digests
-// ("sha256:…") that is filed in a project, by its id, and in its locations, in
-// whatever repository they are.
-func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, fn func(*grafeas.Occurrence) error) error {
+// SubjectOccurrences calls fn for every occurrence of some kinds about one of the
+// digests ("sha256:…") that is filed in a project, by its id, and in its locations,
+// in whatever repository they are.
+func (s *Service) SubjectOccurrences(ctx context.Context, project string, digests []string, kinds Kinds, fn func(*grafeas.Occurrence) error) error {
 	if len(digests) == 0 {
 		return nil
 	}
@@ -339,7 +339,7 @@ func (s *Service) SubjectOccurrences(ctx context.Context, project string, digest
 		return fmt.Errorf("reading the locations of project %q: %w", clip(project), err)
 	}
 	for _, p := range parents {
-		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: AllKinds}, p.String(), fn); err != nil {
+		if err := s.eachOccurrence(ctx, OccurrenceQuery{Parent: p, Subjects: subjects, Kinds: kinds}, p.String(), fn); err != nil {
 			return err
 		}
 	}

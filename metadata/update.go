@@ -44,8 +44,9 @@ func updateTime(now time.Time, before *timestamppb.Timestamp) *timestamppb.Times
 	return timestamppb.New(now)
 }
 
-// details returns a copy of a message without the fields that every kind has.
-func details[T proto.Message](m T) T {
+// Details returns a copy of a note or an occurrence without the fields that every
+// kind, and every version of the API, has: what is left is for its kind to define.
+func Details[T proto.Message](m T) T {
 	c := proto.CloneOf(m)
 	r := c.ProtoReflect()
 	for _, name := range []protoreflect.Name{
@@ -62,7 +63,7 @@ func details[T proto.Message](m T) T {
 // ruled returns the error of a dialect's rules about a changed message, unless it
 // is about details that have not changed: another dialect may have let them in.
 func ruled[T proto.Message](err error, current, changed T) error {
-	if err == nil || proto.Equal(details(current), details(changed)) {
+	if err == nil || proto.Equal(Details(current), Details(changed)) {
 		return nil
 	}
 	return err

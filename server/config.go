@@ -107,6 +107,13 @@ type AdmissionConfig struct {
 	// Templates says what happens to a workload whose pods would be refused:
 	// "deny" (default) refuses it at once, "warn" lets it in with a warning.
 	Templates admission.TemplateMode `yaml:"templates"`
+	// Resources are custom resources whose images are reviewed, besides pods and the
+	// workload kinds.
+	Resources []admission.Resource `yaml:"resources"`
+	// MaxConnections and MaxRequests bound what is served at the same time; a client
+	// address may have as many as are left free. Default 4096 and 1024.
+	MaxConnections int `yaml:"maxConnections"`
+	MaxRequests    int `yaml:"maxRequests"`
 	// CertFile and KeyFile are the serving certificate. Without them the
 	// development CA issues one.
 	CertFile string `yaml:"certFile"`
@@ -157,10 +164,13 @@ type OpsConfig struct {
 // DefaultConfig returns the configuration of a server that is told nothing.
 func DefaultConfig() Config {
 	return Config{
-		Project:   "default",
-		Metadata:  MetadataConfig{Address: "127.0.0.1:8080"},
-		Admission: AdmissionConfig{Address: "127.0.0.1:8443", Templates: admission.DenyTemplates},
-		Ops:       OpsConfig{Address: "127.0.0.1:9090"},
+		Project:  "default",
+		Metadata: MetadataConfig{Address: "127.0.0.1:8080"},
+		Admission: AdmissionConfig{
+			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
+			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
+		},
+		Ops: OpsConfig{Address: "127.0.0.1:9090"},
 	}
 }
 
@@ -177,12 +187,32 @@ func (c *Config) LoadFile(path string) error {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading configuration %s: %w", path, err)
+		return fmt.Errorf("reading configuration: %w", placed(path, err))
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("reading configuration %s: more than one YAML document", path)
 	}
 	return nil
+}
+
+// placed says what is wrong as FILE:LINE: WHY, and not in terms of Go.
+func placed(path string, err error) error {
+	var wrong *yaml.TypeError
+	if !errors.As(err, &wrong) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var errs []error
+	for _, text := range wrong.Errors { // "line N: field F not found in type T", "line N: cannot unmarshal !!K `V` into T"
+		line, why, _ := strings.Cut(strings.TrimPrefix(text, "line "), ": ")
+		if field, _, ok := strings.Cut(why, " not found in type "); ok {
+			why = fmt.Sprintf("unknown field %q", strings.TrimPrefix(field, "field "))
+		} else if value, _, ok := strings.Cut(why, " into "); ok {
+			_, value, _ = strings.Cut(strings.TrimPrefix(value, "cannot unmarshal "), " ")
+			why = strings.TrimSuffix("another kind of value belongs here: "+value, ": ")
+		}
+		errs = append(errs, fmt.Errorf("%s:%s: %s", path, line, strings.TrimSpace(why)))
+	}
+	return fmt.Errorf("%w; docs/gatehouse.yaml has every setting", errors.Join(errs...))
 }
 
 // Validate returns everything that is wrong with c.
@@ -222,6 +252,12 @@ func (c *Config) Validate() error {
 	case admission.DenyTemplates, admission.WarnTemplates:
 	default:
 		bad("admission templates %q: want %q or %q", c.Admission.Templates, admission.DenyTemplates, admission.WarnTemplates)
+	}
+	if _, err := admission.NewResources(c.Admission.Resources); err != nil {
+		bad("admission: %w", err)
+	}
+	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
+		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
 	}
 	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
 		bad("admission certFile and keyFile: give both or neither")

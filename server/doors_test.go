@@ -1,10 +1,8 @@
 package server
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -103,28 +101,6 @@ func TestPagesOfOthersAreKeptOut(t *testing.T) {
 				t.Errorf("%s, want %d", resp.Status, tc.want)
 			}
 		})
-	}
-}
-
-// TestWhoStopsSendingIsHungUpOn: the gate does not wait for one that promised more
-// than it sends.
-func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
-	t.Parallel()
-	r := start(t, testConfig(t, nil))
-	conn, err := tls.Dial("tcp", r.Admission, r.gate.Transport.(*http.Transport).TLSClientConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST /validate?timeout=1s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777216\r\n\r\n{"); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := io.ReadAll(conn)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
-		t.Errorf("%v: %q", err, answer)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -20,8 +21,16 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/platform/evaluate"
 )
 
-// maxEvaluated bounds the occurrences that one evaluation reads.
-const maxEvaluated = 100_000
+const (
+	// maxEvaluated and maxEvaluatedBytes bound the occurrences that one evaluation
+	// reads, which are in memory at once: whoever may write occurrences can add as
+	// many about an image as the store takes.
+	maxEvaluated      = 100_000
+	maxEvaluatedBytes = 128 << 20
+	// maxEvaluations bounds how many run at a time; others wait their turn. Each
+	// verifies signatures, and the gate of this process needs the processor too.
+	maxEvaluations = 2
+)
 
 // An evaluator answers for the evaluate method of platform policies. The policy need
 // not be in force, and so its evidence is read from the store and verified anew.
@@ -31,9 +40,16 @@ type evaluator struct {
 	// known returns the texts that the gate knows, of attestors and builders too.
 	known func() bundle.Sources
 	now   func() time.Time
+	turns chan struct{} // of maxEvaluations
+	// maxBytes is maxEvaluatedBytes.
+	maxBytes int
 }
 
-func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []byte) ([]byte, error) {
+func newEvaluator(service *metadata.Service, place admission.Place, known func() bundle.Sources) *evaluator {
+	return &evaluator{service: service, place: place, known: known, now: time.Now, turns: make(chan struct{}, maxEvaluations), maxBytes: maxEvaluatedBytes}
+}
+
+func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []byte, may func(project string) error) ([]byte, error) {
 	request, err := admission.ReadRequest(resource, e.place)
 	if err != nil {
 		return nil, metadata.Errorf(metadata.InvalidArgument, "request is invalid: [resource: %w]", err)
@@ -49,6 +65,17 @@ func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []by
 	loaded, found := bundle.Load(sources)
 	if loaded == nil {
 		return nil, metadata.Errorf(metadata.FailedPrecondition, "the policy cannot be evaluated: %w", found.Err())
+	}
+	for _, project := range loaded.Set.Projects() {
+		if err := may(project); err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case e.turns <- struct{}{}:
+		defer func() { <-e.turns }()
+	case <-ctx.Done():
+		return nil, metadata.Errorf(metadata.Unavailable, "other policies were being evaluated: %w", ctx.Err())
 	}
 	facts, err := e.facts(ctx, loaded, admission.References(request.Images))
 	if err != nil {
@@ -73,10 +100,11 @@ func (e *evaluator) facts(ctx context.Context, loaded *bundle.Bundle, refs []ima
 		}
 	}
 	var all []*grafeas.Occurrence
+	size := 0
 	for _, project := range loaded.Set.Projects() {
-		err := e.service.SubjectOccurrences(ctx, project, digests, func(o *grafeas.Occurrence) error {
-			if len(all) == maxEvaluated {
-				return metadata.Errorf(metadata.ResourceExhausted, "more than %d occurrences about the images", maxEvaluated)
+		err := e.service.SubjectOccurrences(ctx, project, digests, index.Kinds(), func(o *grafeas.Occurrence) error {
+			if size += proto.Size(o); len(all) == maxEvaluated || size > e.maxBytes {
+				return metadata.Errorf(metadata.ResourceExhausted, "more than %d occurrences about the images, or more than %d bytes", maxEvaluated, e.maxBytes)
 			}
 			all = append(all, o)
 			return nil
@@ -89,7 +117,7 @@ func (e *evaluator) facts(ctx context.Context, loaded *bundle.Bundle, refs []ima
 	if err != nil {
 		return evidence.Facts{}, err
 	}
-	return index.FromOccurrences(all, loaded.Keys, refs, notes...), nil
+	return index.FromOccurrences(ctx, all, loaded.Keys, refs, notes...), nil
 }
 
 // scanners reads the notes of discoveries, which say what was looked for.

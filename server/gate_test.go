@@ -1,338 +1,379 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
-	"github.com/gatehouse-dev/gatehouse/identity"
-	"github.com/gatehouse-dev/gatehouse/image"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
-// gateConfig is that of a gate that follows a server.
-func gateConfig(t *testing.T, server string, change func(*Config)) Config {
-	t.Helper()
-	return testConfig(t, func(c *Config) {
-		c.Role, c.Admission.Feed.Server, c.Admission.Feed.Gate = AdmissionRole, server, t.Name()
-		c.Metadata, c.Attestor = DefaultConfig().Metadata, DefaultConfig().Attestor
-		if change != nil {
-			change(c)
-		}
-	})
+// hangUpBound is how long a test waits for the server to hang up.
+const hangUpBound = 20 * time.Second
+
+// tlsOf returns what a client of the gate needs.
+func (r *running) tlsOf() *tls.Config {
+	return r.gate.Transport.(*http.Transport).TLSClientConfig.Clone()
 }
 
-func TestAGateElsewhereDecidesLikeTheServer(t *testing.T) {
-	t.Parallel()
-	r := start(t, testConfig(t, nil))
-	attestors := r.storeAttestor("nobody")
-	r.api().expect("", "PUT", policyAt, requiring(attestors), 200)
-	gate := start(t, gateConfig(t, "http://"+r.Metadata, nil))
-
-	good, other := push(t, "65532"), image.DigestOf([]byte("x"))
-	pod := func(ref string) []byte { return review.Pod("shop", "web").Image("main", ref).Review() }
-	if ok, message := gate.ask(pod("reg.test/app@" + other.String())); ok || !strings.Contains(message, "nobody") {
-		t.Errorf("what is not attested: allowed %v, said %q", ok, message)
-	}
-	r.check(good, "nobody", true)
-	if ok, message := gate.ask(pod(good.String())); !ok {
-		t.Errorf("attested a moment ago, and refused: %s", message)
-	}
-	r.api().expect("", "PUT", policyAt, deniesAll, 200)
-	within(t, "the changed policy is in force", func() bool { ok, _ := gate.ask(pod(good.String())); return !ok })
-	r.api().expect("", "PUT", policyAt, requiring(attestors), 200)
-	within(t, "the policy of before is in force", func() bool { ok, _ := gate.ask(pod(good.String())); return ok })
-	if code, text := gate.get("http://" + gate.Ops + "/readyz"); code != 200 || text != "ok\n" {
-		t.Errorf("readiness %d %q", code, text)
-	}
-	// The service goes, and decisions go on.
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	if ok, message := gate.ask(pod(good.String())); !ok {
-		t.Errorf("attested, the service is away, and refused: %s", message)
-	}
-	if ok, message := gate.ask(pod("reg.test/app@" + other.String())); ok || !strings.Contains(message, "could not be read") {
-		t.Errorf("not known, and the service is away: allowed %v, said %q", ok, message)
-	}
-	within(t, "the gate says that the service is away", func() bool {
-		code, text := gate.get("http://" + gate.Ops + "/readyz")
-		return code == 200 && strings.Contains(text, "away")
-	})
-}
-
-// storeAttestor stores the development attestor of a check, and returns its name.
-func (r *running) storeAttestor(check string) string {
+// connect opens a connection to the gate, from an address of this machine if it is
+// given.
+func (r *running) connect(config *tls.Config, from string) (*tls.Conn, error) {
 	r.t.Helper()
-	name := "projects/default/attestors/" + check
-	r.api().expect("", "POST", attestorsAt+"?attestorId="+check, r.attestorText(check), 200)
-	return name
+	dialer := &net.Dialer{Timeout: hangUpBound}
+	if from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := tls.DialWithDialer(dialer, "tcp", r.Admission, config)
+	if err != nil {
+		return nil, err
+	}
+	r.t.Cleanup(func() { _ = conn.Close() })
+	return conn, conn.SetDeadline(time.Now().Add(hangUpBound))
 }
 
-// attestorText describes the development attestor of a check.
-func (r *running) attestorText(check string) string {
+func (r *running) mustConnect(from string) *tls.Conn {
 	r.t.Helper()
-	text, err := os.ReadFile(attestorsPath(r.data))
+	conn, err := r.connect(r.tlsOf(), from)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	own, found := binauthz.ParseAttestors("own", text)
-	for i := range own {
-		if strings.HasSuffix(own[i].Name, "/"+check) {
-			body, err := own[i].EncodeJSON()
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			return string(body)
-		}
-	}
-	r.t.Fatalf("there is no development attestor %q: %v", check, found)
-	return ""
+	return conn
 }
 
-func TestAGateStartsFromItsCopyWhileTheServiceIsAway(t *testing.T) {
+// answerOn sends a whole request on a connection and returns the answer.
+func answerOn(t *testing.T, conn net.Conn, body string) (head, string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(conn, "POST /validate?timeout=5s HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	return readAnswer(t, bufio.NewReader(conn))
+}
+
+// A head is how an answer begins; its body has been read.
+type head struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+func readAnswer(t *testing.T, from *bufio.Reader) (head, string) {
+	t.Helper()
+	resp, err := http.ReadResponse(from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head{resp.Status, resp.StatusCode, resp.Header}, string(text)
+}
+
+// hold begins a request of which the body does not come, and returns once it is being
+// read. finish sends the body and returns the answer.
+func (r *running) hold(from, body string) (finish func() (head, string)) {
+	r.t.Helper()
+	t, conn := r.t.(*testing.T), r.mustConnect(from)
+	if _, err := fmt.Fprintf(conn, "POST /validate?timeout=15s HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(conn)
+	if line, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatalf("%v: %q", err, line)
+	}
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return func() (head, string) {
+		if _, err := io.WriteString(conn, body); err != nil {
+			t.Fatal(err)
+		}
+		return readAnswer(t, lines)
+	}
+}
+
+func podReview() string {
+	return string(review.Pod("shop", "web").Image("main", "nginx").Review())
+}
+
+func TestTheWebhookSpeaksHTTP11Only(t *testing.T) {
 	t.Parallel()
 	r := start(t, testConfig(t, nil))
-	r.api().expect("", "PUT", policyAt, requiring(r.storeAttestor("nobody")), 200)
-	good := push(t, "65532")
-	r.check(good, "nobody", true)
-	cfg := gateConfig(t, "http://"+r.Metadata, nil)
-	pod := review.Pod("shop", "web").Image("main", good.String()).Review()
-	gate := start(t, cfg)
-	if ok, message := gate.ask(pod); !ok {
-		t.Fatalf("attested, and refused: %s", message)
-	}
-	if err := gate.stop(); err != nil {
+	config := r.tlsOf()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	conn, err := r.connect(config, "")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("negotiated %q", got)
 	}
-	begun := time.Now()
-	again := start(t, cfg)
-	t.Logf("started from the copy after %v", time.Since(begun))
-	if ok, message := again.ask(pod); !ok {
-		t.Errorf("attested in the copy, and refused: %s", message)
-	}
-	if ok, message := again.ask(review.Pod("shop", "web").Image("main", "reg.test/app@"+image.DigestOf([]byte("x")).String()).Review()); ok || !strings.Contains(message, "could not be read") {
-		t.Errorf("not in the copy: allowed %v, said %q", ok, message)
-	}
-	if code, text := again.get("http://" + again.Ops + "/readyz"); code != 200 || !strings.Contains(text, "the copy of") {
-		t.Errorf("readiness %d %q", code, text)
-	}
-	if _, text := again.get("http://" + again.Ops + "/metrics"); !strings.Contains(text, "\ngatehouse_evidence_from_copy 1\n") {
-		t.Error("the metrics do not tell that the gate decides by its copy")
+	config.NextProtos = []string{"h2"}
+	if _, err := r.connect(config, ""); err == nil {
+		t.Error("HTTP/2 was negotiated")
 	}
 }
 
-// TestAGateProvesWhoItIs by a token or by a certificate, over TLS, and is told what the
-// rules give it.
-func TestAGateProvesWhoItIs(t *testing.T) {
+func TestWhatNoAPIServerSendsIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	certFile, keyFile := ca.files(nil)
-	r := start(t, testConfig(t, func(c *Config) {
-		c.Metadata.TLS = TLSConfig{CertFile: certFile, KeyFile: keyFile, ClientCAFile: ca.path}
-		c.Identity = identity.Config{MTLS: true, BearerTokensFile: tokens(t, "gate@here"), Rules: []identity.Rule{
-			{Caller: "gate@here", Project: "default", Roles: []string{"gate"}},
-			{Caller: spiffe("/gate").String(), Project: "default", Roles: []string{"gate"}},
-		}}
-	}))
-	clientCert, clientKey := ca.files(spiffe("/gate"))
-	strangerCert, strangerKey := ca.files(spiffe("/stranger"))
-	token := write(t, filepath.Join(t.TempDir(), "token"), tokenOf("gate@here")+"\n")
-	pod := review.Pod("shop", "web").Image("main", "reg.test/app@"+image.DigestOf([]byte("x")).String()).Review()
-	for name, who := range map[string]func(*FeedConfig){
-		"token":       func(f *FeedConfig) { f.TokenFile = token },
-		"certificate": func(f *FeedConfig) { f.CertFile, f.KeyFile = clientCert, clientKey },
+	r := start(t, testConfig(t, nil))
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	if _, err := io.WriteString(zip, podReview()); err != nil || zip.Close() != nil {
+		t.Fatal(err)
+	}
+	const json = "Content-Type: application/json\r\n"
+	for name, tc := range map[string]struct {
+		request string
+		want    int
+	}{
+		"another method":        {"GET /validate HTTP/1.1\r\nHost: gate\r\n\r\n", 405},
+		"a compressed review":   {fmt.Sprintf("POST /validate HTTP/1.1\r\nHost: gate\r\n%sContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", json, packed.Len(), packed.String()), 415},
+		"a form":                {"POST /validate HTTP/1.1\r\nHost: gate\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 2\r\n\r\n{}", 415},
+		"no type":               {"POST /validate HTTP/1.1\r\nHost: gate\r\nContent-Length: 2\r\n\r\n{}", 415},
+		"a body that is huge":   {"POST /validate HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 41943041\r\n\r\n", 413},
+		"what is no review":     {"POST /validate HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 2\r\n\r\n{}", 400},
+		"an endless header":     {"POST /validate HTTP/1.1\r\nHost: gate\r\nX: " + strings.Repeat("x", 128<<10) + "\r\n\r\n", 431},
+		"two lengths":           {"POST /validate HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400},
+		"another path":          {"POST /validate/x HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 2\r\n\r\n{}", 404},
+		"a cluster of no place": {"POST /imagereview/prod HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 2\r\n\r\n{}", 404},
+		"no image review":       {"POST /imagereview/us-east1-b.prod HTTP/1.1\r\nHost: gate\r\n" + json + "Content-Length: 2\r\n\r\n{}", 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			gate := start(t, gateConfig(t, "https://"+r.Metadata, func(c *Config) {
-				c.Admission.Feed.Gate = name
-				c.Admission.Feed.CAFile = ca.path
-				who(&c.Admission.Feed)
-			}))
-			if ok, message := gate.ask(pod); !ok || !strings.Contains(message, "no policy") {
-				t.Errorf("allowed %v, said %q", ok, message)
+			conn := r.mustConnect("")
+			if _, err := io.WriteString(conn, tc.request); err != nil {
+				t.Fatal(err)
+			}
+			if resp, text := readAnswer(t, bufio.NewReader(conn)); resp.StatusCode != tc.want {
+				t.Errorf("%s: %s", resp.Status, text)
 			}
 		})
 	}
-	t.Run("a stranger", func(t *testing.T) {
+	t.Run("a body whose length was not told", func(t *testing.T) {
 		t.Parallel()
-		gate := startUnready(t, gateConfig(t, "https://"+r.Metadata, func(c *Config) {
-			c.Admission.Feed.Gate = "stranger"
-			c.Admission.Feed.CAFile, c.Admission.Feed.CertFile, c.Admission.Feed.KeyFile = ca.path, strangerCert, strangerKey
-		}))
-		gate.says(t, "gatehouse.feed.watch")
-	})
-	t.Run("another CA", func(t *testing.T) {
-		t.Parallel()
-		gate := startUnready(t, gateConfig(t, "https://"+r.Metadata, func(c *Config) {
-			c.Admission.Feed.Gate = "other"
-			c.Admission.Feed.CAFile, c.Admission.Feed.TokenFile = newAuthority(t).path, token
-		}))
-		gate.says(t, "certificate")
+		conn := r.mustConnect("")
+		if _, err := io.WriteString(conn, "POST /validate HTTP/1.1\r\nHost: gate\r\n"+json+"Transfer-Encoding: chunked\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		chunk := fmt.Sprintf("%x\r\n%s\r\n", 1<<20, strings.Repeat("[", 1<<20))
+		for range 41 {
+			if _, err := io.WriteString(conn, chunk); err != nil {
+				break // it has answered, and hung up
+			}
+		}
+		if resp, text := readAnswer(t, bufio.NewReader(conn)); resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %s", resp.Status, text)
+		}
 	})
 }
 
-// An unready gate serves, and waits for its metadata service.
-type unready struct{ admission, ops string }
+// TestALargeReviewIsRead: an API server can be made to send it, and cutting it would
+// leave the decision to the webhook's failurePolicy.
+func TestALargeReviewIsRead(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) {
+		c.Admission.PolicyFiles = []string{write(t, t.TempDir()+"/policy.yaml", enforced)}
+	}))
+	large := review.Pod("shop", "web").Image("main", "nginx").Edit(func(o map[string]any) {
+		o["metadata"].(map[string]any)["annotations"] = map[string]any{"a": strings.Repeat("<", 3<<20)}
+	})
+	body := large.Update(review.Pod("shop", "web").Image("main", "busybox").Edit(func(o map[string]any) {
+		o["metadata"].(map[string]any)["annotations"] = map[string]any{"a": strings.Repeat(">", 3<<20)}
+	})).Review()
+	if len(body) < 36<<20 {
+		t.Fatalf("%d bytes", len(body))
+	}
+	if allowed, message := r.ask(body); allowed || !strings.Contains(message, "nginx denied") {
+		t.Errorf("allowed %v: %s", allowed, message)
+	}
+}
 
-func startUnready(t *testing.T, cfg Config) unready {
+func TestASourceThatTakesTooMuchIsAskedToWait(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) { c.Admission.MaxRequests = 4 }))
+	first, second := r.hold("127.0.0.1", podReview()), r.hold("127.0.0.1", podReview())
+
+	resp, text := answerOn(t, r.mustConnect("127.0.0.1"), podReview())
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("the third of one source: %s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), text)
+	}
+	if resp, text := answerOn(t, r.mustConnect("127.0.0.2"), podReview()); resp.StatusCode != http.StatusOK {
+		t.Errorf("another source: %s: %s", resp.Status, text)
+	}
+	third, fourth := r.hold("127.0.0.2", podReview()), r.hold("127.0.0.3", podReview())
+	if resp, text := answerOn(t, r.mustConnect("127.0.0.4"), podReview()); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("when there is no room: %s: %s", resp.Status, text)
+	}
+	for _, finish := range []func() (head, string){first, second, third, fourth} {
+		if resp, text := finish(); resp.StatusCode != http.StatusOK {
+			t.Errorf("what was begun: %s: %s", resp.Status, text)
+		}
+	}
+	if resp, text := answerOn(t, r.mustConnect("127.0.0.1"), podReview()); resp.StatusCode != http.StatusOK {
+		t.Errorf("afterwards: %s: %s", resp.Status, text)
+	}
+	if _, text := r.get("http://" + r.Ops + "/metrics"); !strings.Contains(text, `gatehouse_admission_turned_away_total{status="429"} 1`) {
+		t.Error("it was not counted")
+	}
+}
+
+func TestLargeBodiesAreShared(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	body := podReview()
+	large := body + strings.Repeat(" ", 36<<20-len(body))
+	// 128 MiB are one source's share.
+	holding := []func() (head, string){r.hold("127.0.0.1", large), r.hold("127.0.0.1", large), r.hold("127.0.0.1", large)}
+	conn := r.mustConnect("127.0.0.1")
+	if _, err := fmt.Fprintf(conn, "POST /validate HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(large)); err != nil {
+		t.Fatal(err)
+	}
+	if resp, text := readAnswer(t, bufio.NewReader(conn)); resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("the fourth of one source: %s: %s", resp.Status, text)
+	}
+	if resp, text := answerOn(t, r.mustConnect("127.0.0.2"), podReview()); resp.StatusCode != http.StatusOK {
+		t.Errorf("another source: %s: %s", resp.Status, text)
+	}
+	if resp, text := holding[0](); resp.StatusCode != http.StatusOK {
+		t.Errorf("what was begun: %s: %s", resp.Status, text)
+	}
+}
+
+func TestASourceWithTooManyConnectionsIsHungUpOn(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, func(c *Config) { c.Admission.MaxConnections = 4 }))
+	first, second := r.mustConnect("127.0.0.1"), r.mustConnect("127.0.0.1")
+	if conn, err := r.connect(r.tlsOf(), "127.0.0.1"); err == nil {
+		t.Errorf("a third connection of one source was taken: %v", conn.ConnectionState().Version)
+	}
+	other := r.mustConnect("127.0.0.2")
+	if resp, text := answerOn(t, other, podReview()); resp.StatusCode != http.StatusOK {
+		t.Errorf("another source: %s: %s", resp.Status, text)
+	}
+	if resp, text := answerOn(t, first, podReview()); resp.StatusCode != http.StatusOK {
+		t.Errorf("a connection from before: %s: %s", resp.Status, text)
+	}
+	if err := errors.Join(second.Close(), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// The server notices in its own time.
+	for deadline := time.Now().Add(hangUpBound); ; {
+		conn, err := r.connect(r.tlsOf(), "127.0.0.1")
+		if err == nil {
+			if resp, text := answerOn(t, conn, podReview()); resp.StatusCode != http.StatusOK {
+				t.Errorf("after some were closed: %s: %s", resp.Status, text)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after some were closed: %v", err)
+		}
+	}
+}
+
+// TestWhoStopsSendingIsHungUpOn: the gate does not wait for one that promised more
+// than it sends.
+func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	conn := r.mustConnect("")
+	if _, err := io.WriteString(conn, "POST /validate?timeout=1s HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\nContent-Length: 16777216\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+		t.Errorf("%v: %q", err, answer)
+	}
+}
+
+// impatient serves as the webhook does, around a handler, with bounds of time that a
+// test can wait for.
+func impatient(t *testing.T, h http.Handler) *running {
 	t.Helper()
-	u := unready{free(t), free(t)}
-	cfg.Admission.Address, cfg.Ops.Address = u.admission, u.ops
-	ctx, cancel := context.WithCancel(context.Background())
+	ca, err := openDevCA(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen(t.Context(), "impatient", "127.0.0.1:0", discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	harden(l.server, admissionTLS(ca.certificate))
+	if l.server.ReadHeaderTimeout <= 0 || l.server.ReadTimeout <= 0 || l.server.WriteTimeout <= 0 || l.server.IdleTimeout <= 0 {
+		t.Fatalf("a webhook's server waits for ever: %+v", l.server)
+	}
+	l.server.ReadHeaderTimeout, l.server.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	l.server.Handler = h
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- Run(ctx, cfg, discard(), func(Addresses) error { t.Error("it is ready"); return nil })
-	}()
+	go func() { ended <- l.serve(ctx.Done()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("stopping: %v", err)
 		}
 	})
-	return u
+	return &running{t: t, Addresses: Addresses{Admission: l.addr(), CA: ca.certPath}, gate: gateClient(t, ca.certPath)}
 }
 
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// says demands that the gate is not ready, and says so for a reason.
-func (u unready) says(t *testing.T, reason string) {
-	t.Helper()
-	within(t, "the gate says why it is not ready: "+reason, func() bool {
-		resp, err := http.Get("http://" + u.ops + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		return err == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(text), reason)
-	})
-}
-
-// TestAGateThatKnowsNothingYetLetsNothingIn: that there may be no policy is not known.
-func TestAGateThatKnowsNothingYetLetsNothingIn(t *testing.T) {
+func TestSlowClientsAreHungUpOn(t *testing.T) {
 	t.Parallel()
-	cfg := gateConfig(t, "http://127.0.0.1:1", nil)
-	u := startUnready(t, cfg)
-	u.says(t, "metadata service")
-	gate := gateClient(t, filepath.Join(cfg.Data, "tls", "ca.pem"))
-	for _, ref := range []string{"reg.test/app@" + image.DigestOf([]byte("x")).String(), "nginx"} {
-		resp, err := gate.Post("https://"+u.admission+"/validate?timeout=5s", "application/json", bytes.NewReader(review.Pod("shop", "web").Image("main", ref).Review()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil || !strings.Contains(string(text), `"allowed":false`) || strings.Contains(ref, "@") && !strings.Contains(string(text), "has not heard from the metadata service") {
-			t.Errorf("%s: %s, error %v", ref, text, err)
-		}
-	}
-}
-
-// TestACopyThatIsRefusedIsSaid, and everything is read from the service.
-func TestACopyThatIsRefusedIsSaid(t *testing.T) {
-	t.Parallel()
-	r := start(t, testConfig(t, nil))
-	r.api().expect("", "PUT", policyAt, deniesAll, 200)
-	cfg := gateConfig(t, "http://"+r.Metadata, nil)
-	if err := start(t, cfg).stop(); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(cfg.Data, "gate", "evidence.copy"), "forged")
-	gate := start(t, cfg)
-	if ok, _ := gate.ask(review.Pod("shop", "web").Image("main", "nginx").Review()); ok {
-		t.Error("the stored policy is not in force")
-	}
-	if _, text := gate.get("http://" + gate.Ops + "/metrics"); !strings.Contains(text, "\ngatehouse_evidence_copy_refused 1\n") {
-		t.Error("the metrics do not tell that the copy was refused")
-	}
-}
-
-// TestCertificatesChangeUnderALoneGate without a request that fails.
-func TestCertificatesChangeUnderALoneGate(t *testing.T) {
-	t.Parallel()
-	r := start(t, testConfig(t, nil))
-	ca := newAuthority(t)
-	certFile, keyFile := ca.files(nil)
-	gate := start(t, gateConfig(t, "http://"+r.Metadata, func(c *Config) { c.Admission.CertFile, c.Admission.KeyFile = certFile, keyFile }))
-	serial := func() string {
-		t.Helper()
-		conn, err := tls.Dial("tcp", gate.Admission, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12})
+	r := impatient(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		_, _ = w.Write(make([]byte, 32<<10))
+	}))
+	t.Run("that do not shake hands", func(t *testing.T) {
+		t.Parallel()
+		conn, err := net.Dial("tcp", r.Admission)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
-	}
-	gate.gate = gateClient(t, ca.path)
-	before := serial()
-	nextCert, nextKey := ca.files(nil)
-	for to, from := range map[string]string{keyFile: nextKey, certFile: nextCert} { // one after the other, as they come
-		text, err := os.ReadFile(from)
-		if err != nil {
+		expectHangUp(t, conn)
+	})
+	t.Run("that do not end their header", func(t *testing.T) {
+		t.Parallel()
+		conn := r.mustConnect("")
+		if _, err := io.WriteString(conn, "POST /validate HTTP/1.1\r\nHost: gate\r\nX-A: a"); err != nil {
 			t.Fatal(err)
 		}
-		write(t, to, string(text))
-	}
-	within(t, "the new certificate is served", func() bool {
-		gate.ask(review.Pod("shop", "web").Image("main", "nginx").Review()) // fails the test if it fails
-		return serial() != before
+		expectHangUp(t, conn)
+	})
+	t.Run("that do not read their answers", func(t *testing.T) {
+		t.Parallel()
+		conn := r.mustConnect("")
+		for {
+			if _, err := io.WriteString(conn, "POST /validate HTTP/1.1\r\nHost: gate\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("it was waited for")
+				}
+				return
+			}
+		}
 	})
 }
 
-func TestSettingsOfALoneGate(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		change func(*Config)
-		says   string
-	}{
-		"no server":             {func(c *Config) { c.Admission.Feed.Server = "" }, "has no server"},
-		"in the clear":          {func(c *Config) { c.Admission.Feed.Server = "http://metadata.test:8080" }, "use https"},
-		"no port":               {func(c *Config) { c.Admission.Feed.Server = "https://metadata.test" }, "want https://HOST:PORT"},
-		"a path":                {func(c *Config) { c.Admission.Feed.Server = "https://metadata.test:1/x" }, "want https://HOST:PORT"},
-		"half a certificate":    {func(c *Config) { c.Admission.Feed.CertFile = "x" }, "both or neither"},
-		"another role":          {func(c *Config) { c.Role = "gate" }, `role "gate"`},
-		"a feed without a role": {func(c *Config) { c.Role = AllRoles }, "set role: admission"},
-		"a store":               {func(c *Config) { c.Store.Postgres.ConnectionFile = "x" }, "what store is for"},
-		"an attestor":           {func(c *Config) { c.Attestor.ConfigFile = "x" }, "what attestor is for"},
-		"callers":               {func(c *Config) { c.Identity.BearerTokensFile = "x" }, "what identity is for"},
-		"a negative time":       {func(c *Config) { c.Admission.DrainDelay = -1 }, "are times"},
-		"https":                 {func(c *Config) { c.Admission.Feed.Server = "https://metadata.test:8080" }, ""},
-		"a socket":              {func(c *Config) { c.Admission.Feed.Server = "unix:///run/gatehouse.sock" }, ""},
-		"loopback":              {func(c *Config) { c.Admission.Feed.Server = "http://[::1]:8080" }, ""},
-	} {
-		cfg := gateConfig(t, "http://127.0.0.1:8080", test.change)
-		err := cfg.Validate()
-		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%s: %v", name, err)
-		}
+// expectHangUp reads until the other end closes.
+func expectHangUp(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(hangUpBound)); err != nil {
+		t.Fatal(err)
 	}
-	missing := gateConfig(t, "https://metadata.test:8080", func(c *Config) { c.Admission.Feed.CAFile = "/none" })
-	if err := Check(missing, discard()); err == nil || !strings.Contains(err.Error(), "CA of the metadata service") {
-		t.Errorf("a CA that is not there: %v", err)
-	}
-	if err := Check(gateConfig(t, "http://127.0.0.1:8080", nil), discard()); err != nil {
-		t.Error(err)
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("it was waited for")
 	}
 }

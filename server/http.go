@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,11 +100,6 @@ func (l *listener) serve(stop <-chan struct{}) error {
 		return fmt.Errorf("draining %s: %w", l.name, err)
 	}
 	return nil
-}
-
-// admissionTLS is HTTP/1.1 only: API servers speak nothing else to webhooks.
-func admissionTLS(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"}}
 }
 
 // opsHandler serves health, readiness, metrics and profiles. A server that is ready may

@@ -15,10 +15,8 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
-	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
-	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
@@ -27,9 +25,6 @@ import (
 // compared by content: mounted ConfigMaps change behind symbolic links, and some
 // file systems notify nobody.
 const watchInterval = 500 * time.Millisecond
-
-// maxPolicy bounds a policy or attestors file.
-const maxPolicy = 8 << 20
 
 // policies keeps the policies in force: compiled from files, or from the store what
 // no file is given for, and replaced when their content changes and is valid. A
@@ -44,56 +39,35 @@ type policies struct {
 	reloads *prometheus.CounterVec
 	stale   prometheus.Gauge
 
-	// stored is what was read from the store, with the attestors that files name;
-	// nil before, and after a change there, of which wake tells.
-	stored   *admin.Policies
-	named    []string
-	wake     chan struct{}
-	followed uint64
-	// inForce is the number of the last change of the store that the policies in force
-	// reflect at least. Enforced, unless it is nil, is told the keys and the projects
-	// whose scans the policies in force need.
-	inForce  atomic.Uint64
-	enforced func(index.Trust, []string)
+	// stored is what the store has beside the files of sum storedFor; nil before it
+	// was read, and after a change there, of which wake tells.
+	stored    *bundle.Sources
+	storedFor [sha256.Size]byte
+	wake      chan struct{}
+	followed  uint64
+	// storedSeq is the number of the last change that stored reflects at least, and
+	// inForce that of the policies in force. Enforced, unless it is nil, is told the keys
+	// and the projects whose scans those need.
+	storedSeq uint64
+	inForce   atomic.Uint64
+	enforced  func(index.Trust, []string)
 
 	rules atomic.Pointer[policy.Set]
-	// sources are what the rules in force were made from.
+	// denying says that the rules in force stand in for some that cannot be enforced.
+	denying bool
+	// sources are what the rules in force were made from, but for the policies.
 	sources atomic.Pointer[bundle.Sources]
-	// tried is the content that was last looked at, and triedErr what was wrong
-	// with it.
-	tried    content
-	triedErr error
-}
-
-// policyFiles are the paths of what policy is made from, and what the texts leave open.
-type policyFiles struct {
-	policies, attestors, builders []string
-	system                        string
-	kritis                        []string
-	matchRepository               bool
-	platformDryRun                bool
-	// own are the attestors that this server's development attestor signs for, for
-	// when no attestors are given. Stored ones of the same name win over them.
-	own string
-}
-
-// content is what the files have in them.
-type content struct {
-	bundle.Sources
-	sum [sha256.Size]byte
-}
-
-// policyFiles returns the files that a configuration names, with those of the
-// development attestor.
-func (c *Config) policyFiles(own string) policyFiles {
-	a := c.Admission
-	if len(a.AttestorsFiles) > 0 {
-		own = ""
-	}
-	return policyFiles{
-		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, system: a.SystemPolicyFile,
-		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, own: own,
-	}
+	// replaced is the trust of the rules in force while that of those before has not
+	// been forgotten.
+	replaced index.Trust
+	// tried is the content that was last looked at, hasPolicy whether there is a
+	// policy in it, and triedErr what was wrong with it. verified is that for whose
+	// keys evidence was last verified. The texts are not kept: files of Kritis may
+	// have Secrets in them.
+	tried     [sha256.Size]byte
+	hasPolicy bool
+	triedErr  error
+	verified  [sha256.Size]byte
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -120,8 +94,8 @@ func (p *policies) current() policy.Set {
 	return nil
 }
 
-// known returns the texts that the policies in force were made from; until there are
-// any, none.
+// known returns the texts that the policies in force were made from, without the
+// policies; until there are any, none.
 func (p *policies) known() bundle.Sources {
 	if s := p.sources.Load(); s != nil {
 		return *s
@@ -135,39 +109,37 @@ func (p *policies) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.sum == p.tried.sum {
+	if now.sum == p.tried {
 		if p.triedErr != nil {
 			return p.triedErr
 		}
+		p.forget(ctx)
 		err := p.keepStatements(ctx, p.current()) // no longer those of the policy before
 		if err == nil {
-			p.noteInForce()
+			p.inForce.Store(p.storedSeq)
 		}
 		return err
 	}
 	set, trust, err := p.compile(now)
-	p.tried, p.triedErr = now, err
+	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
 	if err != nil {
 		return err
 	}
-	// Evidence for new keys first, so that the new policy never denies for want of it.
-	if err := p.keepStatements(ctx, set, p.current()); err != nil {
-		p.tried = content{}
+	if err := p.gather(ctx, now, set, trust); err != nil {
+		p.tried = [sha256.Size]byte{}
 		return err
 	}
-	if err := p.index.SetTrust(ctx, trust); err != nil {
-		p.tried = content{}
-		return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
-	}
-	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
-		p.tried = content{}
-		return fmt.Errorf("reading what scans have found: %w", err)
-	}
+	now.Policies = nil
 	p.rules.Store(&set)
+	p.denying = false
 	p.sources.Store(&now.Sources)
-	p.noteInForce()
+	p.replaced = trust
+	p.inForce.Store(p.storedSeq)
 	if p.enforced != nil {
 		p.enforced(trust, set.ScanProjects())
+	}
+	if len(set) == 0 {
+		p.logger.Warn("no policy is in force")
 	}
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
@@ -175,10 +147,23 @@ func (p *policies) load(ctx context.Context) error {
 	return nil
 }
 
-func (p *policies) noteInForce() {
-	if p.stored != nil {
-		p.inForce.Store(p.stored.Seq)
+// gather has the evidence for new rules read before they are in force, so that they
+// never deny for want of it. The index keeps what the rules of before rest on until it
+// is told of other keys: when this has to be tried again, it is not told twice.
+func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+	if err := p.keepStatements(ctx, set, p.current()); err != nil {
+		return err
 	}
+	if p.verified != c.sum {
+		if err := p.index.SetTrust(ctx, trust); err != nil {
+			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
+		}
+		p.verified = c.sum
+	}
+	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
+		return fmt.Errorf("reading what scans have found: %w", err)
+	}
+	return nil
 }
 
 // keepStatements has the index keep those of provenances if a policy looks into them.
@@ -193,12 +178,29 @@ func (p *policies) keepStatements(ctx context.Context, sets ...policy.Set) error
 	return nil
 }
 
+// forget drops the evidence that only the policy before this one gave keys for. It is
+// called a look later than that was replaced, when no decision by it is under way;
+// until then the index keeps both, and what it knew would depend on what was once in
+// force.
+func (p *policies) forget(ctx context.Context) {
+	if p.replaced == nil {
+		return
+	}
+	if err := p.index.SetTrust(ctx, p.replaced); err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("evidence by the keys of the policy before is still kept; trying again", "error", err)
+		}
+		return
+	}
+	p.replaced = nil
+}
+
 // start puts in force what there is when the server starts. Files that cannot be
-// enforced are an error. A stored policy is not: its owner can only mend it through
+// enforced are an error. What is stored is not: its owner can only mend it through
 // this server, which denies everything until he does.
 func (p *policies) start(ctx context.Context) error {
 	err := p.load(ctx)
-	if err == nil || len(p.files.policies) > 0 || len(p.tried.Policies) == 0 {
+	if err == nil || p.triedErr == nil {
 		return err
 	}
 	files, fault := p.readFiles()
@@ -209,7 +211,7 @@ func (p *policies) start(ctx context.Context) error {
 		return fault
 	}
 	p.deny()
-	p.logger.Error("the stored policy cannot be enforced, and everything is denied until it is mended", "error", err)
+	p.logger.Error("the policy cannot be enforced with what is stored, and everything is denied until that is mended", "error", err)
 	return nil
 }
 
@@ -217,135 +219,11 @@ func (p *policies) start(ctx context.Context) error {
 func (p *policies) deny() {
 	p.stale.Set(1)
 	nothing := &policy.Ruleset{
-		Name: admin.PolicyName(p.project), Source: "the store",
-		Rules: []policy.Rule{{ID: "the stored policy, which cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
+		Name:  admin.PolicyName(p.project),
+		Rules: []policy.Rule{{ID: "in place of a policy that cannot be enforced: the server's log says why", Evaluation: policy.AlwaysDeny}},
 	}
 	p.rules.Store(&policy.Set{nothing.Build()})
-}
-
-// read reads the files, and from the store what no file is given for.
-func (p *policies) read(ctx context.Context) (content, error) {
-	c, err := p.readFiles()
-	if err == nil && p.store != nil {
-		err = p.readStore(ctx, &c.Sources)
-	}
-	if err != nil {
-		return content{}, err
-	}
-	c.sum = sumOf(c.Sources)
-	return c, nil
-}
-
-func (p *policies) readStore(ctx context.Context, s *bundle.Sources) error {
-	var named []string
-	for _, f := range s.Policies {
-		named = append(named, admin.Named(f.Data)...)
-	}
-	if p.stored == nil || !slices.Equal(named, p.named) {
-		stored, err := admin.Read(ctx, p.store, p.project, named...)
-		if err != nil {
-			return fmt.Errorf("reading the stored policy: %w", err)
-		}
-		p.stored, p.named = &stored, named
-	}
-	stored := p.stored.Sources
-	if len(p.files.policies) == 0 {
-		s.Policies = stored.Policies
-	}
-	if p.files.system == "" {
-		s.System = stored.System
-	}
-	if len(p.files.attestors) == 0 {
-		s.Attestors = append(withoutNamesakes(s.Attestors, stored.Attestors), stored.Attestors...)
-	}
-	return nil
-}
-
-// withoutNamesakes returns the attestors of files that have not the name of a
-// stored one.
-func withoutNamesakes(files, stored []bundle.File) []bundle.File {
-	taken := map[string]bool{}
-	for _, f := range stored {
-		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
-		for _, a := range list {
-			taken[a.Name] = true
-		}
-	}
-	var kept []bundle.File
-	for _, f := range files {
-		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
-		if !slices.ContainsFunc(list, func(a binauthz.Attestor) bool { return taken[a.Name] }) {
-			kept = append(kept, f) // one that is broken too, to be complained of
-			continue
-		}
-		for _, a := range list {
-			if text, err := a.EncodeJSON(); err == nil && !taken[a.Name] {
-				kept = append(kept, bundle.File{Name: f.Name, Data: text})
-			}
-		}
-	}
-	return kept
-}
-
-func (p *policies) readFiles() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project, MatchRepository: p.files.matchRepository, PlatformDryRun: p.files.platformDryRun}}
-	attestors := p.files.attestors
-	if p.files.own != "" {
-		attestors = []string{p.files.own}
-	}
-	var err error
-	if c.Kritis, err = bundle.KritisOptions(p.files.kritis); err != nil {
-		return content{}, err
-	}
-	if c.Policies, err = readAll("policy", p.files.policies); err != nil {
-		return content{}, err
-	}
-	if c.Attestors, err = readAll("attestors", attestors); err != nil {
-		return content{}, err
-	}
-	if c.Builders, err = readAll("builders", p.files.builders); err != nil {
-		return content{}, err
-	}
-	if p.files.system != "" {
-		system, err := readAll("system policy", []string{p.files.system})
-		if err != nil {
-			return content{}, err
-		}
-		c.System = &system[0]
-	}
-	return c, nil
-}
-
-func readAll(what string, paths []string) ([]bundle.File, error) {
-	var files []bundle.File
-	for _, path := range paths {
-		data, err := bounded.ReadFile(path, maxPolicy)
-		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", what, err)
-		}
-		files = append(files, bundle.File{Name: path, Data: data})
-	}
-	return files, nil
-}
-
-// sumOf tells texts apart.
-func sumOf(s bundle.Sources) [sha256.Size]byte {
-	h := sha256.New()
-	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, {systemOf(s)}} {
-		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
-		for _, f := range list {
-			sum := sha256.Sum256(f.Data)
-			_, _ = h.Write(sum[:])
-		}
-	}
-	return [sha256.Size]byte(h.Sum(nil))
-}
-
-func systemOf(s bundle.Sources) bundle.File {
-	if s.System == nil {
-		return bundle.File{}
-	}
-	return *s.System
+	p.denying = true
 }
 
 func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
@@ -408,7 +286,7 @@ func (p *policies) watch(ctx context.Context) error {
 		case err != nil && err.Error() != last:
 			last = err.Error()
 			p.failed(err)
-		case err == nil && (last != "" || before.sum != p.tried.sum):
+		case err == nil && (last != "" || before != p.tried):
 			last = ""
 			p.reloads.WithLabelValues("ok").Inc()
 			p.stale.Set(0)
@@ -417,14 +295,16 @@ func (p *policies) watch(ctx context.Context) error {
 	}
 }
 
-// failed tells of a policy that is not used. Where none was in force before, it
-// does not leave everything allowed.
+// failed tells of a policy that is not used, or for which the evidence cannot be read.
+// Where none was in force before, it does not leave everything allowed.
 func (p *policies) failed(err error) {
 	p.reloads.WithLabelValues("error").Inc()
 	p.stale.Set(1)
-	if len(p.current()) == 0 && p.triedErr != nil && len(p.tried.Policies) > 0 {
+	if len(p.current()) == 0 && p.hasPolicy {
 		p.deny()
-		p.logger.Error("the first policy cannot be enforced, and everything is denied until it is mended", "error", err)
+	}
+	if p.denying {
+		p.logger.Error("the policy cannot be enforced, and everything is denied until it can", "error", err)
 		return
 	}
 	p.logger.Error("the changed policy is not used, the last good one stays in force", "error", err)

@@ -25,15 +25,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/attest"
-	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
-	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
@@ -353,10 +350,8 @@ func (p *parts) bind(ctx context.Context, all ...bound) error {
 
 // buildMetadata gives the metadata listener its handler and its TLS.
 func (p *parts) buildMetadata() error {
-	e := &evaluator{
-		service: p.service, place: p.cfg.place(), now: time.Now,
-		known: func() bundle.Sources { return p.policies.known() }, // which are there before anything is served
-	}
+	// The policies are there before anything is served.
+	e := newEvaluator(p.service, p.cfg.place(), func() bundle.Sources { return p.policies.known() })
 	policies, err := admin.New(p.service, admin.Options{
 		Files: admin.Files{
 			Project: p.cfg.Project, Policies: p.cfg.Admission.PolicyFiles, Attestors: p.cfg.Admission.AttestorsFiles, System: p.cfg.Admission.SystemPolicyFile,
@@ -389,29 +384,6 @@ func (p *parts) buildMetadata() error {
 	p.certificates = append(p.certificates, cert)
 	server.TLSConfig, server.Protocols = config, tlsProtocols()
 	return nil
-}
-
-// buildGate gives the admission listener its handler and its TLS.
-func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) error {
-	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
-	if err != nil {
-		return err
-	}
-	p.onClose(log.Close)
-	gate, err := admission.NewGate(admission.Options{
-		Rules: rules, Evidence: facts, Recorder: log,
-		Place: p.cfg.place(), Templates: p.cfg.Admission.Templates,
-		Now: time.Now, Logger: p.logger, Registry: p.registry,
-	})
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/validate", gate)
-	p.admission.server.Handler = recovered(lastAnswers(mux, &p.draining), p.logger)
-	p.admission.server.ReadTimeout = readTimeout
-	p.admission.server.TLSConfig, err = p.admissionTLS()
-	return err
 }
 
 // admissionTLS finds the serving certificate, and the CA that callers need.

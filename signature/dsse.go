@@ -101,16 +101,6 @@ func parseEnvelope(b []byte) (*Envelope, error) {
 	return e, nil
 }
 
-// KeyIDs returns the ids of the keys that the envelope says signed it; an empty
-// one stands for any key. They are hints.
-func (e *Envelope) KeyIDs() []string {
-	var ids []string
-	for _, s := range e.signatures {
-		ids = append(ids, s.keyID)
-	}
-	return ids
-}
-
 // A Message is what a key signed in an envelope: bytes and what they are. Only
 // [PublicKey.VerifyEnvelope] makes one that is not empty.
 type Message struct {

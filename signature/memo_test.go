@@ -187,3 +187,29 @@ func TestMemoIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestMemoTellsEnvelopesOfTwoIDsApart: an envelope says whom its signatures are by, so
+// that one which is good by a key under one id is not by the same key under another.
+func TestMemoTellsEnvelopesOfTwoIDsApart(t *testing.T) {
+	t.Parallel()
+	s := pkixSignerFor(t, Ed25519)
+	one := s.PublicKey()
+	two, err := ParsePKIXPublicKey(one.Marshal(), one.Algorithm(), "https://key.test/two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := []byte("{}")
+	e, err := NewEnvelope(PayloadTypeInToto, body, []EnvelopeSignature{{KeyID: one.ID(), Sig: mustSign(t, s, PAE(PayloadTypeInToto, body))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewMemo(10)
+	for range 2 {
+		if _, err := m.VerifyEnvelope(one, e); err != nil {
+			t.Error(err)
+		}
+		if _, err := m.VerifyEnvelope(two, e); !errors.Is(err, ErrWrongKey) {
+			t.Errorf("by another id: %v", err)
+		}
+	}
+}

@@ -101,7 +101,7 @@ func (k *pgpKey) verifyOne(op *packet.OpaquePacket, content []byte) error {
 		return err
 	}
 	if err := signer.made(sig.CreationTime); err != nil {
-		return fmt.Errorf("made by subkey or primary key %X: %w", signer.Fingerprint, err)
+		return k.by(signer.PublicKey, err)
 	}
 	// Nothing here knows the time, and what must not be believed for ever would be.
 	if sig.SigLifetimeSecs != nil && *sig.SigLifetimeSecs != 0 {
@@ -160,6 +160,14 @@ func checkDigestID(id byte) error {
 	return fmt.Errorf("%w: digest algorithm %d; sign with SHA-256", ErrUnsupported, id)
 }
 
+// by says which subkey err is about. The primary key is what all of it is called by.
+func (k *pgpKey) by(key *packet.PublicKey, err error) error {
+	if fingerprint := fmt.Sprintf("%X", key.Fingerprint); fingerprint != k.name {
+		return fmt.Errorf("made by subkey %s: %w", fingerprint, err)
+	}
+	return err
+}
+
 // signer returns the key that sig says made it. That is a hint, which the
 // verification proves.
 func (k *pgpKey) signer(sig *packet.Signature) (signingKey, error) {
@@ -170,7 +178,7 @@ func (k *pgpKey) signer(sig *packet.Signature) (signingKey, error) {
 	}
 	for _, barred := range k.barred {
 		if sig.CheckKeyIdOrFingerprint(barred.key) {
-			return signingKey{}, fmt.Errorf("made by subkey or primary key %X: %w", barred.key.Fingerprint, barred.why)
+			return signingKey{}, k.by(barred.key, barred.why)
 		}
 	}
 	switch {

@@ -79,7 +79,7 @@ func printAttestors(c *cobra.Command, output format, list []jsontext.Value) erro
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(c.OutOrStdout(), "%s  %s  %d keys\n", a.Name, a.Note, len(a.Keys)); err != nil {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "%s  %s  %s\n", a.Name, a.Note, counted(len(a.Keys), "key", "keys")); err != nil {
 			return err
 		}
 	}
@@ -114,17 +114,7 @@ Exit status: 0 printed, 1 there is none, 2 could not tell.`,
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			content, err := client.Get(ctx, service.attestorName(args[0]))
-			if err != nil {
-				return err
-			}
-			if *output != formatJSON {
-				if content, err = asYAML(content); err != nil {
-					return err
-				}
-			}
-			_, err = c.OutOrStdout().Write(content)
-			return err
+			return show(ctx, c, client, service.attestorName(args[0]), *output)
 		})
 	}
 	return c
@@ -252,8 +242,14 @@ func readKey(c *cobra.Command, pemFile, pgpFile, algorithm, id string) (*signatu
 	}
 	written := binauthz.WrittenKey{Text: string(text)}
 	if pgpFile != "" {
+		if strings.Contains(written.Text, "BEGIN PUBLIC KEY-----") {
+			return nil, none, fmt.Errorf("%s holds a PEM key; give it with --pem-file", pgpFile)
+		}
 		key, err := signature.ParsePGPPublicKey(written.Text)
 		return key, written, err
+	}
+	if strings.Contains(written.Text, "BEGIN PGP PUBLIC KEY BLOCK-----") {
+		return nil, none, fmt.Errorf("%s holds an OpenPGP key; give it with --pgp-file", pemFile)
 	}
 	parsed := keys.UsualAlgorithm(written.Text)
 	if algorithm != "" {
@@ -278,7 +274,7 @@ Exit status: 0 removed, 1 refused, or there is no such key, 2 could not tell.`,
 	service.bind(c)
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return service.changeAttestor(c, args[0], *output, "has no key "+args[1], func(a *binauthz.Attestor) error {
+		return service.changeAttestor(c, args[0], *output, "no longer has the key "+args[1], func(a *binauthz.Attestor) error {
 			i := slices.IndexFunc(a.Keys, func(k *signature.PublicKey) bool { return k.ID() == args[1] })
 			if i < 0 {
 				return fmt.Errorf("attestor %q has no key %q", a.Name, args[1])

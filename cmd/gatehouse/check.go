@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -91,6 +92,9 @@ func (q *question) run(c *cobra.Command, text string) error {
 		return err
 	}
 	answer, err := q.ask(client, ctx, ref, q.check)
+	if status := (*voucherclient.StatusError)(nil); errors.As(err, &status) && status.Status == http.StatusNotFound {
+		err = fmt.Errorf("%w; what this attestor does not check is attested by whoever has the key (docs/attest-by-hand.md)", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -87,11 +87,11 @@ func (d doors) facts(keys map[string][]*signature.PublicKey, request decide.Requ
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	list, err := parseOccurrences(data)
-	if err != nil {
-		d.t.Fatal(err)
+	list, found := parseOccurrences(d.occurrences, data)
+	if found.HasErrors() {
+		d.t.Fatal(found)
 	}
-	return index.FromOccurrences(list, keys, admission.References(request.Images))
+	return index.FromOccurrences(d.t.Context(), occurrencesOf(list), keys, admission.References(request.Images))
 }
 
 // byCommand is what 'gatehouse policy decide' prints, without its indentation.

@@ -38,7 +38,7 @@ the caller.
 While a token is replaced a caller may have two: NAME:HASH,HASH.`,
 		Example: `  gatehouse identity hash-token --generate ci@shop >> tokens
   gatehouse identity hash-token ci@shop < token >> tokens`,
-		Args: oneName,
+		Args: cobra.ExactArgs(1),
 	}
 	c.Flags().BoolVar(&generate, "generate", false, "make a random token and show it on standard error")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -69,7 +69,7 @@ func hashPasswordCommand() *cobra.Command {
 		Long: `Print the line NAME:BCRYPT of a user for the file that identity.basicUsersFile names.
 The password is read from standard input; only its hash is printed.`,
 		Example: `  gatehouse identity hash-password ada < password >> users`,
-		Args:    oneName,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			password, err := readSecret(c.InOrStdin(), "password")
 			if err != nil {
@@ -83,13 +83,6 @@ The password is read from standard input; only its hash is printed.`,
 			return err
 		},
 	}
-}
-
-func oneName(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("whose? give one NAME; see '%s --help'", c.CommandPath())
-	}
-	return nil
 }
 
 // readSecret reads one line.

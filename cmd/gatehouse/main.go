@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -75,8 +76,36 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})
-	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), versionCommand())
+	root.Version = currentVersion().Version
+	root.SetVersionTemplate("gatehouse {{.Version}}\n")
+	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), conformanceCommand(), versionCommand())
+	root.InitDefaultCompletionCmd("completion")
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args, c.RunE = cobra.ArbitraryArgs, runGroup
+		}
+	}
+	sayWhatIsWanted(root)
 	return root
+}
+
+// sayWhatIsWanted makes each command answer a wrong number of arguments with how it
+// is called.
+func sayWhatIsWanted(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		sayWhatIsWanted(sub)
+	}
+	fits := c.Args
+	if fits == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if fits(c, args) == nil {
+			return nil
+		}
+		return fmt.Errorf("%s, and it is called as: %s; see '%s --help'",
+			counted(len(args), "argument is given", "arguments are given"), strings.TrimSuffix(c.UseLine(), " [flags]"), c.CommandPath())
+	}
 }
 
 // runGroup is what a command does that only has sub-commands.

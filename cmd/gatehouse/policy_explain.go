@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +53,7 @@ Exit status: 0 the pod may run, 1 it may not, 2 error.`,
 			return err
 		}
 		e := explain(request, loaded.Set, decision)
+		e.asked = object != "" || len(args) > 0
 		if *output == formatJSON {
 			err = printJSON(c.OutOrStdout(), e)
 		} else {
@@ -72,6 +74,8 @@ type explanation struct {
 	ServiceAccount string          `json:"serviceAccount"`
 	Policies       []appliedPolicy `json:"policies"`
 	Decision       decide.Decision `json:"decision"`
+
+	asked bool // about an image
 }
 
 // appliedPolicy is what one policy says about the pod.
@@ -129,71 +133,131 @@ func checkWord(c *policy.Check) string {
 	return strings.TrimSpace(c.Type + " " + c.Name)
 }
 
-// print writes the explanation for a person. Its columns are wide enough for the
-// longest label.
+// print writes the explanation for a person, in two columns that fit a terminal:
+// labels, and next to them text that is broken between words.
 func (e *explanation) print(w io.Writer) error {
-	var b strings.Builder
-	line := func(indent, label, text string) {
-		fmt.Fprintf(&b, "%s%-10s %s\n", indent, label, printable(text))
-	}
+	var p page
 	cluster := e.Cluster
 	if cluster == "" {
 		cluster = "any that no rule names"
 	}
-	line("", "pod", "namespace "+e.Namespace+", service account "+e.ServiceAccount+", cluster "+cluster)
-	for _, p := range e.Policies {
-		b.WriteString("\n")
-		line("", "policy", p.Policy)
-		if p.Rule == "" {
-			line("  ", "rule", "none: "+p.Because)
+	p.line("pod", "namespace "+e.Namespace+", service account "+e.ServiceAccount, "cluster "+cluster)
+	for _, a := range e.Policies {
+		p.gap()
+		p.line("policy", a.Policy)
+		if a.Rule == "" {
+			p.line("  rule", "none: "+a.Because)
 			continue
 		}
-		line("  ", "rule", p.Rule+", since "+p.Because)
-		line("  ", "at", p.Source)
-		line("  ", "demands", p.demands())
-		line("  ", "otherwise", p.otherwise())
-		line("  ", "exempt", counted(p.Exemptions, "pattern", "patterns"))
+		p.line("  rule", a.Rule+", since "+a.Because)
+		p.line("  at", a.Source)
+		p.line("  demands", a.demands()...)
+		p.line("  otherwise", a.otherwise())
+		if a.Exemptions > 0 {
+			p.line("  exempt", "what "+counted(a.Exemptions, "pattern covers", "patterns cover"))
+		}
 	}
 	for i := range e.Decision.Images {
-		b.WriteString("\n")
-		printImage(line, &e.Decision.Images[i])
+		p.gap()
+		p.image(&e.Decision.Images[i])
 	}
-	b.WriteString("\n")
-	line("", "verdict", e.Decision.Verdict.String()+", "+e.Decision.Summary)
-	_, err := io.WriteString(w, b.String())
+	p.gap()
+	if e.asked {
+		p.line("verdict", e.Decision.Verdict.String()+", "+e.Decision.Summary)
+	} else {
+		p.line("verdict", "none, since no image is named: add an IMAGE, as a pod would write it")
+	}
+	_, err := io.WriteString(w, p.String())
 	return err
 }
 
-func printImage(line func(indent, label, text string), id *decide.ImageDecision) {
-	line("", "image", id.Image)
-	line("  ", "verdict", id.Verdict.String())
+const (
+	// pageWidth is how wide a terminal is at least.
+	pageWidth = 80
+	// textColumn is where text begins, two after the longest label.
+	textColumn = 13
+)
+
+// A page is lines of labels and text.
+type page struct{ strings.Builder }
+
+func (p *page) gap() { p.WriteString("\n") }
+
+// line writes a label and its texts, each on lines of its own.
+func (p *page) line(label string, texts ...string) {
+	for _, text := range texts {
+		for _, part := range wrapped(printable(text), pageWidth-textColumn) {
+			fmt.Fprintf(p, "%-*s%s\n", textColumn, label, part)
+			label = ""
+		}
+	}
+}
+
+// command writes what is to be run or written as it is: a line that is broken cannot
+// be copied.
+func (p *page) command(label, text string) {
+	fmt.Fprintf(p, "%-*s%s\n", textColumn, label, printable(text))
+}
+
+// wrapped breaks text between words into lines of at most width characters. A word
+// that is longer, as digests and keys are, has a line of its own.
+func wrapped(text string, width int) []string {
+	var lines []string
+	line, n := "", 0
+	for _, word := range strings.Fields(text) {
+		length := utf8.RuneCountInString(word)
+		switch {
+		case n == 0:
+			line, n = word, length
+		case n+1+length > width:
+			lines = append(lines, line)
+			line, n = word, length
+		default:
+			line, n = line+" "+word, n+1+length
+		}
+	}
+	return append(lines, line)
+}
+
+func (p *page) image(id *decide.ImageDecision) {
+	p.command("image", id.Image)
+	p.line("  verdict", id.Verdict.String())
+	// Image and digest stand above and need not be repeated.
+	again := []string{"Image " + id.Image + " denied", "denied"}
+	if !id.Digest.IsZero() {
+		again = append(again, "of "+id.Digest.String(), "of its digest")
+	}
+	short := strings.NewReplacer(again...)
 	for i := range id.Reasons {
 		r := &id.Reasons[i]
-		line("  ", strings.ToLower(r.Verdict.String()), r.Message)
+		p.line("  "+strings.ToLower(r.Verdict.String()), short.Replace(r.Message))
 		for _, more := range []struct{ label, text string }{
 			{"policy", r.Policy}, {"at", r.Source}, {"by key", r.KeyID}, {"in", r.Occurrence},
 		} {
 			if more.text != "" {
-				line("    ", more.label, more.text)
+				p.line("    "+more.label, more.text)
 			}
 		}
 		for _, d := range r.Details {
-			line("    ", "found", d)
+			p.line("    found", d)
 		}
 		if r.Verdict != decide.ALLOW && r.Required != "" {
-			line("    ", "needs", r.Required)
+			p.line("    needs", short.Replace(r.Required))
 		}
-		if r.Next != "" {
-			line("    ", "next", r.Next)
+		switch {
+		case strings.HasPrefix(r.Next, "gatehouse "):
+			p.command("    next", r.Next)
+		case r.Next != "":
+			p.line("    next", r.Next)
 		}
 	}
 }
 
-func (p *appliedPolicy) demands() string {
+func (p *appliedPolicy) demands() []string {
 	if len(p.Checks) == 0 {
-		return p.Evaluation
+		return []string{p.Evaluation}
 	}
-	return strings.Join(p.Checks, "; ")
+	return p.Checks
 }
 
 func (p *appliedPolicy) otherwise() string {

@@ -63,7 +63,7 @@ Exit status: 0 nothing was left out, 1 something was, 2 error.`,
 func export(c *cobra.Command, name string, data []byte, format string) (text []byte, left document.Diagnostics, err error) {
 	switch bundle.SortOf(data) {
 	case bundle.KritisObjects:
-		return nil, nil, fmt.Errorf("%s holds objects of Kritis; 'gatehouse policy import %s' turns them into policies", name, name)
+		return nil, nil, fmt.Errorf("%s holds objects of Kubernetes; 'gatehouse policy import %s' turns those of Kritis into policies", name, name)
 	case bundle.Builders:
 		return nil, nil, fmt.Errorf("%s is a list of builders, which Google knows by itself", name)
 	case bundle.PlatformPolicy:
@@ -110,14 +110,15 @@ func exportAttestors(list []binauthz.Attestor, format string) ([]byte, document.
 	for i := range list {
 		a := &list[i]
 		var keys []*signature.PublicKey
-		for _, k := range a.Keys {
+		var written []binauthz.WrittenKey
+		for j, k := range a.Keys {
 			if k.Algorithm() == signature.Ed25519 {
 				left = append(left, document.Diagnostic{File: a.File, Line: a.Line, Severity: document.Warning, Message: fmt.Sprintf("key %.100s of %s is left out: Google has no Ed25519; what it signed does not count there", k.ID(), a.Name)})
 				continue
 			}
-			keys = append(keys, k)
+			keys, written = append(keys, k), append(written, a.Written[j])
 		}
-		a.Keys = keys
+		a.Keys, a.Written = keys, written
 		raw, err := a.EncodeJSON()
 		if err != nil {
 			return nil, nil, err

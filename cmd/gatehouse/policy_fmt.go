@@ -29,8 +29,10 @@ Exit status: 0; with --check 1 if a file would change; 2 error.`,
 	}
 	c.Flags().BoolVarP(&write, "write", "w", false, "write the files instead of printing them")
 	c.Flags().BoolVar(&check, "check", false, "only name the files that would change")
-	c.MarkFlagsMutuallyExclusive("write", "check")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if write && check {
+			return errors.New("--write changes files and --check does not; give one of them")
+		}
 		changed := false
 		for _, name := range args {
 			differs, err := formatFile(c, name, write, check)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -19,12 +20,17 @@ func documentFlag(c *cobra.Command) *string {
 }
 
 // documentName returns the name that the flags mean.
-func (s *serviceFlags) documentName(of string) string {
-	if of == "" {
-		return "projects/" + s.project + "/policy"
+func (s *serviceFlags) documentName(of string) (string, error) {
+	switch {
+	case of == "":
+		return s.policyName(), nil
+	case !strings.HasPrefix(of, "projects/") && !strings.HasPrefix(of, "locations/"):
+		return "", fmt.Errorf("--of %q: want a whole name, such as projects/%s/attestors/%s", of, s.project, of[strings.LastIndexByte(of, '/')+1:])
 	}
-	return of
+	return of, nil
 }
+
+func (s *serviceFlags) policyName() string { return "projects/" + s.project + "/policy" }
 
 func policyHistoryCommand() *cobra.Command {
 	var service serviceFlags
@@ -47,8 +53,12 @@ Exit status: 0 printed at least one, 1 there is none, 2 could not tell.`,
 		if *limit < 0 {
 			return fmt.Errorf("--limit %d: want 0 or more", *limit)
 		}
+		name, err := service.documentName(*of)
+		if err != nil {
+			return err
+		}
 		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			revisions, err := client.Revisions(ctx, service.documentName(*of), *limit)
+			revisions, err := client.Revisions(ctx, name, *limit)
 			if err != nil {
 				return err
 			}
@@ -109,8 +119,12 @@ Exit status: 0 in force, 1 refused, 2 could not tell.`,
 		if err != nil || revision == 0 {
 			return fmt.Errorf("revision %q: want a number from 'gatehouse policy history'", args[0])
 		}
+		name, err := service.documentName(*of)
+		if err != nil {
+			return err
+		}
 		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			content, err := client.Rollback(ctx, service.documentName(*of), revision, *comment)
+			content, err := client.Rollback(ctx, name, revision, *comment)
 			if err != nil {
 				return err
 			}

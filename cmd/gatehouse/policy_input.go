@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -131,9 +130,11 @@ func (in *policyInput) checkPlace(c *cobra.Command, rules policy.Set) error {
 	return in.place.Check(rules)
 }
 
-// facts returns what the occurrences say about the images of a request.
+// facts returns what the occurrences say about the images of a request. That they
+// say nothing of one, or that nobody who is trusted attests, goes to standard error:
+// a decision tells of what is filed for its images and attestors only.
 func (in *policyInput) facts(c *cobra.Command, loaded *bundle.Bundle, request decide.Request) (evidence.Facts, error) {
-	var all []*grafeas.Occurrence
+	var all []filed
 	for _, name := range in.occurrences {
 		list, err := readOccurrences(c, name)
 		if err != nil {
@@ -141,19 +142,13 @@ func (in *policyInput) facts(c *cobra.Command, loaded *bundle.Bundle, request de
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(all, loaded.Keys, admission.References(request.Images)), nil
-}
-
-func readOccurrences(c *cobra.Command, name string) ([]*grafeas.Occurrence, error) {
-	data, err := readInput(c, name)
-	if err != nil {
-		return nil, err
+	refs := admission.References(request.Images)
+	if len(in.occurrences) > 0 {
+		if err := report(c, unheard(all, loaded.Keys, refs, in.occurrences[0])); err != nil {
+			return evidence.Facts{}, err
+		}
 	}
-	list, err := parseOccurrences(data)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
-	}
-	return list, nil
+	return index.FromOccurrences(c.Context(), occurrencesOf(all), loaded.Keys, refs), nil
 }
 
 // decide decides on a request by what is in the files.

@@ -36,21 +36,30 @@ Exit status: 0 printed, 1 there is none, 2 could not tell.`,
 	of := documentFlag(c)
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
-			content, err := client.Get(ctx, service.documentName(*of))
-			if err != nil {
-				return err
-			}
-			if *output != formatJSON {
-				if content, err = asYAML(content); err != nil {
-					return err
-				}
-			}
-			_, err = c.OutOrStdout().Write(content)
+		name, err := service.documentName(*of)
+		if err != nil {
 			return err
+		}
+		return service.run(c, func(ctx context.Context, client *adminclient.Client) error {
+			return show(ctx, c, client, name, *output)
 		})
 	}
 	return c
+}
+
+// show prints a document.
+func show(ctx context.Context, c *cobra.Command, client *adminclient.Client, name string, output format) error {
+	content, err := client.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if output != formatJSON {
+		if content, err = asYAML(content); err != nil {
+			return err
+		}
+	}
+	_, err = c.OutOrStdout().Write(content)
+	return err
 }
 
 // asYAML returns a document of the service as gcloud exports it.
@@ -178,8 +187,10 @@ func (s *serviceFlags) pushes(c *cobra.Command, files []bundle.File) ([]push, er
 		case bundle.PlatformPolicy:
 			p, found, err = pushPlatform(f)
 			policies = append(policies, p)
+		case bundle.KritisObjects:
+			err = fmt.Errorf("%s holds objects of Kubernetes; want policies and attestors of Binary Authorization, which 'gatehouse policy import' makes of those of Kritis", f.Name)
 		default:
-			err = fmt.Errorf("%s is neither a policy of Binary Authorization nor attestors; 'gatehouse policy import' makes policies of Kritis objects", f.Name)
+			err = fmt.Errorf("%s is neither a policy nor attestors, and the service keeps nothing else", f.Name)
 		}
 		if err != nil {
 			return nil, err
@@ -195,7 +206,7 @@ func (s *serviceFlags) pushPolicy(f bundle.File) (push, document.Diagnostics, er
 		return push{}, found, nil
 	}
 	body, err := p.EncodeJSON()
-	return push{name: s.documentName(""), body: body}, found, err
+	return push{name: s.policyName(), body: body}, found, err
 }
 
 func pushPlatform(f bundle.File) (push, document.Diagnostics, error) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -55,6 +54,9 @@ Exit status: 0 all cases pass, 1 one fails or less is covered than --coverage as
 		if !slices.Contains([]string{string(formatText), string(formatJSON), formatJUnit}, output) {
 			return fmt.Errorf("--output %q: want text, json or junit", output)
 		}
+		if least < 0 || least > 100 {
+			return fmt.Errorf("--coverage %d: want 0 to 100", least)
+		}
 		suites, err := readSuites(c, args)
 		if err != nil {
 			return err
@@ -67,7 +69,10 @@ Exit status: 0 all cases pass, 1 one fails or less is covered than --coverage as
 			_, err := fmt.Fprintf(c.ErrOrStderr(), "gatehouse: %d %% is covered, and --coverage asks for %d %%\n", covered, least)
 			return errors.Join(err, errNo)
 		}
-		if report.Failed > 0 {
+		switch {
+		case slices.ContainsFunc(report.Suites, func(s suite.SuiteReport) bool { return s.Error != "" }):
+			return errFound
+		case report.Failed > 0:
 			return errNo
 		}
 		return nil
@@ -172,7 +177,7 @@ func (w *suiteWorld) Object(s *suite.Suite, path string, place suite.Place) (dec
 }
 
 func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Facts, error) {
-	var all []*grafeas.Occurrence
+	var all []filed
 	for _, path := range beside(s, s.Occurrences) {
 		list, err := readOccurrences(w.command, path)
 		if err != nil {
@@ -180,7 +185,7 @@ func (w *suiteWorld) Facts(s *suite.Suite, refs []image.Reference) (evidence.Fac
 		}
 		all = append(all, list...)
 	}
-	return index.FromOccurrences(all, w.loaded[s].Keys, refs), nil
+	return index.FromOccurrences(w.command.Context(), occurrencesOf(all), w.loaded[s].Keys, refs), nil
 }
 
 func percent(r *suite.Report) int {

@@ -60,7 +60,16 @@ func (s *serviceFlags) run(c *cobra.Command, fn func(context.Context, *adminclie
 		return err
 	}
 	defer cancel()
-	return refusedIsNo(c, fn(ctx, client))
+	err = fn(ctx, client)
+	if s.missing(err) {
+		err = fmt.Errorf("%w; name another with --project, or create it with POST /v1/projects", err)
+	}
+	return refusedIsNo(c, err)
+}
+
+// missing reports whether the service refused because it has no such project.
+func (s *serviceFlags) missing(err error) bool {
+	return err != nil && strings.Contains(err.Error(), fmt.Sprintf("project %q does not exist", "projects/"+s.project))
 }
 
 func refusedIsNo(c *cobra.Command, err error) error {

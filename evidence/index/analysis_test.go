@@ -42,7 +42,7 @@ func TestOnlyAnalysesForVulnerabilitiesAreScans(t *testing.T) {
 			for how, got := range map[string]evidence.Image{
 				"feed":  collect(t, followed, digest(1)),
 				"store": collect(t, f.startAll(nil, "p"), digest(1)),
-				"list":  index.FromOccurrences(stored(t, f.Service), nil, refs(t, "reg.test/app@"+digest(1).String()), f.scanners()...).Images[digest(1)],
+				"list":  index.FromOccurrences(t.Context(), stored(t, f.Service), nil, refs(t, "reg.test/app@"+digest(1).String()), f.scanners()...).Images[digest(1)],
 			} {
 				if d := cmp.Diff(test.want, got.Scans); d != "" {
 					t.Errorf("%s (-want +got):\n%s", how, d)
@@ -57,7 +57,7 @@ func TestADiscoveryOfAnUnknownNoteInAList(t *testing.T) {
 	t.Parallel()
 	o := discovered(digest(1), "scan", succeeded)
 	o.Name = "projects/p/occurrences/o"
-	got := index.FromOccurrences([]*grafeas.Occurrence{o}, nil, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)].Scans
+	got := index.FromOccurrences(t.Context(), []*grafeas.Occurrence{o}, nil, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)].Scans
 	if d := cmp.Diff([]evidence.Scan{{Project: "p", Finished: true}}, got); d != "" {
 		t.Errorf("scans (-want +got):\n%s", d)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
 const (
@@ -15,6 +16,12 @@ const (
 	// maxProvenances bounds those that are told of one image, the newest first. They
 	// have up to maxStatement bytes each.
 	maxProvenances = 64
+
+	// maxScans and maxFindings bound what is told of one image, in all repositories
+	// that it is in: a decision looks at each. An image with more is truncated, and
+	// so never taken for clean.
+	maxScans    = 1000
+	maxFindings = 50 * metadata.MaxFindings
 )
 
 // A book holds what is known, by digest. What it tells depends on what is in it, and
@@ -178,10 +185,23 @@ func (b *book) image(d image.Digest) evidence.Image {
 	for _, s := range told(b.statements[d]) {
 		s.tell(&img)
 	}
-	for i := range b.scans[d] {
-		b.scans[d][i].tell(&img, &b.analyses)
-	}
+	tellScans(b.scans[d], &img, &b.analyses)
 	return img
+}
+
+// tellScans tells of scans, those of each project together. Of a project that there
+// was no room for it is told that there is more.
+func tellScans(scans []scan, img *evidence.Image, by *analyses) {
+	room, more := maxFindings, ""
+	for i := range scans {
+		s := &scans[i]
+		if i < maxScans && room > 0 {
+			room -= s.tell(img, by, room)
+		} else if project := s.of.project(); project != more {
+			more = project
+			img.Scans = append(img.Scans, evidence.Scan{Project: project, Truncated: true})
+		}
+	}
 }
 
 // told returns the statements that count, in the order in which they are told.

@@ -41,11 +41,11 @@
 // verifies costs 80 bytes, those that do not cost 4 for each digest and trusted note
 // or project, and an image is told one of those that say the same. The statements of
 // provenances, which have up to 256 KiB, are kept as far as [Index.KeepStatements] says.
+// Of scans an image is told 1,000 with 50,000 findings, and that there are more.
 package index
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -97,6 +97,11 @@ type Source interface {
 
 // signed are the kinds of occurrences that may make statements.
 var signed = metadata.KindSet(grafeas.NoteKind_ATTESTATION, grafeas.NoteKind_DSSE_ATTESTATION, grafeas.NoteKind_BUILD)
+
+// Kinds returns the kinds of occurrences that facts are made of.
+func Kinds() metadata.Kinds {
+	return signed | metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
+}
 
 // An Index is safe for concurrent use. The zero Index is not usable; see [New].
 type Index struct {
@@ -351,211 +356,6 @@ func (x *Index) forget(both, next Trust) {
 	x.held = both
 }
 
-// Run follows the change feed until ctx ends. When the source fails it keeps
-// what it has and tries again.
-func (x *Index) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return x.followForever(ctx) })
-	group.Go(func() error {
-		if err := x.learnBuilds(ctx); err != nil && ctx.Err() == nil {
-			x.logger.Warn("reading earlier builds; messages about tags may lack a digest", "error", err)
-		}
-		return nil
-	})
-	return group.Wait()
-}
-
-// learnBuilds reads the tags of the builds that were stored before this Index
-// was made. Nothing waits for it.
-func (x *Index) learnBuilds(ctx context.Context) error {
-	for at := uint64(0); at < x.start; {
-		changes, err := x.source.Changes(ctx, at, changesPage)
-		if errors.Is(err, metadata.ErrCompacted) {
-			return nil // they are only a help
-		}
-		if err != nil {
-			return err
-		}
-		if len(changes) == 0 {
-			return nil
-		}
-		for _, c := range changes {
-			if c.Op != metadata.Deleted && c.Occurrence.GetKind() == grafeas.NoteKind_BUILD {
-				x.tags.learn(c.Occurrence)
-			}
-			at = c.Seq
-		}
-	}
-	return nil
-}
-
-func (x *Index) followForever(ctx context.Context) error {
-	for {
-		err := x.follow(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(retryDelay):
-			x.logger.Warn("following the metadata feed; trying again", "error", err, "position", x.progress.position())
-		}
-	}
-}
-
-// follow applies changes until the source fails or ctx ends.
-func (x *Index) follow(ctx context.Context) error {
-	for {
-		at := x.progress.position()
-		changes, err := x.source.Changes(ctx, at, changesPage)
-		if errors.Is(err, metadata.ErrCompacted) {
-			if at, err = x.resnapshot(ctx); err == nil {
-				x.progress.reach(at)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		scans := make(map[scanned]image.Digest)
-		for _, c := range changes {
-			x.apply(c, scans)
-			at = c.Seq
-		}
-		if err := x.refresh(ctx, scans); err != nil {
-			return err
-		}
-		x.progress.reach(at)
-		if len(changes) == 0 {
-			if err := x.source.Wait(ctx, at); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// resnapshot reads everything anew after the feed has forgotten changes that were not
-// read in time, or the store was set back. Facts of occurrences deleted meanwhile must
-// go, so all are rebuilt from nothing, and until then nothing is Known.
-func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
-	x.setting.Lock()
-	defer x.setting.Unlock()
-	x.progress.restart()
-	head := x.source.Head()
-	x.mu.Lock()
-	x.book = newBook(x.book.wholes.limit)
-	x.renewed++
-	x.mu.Unlock()
-	for name := range *x.trust.Load() {
-		if err := x.read(ctx, name, nil); err != nil {
-			return 0, err
-		}
-	}
-	for project := range *x.scope.Load() {
-		if err := x.readScans(ctx, project); err != nil {
-			return 0, err
-		}
-	}
-	return head, nil
-}
-
-// apply applies a change, or adds the resource whose scans it has changed to scans.
-func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
-	if n := c.Note; n.GetKind() == grafeas.NoteKind_DISCOVERY {
-		x.mu.Lock()
-		x.book.analyses.learn(n, c.Op)
-		x.mu.Unlock()
-	}
-	o := c.Occurrence
-	if o == nil {
-		return
-	}
-	if o.GetKind() == grafeas.NoteKind_BUILD && c.Op != metadata.Deleted {
-		x.tags.learn(o)
-	}
-	switch {
-	case metadata.Summarized(o.GetKind()):
-		if of, d, ok := resourceOf(o); ok && (*x.scope.Load())[of.project()] {
-			scans[of] = d
-		}
-	case c.Op == metadata.Deleted:
-		x.remove(o)
-	case signed.Has(o.GetKind()):
-		x.put(o, fromFeed)
-	}
-}
-
-// refresh reads what the scans of these resources found.
-func (x *Index) refresh(ctx context.Context, scans map[scanned]image.Digest) error {
-	for of, d := range scans {
-		s, err := x.source.ResourceSummary(ctx, of.parent.Value(), of.resource)
-		if err != nil {
-			return err
-		}
-		if err := x.learnAnalyses(ctx, s.Scans); err != nil {
-			return err
-		}
-		x.fileScan(d, of, s, fromFeed)
-	}
-	return nil
-}
-
-// origin is where something was read.
-type origin bool
-
-const (
-	fromScan origin = false
-	fromFeed origin = true
-)
-
-// put verifies an occurrence with the keys that are trusted now, and files what
-// came of it in place of what was filed for the same occurrence before. What was
-// verified with the keys of before a change must not replace what a scan has
-// found with those of after it, and so is verified again.
-func (x *Index) put(o *grafeas.Occurrence, from origin) {
-	ref, err := image.ParseResourceURI(o.GetResourceUri())
-	if err != nil {
-		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
-		return
-	}
-	for filed := false; !filed; {
-		trust := x.trust.Load()
-		keys := trust.of(o.GetNoteName(), projectOf(o.GetName()))
-		if keys.via == 0 {
-			return
-		}
-		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
-	}
-}
-
-// file replaces what is known from one occurrence, unless the trust has changed.
-func (x *Index) file(occurrence occurrenceName, from origin, d image.Digest, trust *Trust, statements []statement) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.trust.Load() != trust {
-		return false
-	}
-	if _, newer := x.told[occurrence]; newer && from == fromScan {
-		return true
-	}
-	if x.told != nil && from == fromFeed {
-		x.told[occurrence] = struct{}{}
-	}
-	x.book.replace(d, occurrence, statements)
-	return true
-}
-
-func (x *Index) remove(o *grafeas.Occurrence) {
-	ref, err := image.ParseResourceURI(o.GetResourceUri())
-	if err != nil {
-		return
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	name := nameOf(o.GetName())
-	if x.told != nil {
-		x.told[name] = struct{}{}
-	}
-	x.book.replace(ref.Digest(), name, nil)
-}
-
 // learnAnalyses reads the notes of scans that are not known yet. The feed tells of them
 // too, and what it has told meanwhile is as new, so that it stays.
 func (x *Index) learnAnalyses(ctx context.Context, scans []metadata.Scan) error {
@@ -580,27 +380,6 @@ func (x *Index) learnAnalyses(ctx context.Context, scans []metadata.Scan) error 
 		x.mu.Unlock()
 	}
 	return nil
-}
-
-// fileScan replaces what the scans of a resource found, if that is still asked for.
-func (x *Index) fileScan(d image.Digest, of scanned, s *metadata.Summary, from origin) {
-	var found *scan
-	if !s.Empty() {
-		sc := scanFrom(of, s)
-		found = &sc
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !(*x.scope.Load())[of.project()] {
-		return
-	}
-	if _, newer := x.toldOf[of]; newer && from == fromScan {
-		return
-	}
-	if x.toldOf != nil && from == fromFeed {
-		x.toldOf[of] = struct{}{}
-	}
-	x.book.scan(d, of, found)
 }
 
 // Collect returns what is known about the images. It is complete up to the moment

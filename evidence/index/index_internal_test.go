@@ -8,6 +8,7 @@ import (
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
@@ -85,6 +86,53 @@ func TestAScanBringsNothingBack(t *testing.T) {
 	x.file(o, fromScan, d, trust, nil)
 	if x.Len() != 0 {
 		t.Error("a later scan does not count")
+	}
+}
+
+// TestScansOfOneImageAreBounded: whoever may write occurrences can report an image in as
+// many repositories as he likes, and a decision looks at all that it is told.
+func TestScansOfOneImageAreBounded(t *testing.T) {
+	t.Parallel()
+	of := func(project string, i int) scanned {
+		return scanned{unique.Make(metadata.Parent{Project: project}), metadata.Key{byte(i >> 8), byte(i)}}
+	}
+	d := image.DigestOf([]byte("x"))
+	for name, test := range map[string]struct {
+		scans, findings, last, told int
+		truncated                   bool
+	}{
+		"as many as are told":       {50, metadata.MaxFindings, metadata.MaxFindings, maxFindings, false},
+		"more findings":             {51, metadata.MaxFindings, 1, maxFindings, true},
+		"more findings in the last": {51, metadata.MaxFindings - 1, metadata.MaxFindings, maxFindings, true},
+		"more repositories":         {maxScans + 1, 1, 1, maxScans, true},
+	} {
+		b := newBook(0)
+		for i := range test.scans {
+			n := test.findings
+			if i == test.scans-1 {
+				n = test.last
+			}
+			sc := scan{of: of("p", i), findings: make([]unique.Handle[evidence.Finding], n)}
+			for j := range sc.findings {
+				sc.findings[j] = unique.Make(evidence.Finding{Severity: 1})
+			}
+			b.scan(d, sc.of, &sc)
+		}
+		told, truncated := 0, false
+		for _, s := range b.image(d).Scans {
+			told += len(s.Findings)
+			truncated = truncated || s.Truncated
+		}
+		if told != test.told || truncated != test.truncated {
+			t.Errorf("%s: %d findings are told, truncated %v", name, told, truncated)
+		}
+		// A project that there was no room for is told of too.
+		sc := scan{of: of("q", 0), findings: []unique.Handle[evidence.Finding]{unique.Make(evidence.Finding{Severity: 1})}}
+		b.scan(d, sc.of, &sc)
+		scans := b.image(d).Scans
+		if last := scans[len(scans)-1]; last.Project != "q" || last.Truncated != (told == maxFindings || test.scans > maxScans) {
+			t.Errorf("%s: of the next project is told %+v", name, last)
+		}
 	}
 }
 

@@ -238,6 +238,16 @@ func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
 			o.GetAttestation().SerializedPayload = signature.NewPayload("reg.test/app", digest(1), signature.TypeBinauthz)
 			return o
 		}, "does not verify"},
+		"naming the key in another case": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(1))
+			o.GetAttestation().GetSignatures()[0].PublicKeyId = strings.ToUpper(f.signer.KeyID())
+			return o
+		}, "which is not one of the attestor's; \"ni:///sha-256;"},
+		"naming the end of the key's name": {func(f fixture) *grafeas.Occurrence {
+			o := occurrence(t, f.signer, note, digest(1), digest(1))
+			o.GetAttestation().GetSignatures()[0].PublicKeyId = f.signer.KeyID()[30:]
+			return o
+		}, " is, and ids are compared letter by letter"},
 		"of something else": {func(f fixture) *grafeas.Occurrence {
 			return occurrenceOf(t, f.signer, note, digest(1), []byte("hello"))
 		}, "unexpected message was signed"},
@@ -258,6 +268,22 @@ func TestWhatDoesNotVerifyIsExplainedAndNeverCounts(t *testing.T) {
 				t.Errorf("accepted for what was signed: %+v", img)
 			}
 		})
+	}
+}
+
+// TestASignatureWithoutAKeyIDSaysSo is of a file: the API takes none without.
+func TestASignatureWithoutAKeyIDSaysSo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	o := occurrence(t, f.signer, note, digest(1), digest(1))
+	o.GetAttestation().GetSignatures()[0].PublicKeyId = ""
+	ref, err := image.Parse("reg.test/app@" + digest(1).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := index.FromOccurrences(t.Context(), []*grafeas.Occurrence{o}, f.trust(), []image.Reference{ref}).Images[digest(1)]
+	if len(img.Attestations) != 0 || len(img.Rejected) != 1 || !strings.Contains(img.Rejected[0].Reason, "its key id is empty") {
+		t.Errorf("%+v", img)
 	}
 }
 
@@ -563,11 +589,18 @@ func TestFromOccurrences(t *testing.T) {
 		occurrence(t, s, note, digest(3), digest(4)),
 		{ResourceUri: "not an image"},
 	}
-	set := index.FromOccurrences(list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String(), "reg.test/app@"+digest(2).String(), "reg.test/app@"+digest(3).String())).Images
+	set := index.FromOccurrences(t.Context(), list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String(), "reg.test/app@"+digest(2).String(), "reg.test/app@"+digest(3).String())).Images
 	for i, want := range map[int][2]int{1: {1, 0}, 2: {0, 0}, 3: {0, 1}} {
 		img := set[digest(i)]
 		if img.State != evidence.Known || len(img.Attestations) != want[0] || len(img.Rejected) != want[1] {
 			t.Errorf("image %d: %+v, want %v", i, img, want)
 		}
+	}
+	// What could not be read to the end is not known, whatever was read of it.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	img := index.FromOccurrences(ctx, list, index.Trust{note: {s.PublicKey()}}, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
+	if img.State != evidence.Unavailable || img.Err == "" || len(img.Attestations) != 0 {
+		t.Errorf("when time is up: %+v", img)
 	}
 }

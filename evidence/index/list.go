@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"math"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -19,7 +20,10 @@ import (
 // gives them; but what counts by its project has to be named. The notes are those that
 // are known, and need only be of scans: a discovery of any other is taken for what its
 // list is made to tell, an analysis that looks for vulnerabilities.
-func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference, notes ...*grafeas.Note) evidence.Facts {
+//
+// A signature costs as much as its key does, and anyone who may write occurrences can
+// add some: when ctx ends before all are verified, every digest is Unavailable.
+func FromOccurrences(ctx context.Context, occurrences []*grafeas.Occurrence, trust Trust, refs []image.Reference, notes ...*grafeas.Note) evidence.Facts {
 	l := list{trust: trust, memo: signature.NewMemo(len(occurrences) + 1), book: newBook(math.MaxInt),
 		asked: make(map[image.Digest]bool), summaries: make(map[scanned]*summary)}
 	l.book.analyses.presumed = true
@@ -32,6 +36,9 @@ func FromOccurrences(occurrences []*grafeas.Occurrence, trust Trust, refs []imag
 		l.asked[d] = true
 	}
 	for i, o := range occurrences {
+		if ctx.Err() != nil {
+			return evidence.Facts{Images: l.unavailable()}
+		}
 		l.add(i, o)
 	}
 	facts := evidence.Facts{Images: l.images(), Built: l.tags.builtAs(refs)}
@@ -119,6 +126,15 @@ func named(parent metadata.Parent, i int, o *grafeas.Occurrence) *grafeas.Occurr
 	o = proto.CloneOf(o)
 	o.Name = metadata.OccurrenceName{Parent: parent, ID: id}.String()
 	return o
+}
+
+// unavailable tells of the images that their evidence was not read to the end.
+func (l *list) unavailable() map[image.Digest]evidence.Image {
+	images := make(map[image.Digest]evidence.Image, len(l.asked))
+	for d := range l.asked {
+		images[d] = evidence.Image{State: evidence.Unavailable, Err: "the statements about it could not be verified in time"}
+	}
+	return images
 }
 
 func (l *list) images() map[image.Digest]evidence.Image {

@@ -3,6 +3,7 @@ package index_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,48 @@ func TestStatementsThatSayTheSameAreToldOnce(t *testing.T) {
 	// What is filed in r and s counts by its note alone, and so one of them will do.
 	if d := cmp.Diff(map[string]int{"p " + note: 1, "p " + other: 1, "q " + note: 1, "q " + other: 1, "s " + note: 1}, got); d != "" {
 		t.Errorf("attestations (-want +got):\n%s", d)
+	}
+}
+
+// TestAKeyCountsForWhatItIsTrustedWithUnderAnotherID: two policies may call one key by
+// two ids. Decisions go by what a key is, and a newer statement under another note, or
+// in another project, must not take from them the one that they rest on.
+func TestAKeyCountsForWhatItIsTrustedWithUnderAnotherID(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	own := f.signer.PublicKey()
+	again, err := signature.ParsePKIXPublicKey(own.Marshal(), own.Algorithm(), "https://key.test/again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	under := func(id, parent, note string, d int) {
+		o := occurrence(t, f.signer, note, digest(d), digest(d))
+		o.GetAttestation().GetSignatures()[0].PublicKeyId = id
+		f.createIn(parent, o)
+	}
+	trust := index.Trust{note: {own}, "projects/p": {again}}
+	x := f.startAll(trust)
+	under(again.ID(), "projects/p", note, 1)
+	under(again.ID(), "projects/p", other, 1)
+	under(own.ID(), "projects/p", note, 2)
+	under(own.ID(), "projects/q", note, 2)
+	for _, name := range []string{"followed", "read"} {
+		for d, want := range map[int]evidence.Origin{1: {Note: note, Project: "p"}, 2: {Note: note, Project: "p"}} {
+			img := collect(t, x, digest(d))
+			if !slices.ContainsFunc(img.Attestations, func(a evidence.Attestation) bool { return a.Note == want.Note && a.Project == want.Project }) {
+				t.Errorf("%s: image %d lacks the attestation under %s in %s: %+v", name, d, want.Note, want.Project, img.Attestations)
+			}
+		}
+		x = f.startAll(trust)
+	}
+	// By an id that nobody trusts any more it counts for nothing.
+	for range 2 { // facts by the keys of before stay until the next call
+		if err := x.SetTrust(t.Context(), index.Trust{note: {own}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if img := collect(t, x, digest(1)); len(img.Attestations) != 0 {
+		t.Errorf("attestations by an id that is not trusted: %+v", img.Attestations)
 	}
 }
 

@@ -178,11 +178,11 @@ func TestFeedStoreAndListSayTheSame(t *testing.T) {
 			}
 			list := stored(t, f.Service)
 			notes := f.scanners()
-			want := index.FromOccurrences(list, trust, m.refs(), notes...).Images
+			want := index.FromOccurrences(t.Context(), list, trust, m.refs(), notes...).Images
 			m.rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 			count(t, want)
 			for name, got := range map[string]map[image.Digest]evidence.Image{
-				"the list in another order":      index.FromOccurrences(list, trust, m.refs(), notes...).Images,
+				"the list in another order":      index.FromOccurrences(t.Context(), list, trust, m.refs(), notes...).Images,
 				"the feed":                       followed.Collect(t.Context(), m.refs()).Images,
 				"the store":                      read.Collect(t.Context(), m.refs()).Images,
 				"statements that came to matter": looked.Collect(t.Context(), m.refs()).Images,

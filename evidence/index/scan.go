@@ -99,13 +99,15 @@ func compareWords(a, b metadata.Scan) int {
 	return cmp.Or(a.Updated.Compare(b.Updated), slices.Compare(a.ID[:], b.ID[:]))
 }
 
-// tell adds the scan to what is known of an image, unless it is of nothing that counts.
+// tell adds the scan to what is told of an image, unless it is of nothing that counts,
+// with as many findings as there is room for, the worst first. It returns how many.
 // An image is scanned when the latest word of every scanner that looks for
 // vulnerabilities is that its analysis has finished successfully: one that is pending,
 // runs, has failed, or says nothing of its state may yet find something, and so may one
 // that finished once and has begun or failed again since.
-func (s *scan) tell(img *evidence.Image, by *analyses) {
-	told := evidence.Scan{Project: s.of.project(), Truncated: s.truncated}
+func (s *scan) tell(img *evidence.Image, by *analyses, room int) int {
+	n := min(len(s.findings), room)
+	told := evidence.Scan{Project: s.of.project(), Truncated: s.truncated || n < len(s.findings)}
 	for _, h := range s.words {
 		w := h.Value()
 		if !by.count(w.scanner) {
@@ -117,15 +119,16 @@ func (s *scan) tell(img *evidence.Image, by *analyses) {
 		}
 	}
 	if len(s.findings) == 0 && !told.Finished && told.Status == "" && !told.Truncated {
-		return
+		return 0
 	}
-	if len(s.findings) > 0 {
-		told.Findings = make([]evidence.Finding, len(s.findings))
+	if n > 0 {
+		told.Findings = make([]evidence.Finding, n)
 	}
-	for i, f := range s.findings {
+	for i, f := range s.findings[:n] {
 		told.Findings[i] = f.Value()
 	}
 	img.Scans = append(img.Scans, told)
+	return n
 }
 
 // resourceOf returns what a vulnerability or a discovery is filed for, and false if

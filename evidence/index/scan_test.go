@@ -247,7 +247,7 @@ func TestMoreFindingsThanAreKept(t *testing.T) {
 	}
 	for name, img := range map[string]evidence.Image{
 		"feed": collect(t, f.startAll(nil, "p"), digest(1)),
-		"list": index.FromOccurrences(stored(t, f.Service), nil, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)],
+		"list": index.FromOccurrences(t.Context(), stored(t, f.Service), nil, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)],
 	} {
 		if len(img.Scans) != 1 {
 			t.Fatalf("%s: got %d scans", name, len(img.Scans))
@@ -315,11 +315,11 @@ func TestScansInAListWrittenByHand(t *testing.T) {
 	first.Name, second.Name = "projects/p/occurrences/o2", "projects/p/occurrences/o1"
 	nameless := vulnerability(digest(1), 1, grafeas.Severity_HIGH, false)
 	ref := refs(t, "reg.test/app@"+digest(1).String())
-	got := index.FromOccurrences([]*grafeas.Occurrence{first, second, nameless}, nil, ref).Images[digest(1)].Scans
+	got := index.FromOccurrences(t.Context(), []*grafeas.Occurrence{first, second, nameless}, nil, ref).Images[digest(1)].Scans
 	if d := cmp.Diff([]evidence.Scan{{Project: "p", Finished: true}}, got); d != "" {
 		t.Errorf("scans (-want +got):\n%s", d)
 	}
-	got = index.FromOccurrences([]*grafeas.Occurrence{second, first}, nil, ref).Images[digest(1)].Scans
+	got = index.FromOccurrences(t.Context(), []*grafeas.Occurrence{second, first}, nil, ref).Images[digest(1)].Scans
 	if len(got) != 1 || got[0].Finished {
 		t.Errorf("in the other order: %+v", got)
 	}

@@ -23,7 +23,7 @@ func listed(t *testing.T, s signature.Signer, occurrences ...*grafeas.Occurrence
 	t.Helper()
 	keys := []*signature.PublicKey{s.PublicKey()}
 	trust := index.Trust{note: keys, dsseNote: keys, buildNote: keys}
-	return index.FromOccurrences(occurrences, trust, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
+	return index.FromOccurrences(t.Context(), occurrences, trust, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
 }
 
 func facts(img evidence.Image) int {
@@ -414,7 +414,7 @@ func TestB14WhatOneOccurrenceMayCost(t *testing.T) {
 		for range 5 {
 			keys = append(keys, newSigner(t).PublicKey())
 		}
-		img := index.FromOccurrences([]*grafeas.Occurrence{o}, index.Trust{dsseNote: append(keys, s.PublicKey())}, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
+		img := index.FromOccurrences(t.Context(), []*grafeas.Occurrence{o}, index.Trust{dsseNote: append(keys, s.PublicKey())}, refs(t, "reg.test/app@"+digest(1).String())).Images[digest(1)]
 		if len(img.Uploads) != 0 || len(img.Rejected) != 1 {
 			t.Errorf("more than 64 tries: %+v", img)
 		}
@@ -455,12 +455,12 @@ func TestManyKeysThatSayTheSame(t *testing.T) {
 		list = append(list, occurrence(t, s, note, digest(1), digest(1)), occurrence(t, s, note, digest(1), digest(1)))
 	}
 	ref := refs(t, "reg.test/app@"+digest(1).String())
-	img := index.FromOccurrences(list, index.Trust{note: keys}, ref).Images[digest(1)]
+	img := index.FromOccurrences(t.Context(), list, index.Trust{note: keys}, ref).Images[digest(1)]
 	if len(img.Attestations) != len(keys) {
 		t.Errorf("%d attestations by %d keys", len(img.Attestations), len(keys))
 	}
 	slices.Reverse(list)
-	if d := cmp.Diff(img, index.FromOccurrences(list, index.Trust{note: keys}, ref).Images[digest(1)]); d != "" {
+	if d := cmp.Diff(img, index.FromOccurrences(t.Context(), list, index.Trust{note: keys}, ref).Images[digest(1)]); d != "" {
 		t.Errorf("in another order (-want +got):\n%s", d)
 	}
 }

@@ -55,11 +55,7 @@ func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey)
 			continue
 		}
 		matched = true
-		v := viaNote
-		if has(s.byProject, k) {
-			v |= viaProject
-		}
-		if !fn(trustedKey{k, v}) {
+		if !fn(trustedKey{k, s.why(k)}) {
 			return true
 		}
 	}
@@ -68,11 +64,25 @@ func (s signers) each(match func(*signature.PublicKey) bool, fn func(trustedKey)
 			continue
 		}
 		matched = true
-		if !fn(trustedKey{k, viaProject}) {
+		if !fn(trustedKey{k, s.why(k)}) {
 			return true
 		}
 	}
 	return matched
+}
+
+// why tells what a statement by a key counts for. That is what the key is trusted
+// with under any id, as in decisions: what is told of an image must not lack the
+// statement that one of them rests on.
+func (s signers) why(k *signature.PublicKey) (v via) {
+	is := func(have *signature.PublicKey) bool { return have.Fingerprint() == k.Fingerprint() }
+	if slices.ContainsFunc(s.byNote, is) {
+		v |= viaNote
+	}
+	if slices.ContainsFunc(s.byProject, is) {
+		v |= viaProject
+	}
+	return v
 }
 
 func has(keys []*signature.PublicKey, k *signature.PublicKey) bool {
@@ -117,26 +127,34 @@ func (t Trust) covers(other Trust) bool {
 }
 
 // why returns a function that tells why a statement that was made before may be
-// looked at with the keys of t: zero if none of them made it.
+// looked at with the keys of t: zero if none of them made it, by the id that it has.
 func (t Trust) why() func(*statement) via {
 	type grant struct {
-		name string
-		key  keyName
+		name        string
+		fingerprint signature.Fingerprint
 	}
-	granted := make(map[grant]bool)
+	granted := make(map[grant][]string) // the ids
 	for name, keys := range t {
 		for _, k := range keys {
-			granted[grant{name, keyName{k.ID(), k.Fingerprint()}}] = true
+			g := grant{name, k.Fingerprint()}
+			granted[g] = append(granted[g], k.ID())
 		}
 	}
 	return func(s *statement) (v via) {
-		note, project := s.note.Value(), s.occurrence.project()
-		key := s.key.Value()
-		if isNote(note) && (granted[grant{note, key}] || s.kind == rejection && t[note] != nil) {
-			v |= viaNote
+		made, key := s.kind == rejection, s.key.Value()
+		look := func(name string, counts via) {
+			ids := granted[grant{name, key.fingerprint}]
+			made = made || slices.Contains(ids, key.id)
+			if len(ids) > 0 || s.kind == rejection && t[name] != nil {
+				v |= counts
+			}
 		}
-		if granted[grant{project, key}] || s.kind == rejection && t[project] != nil {
-			v |= viaProject
+		if note := s.note.Value(); isNote(note) {
+			look(note, viaNote)
+		}
+		look(s.occurrence.project(), viaProject)
+		if !made {
+			return 0
 		}
 		return v
 	}

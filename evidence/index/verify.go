@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unique"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -92,11 +93,26 @@ func (e *examination) accept(key trustedKey, s statement) {
 }
 
 func (e *examination) unknown(id string) {
+	whose := "which is not trusted in its project"
 	if e.blank.via&viaNote != 0 {
-		e.reject(unknownKey, "is signed by key %.120q, which is not one of the attestor's", id)
+		whose = "which is not one of the attestor's"
+	}
+	if id == "" {
+		e.reject(unknownKey, "has a signature that does not say by which key: its key id is empty")
 		return
 	}
-	e.reject(unknownKey, "is signed by key %.120q, which is not trusted in its project", id)
+	e.keys.each(func(k *signature.PublicKey) bool { return resembles(id, k.ID()) }, func(key trustedKey) bool {
+		whose += fmt.Sprintf("; %.120q is, and ids are compared letter by letter", key.ID())
+		return false
+	})
+	e.reject(unknownKey, "is signed by key %.120q, %s", id, whose)
+}
+
+// resembles reports whether id is a key id in another case, or the last digits of a
+// fingerprint, which OpenPGP calls a key id and gpg prints.
+func resembles(id, key string) bool {
+	const shortest = 8
+	return len(id) <= len(key) && len(id) >= shortest && strings.EqualFold(id, key[len(key)-len(id):])
 }
 
 // attestation reads the signatures and the JWTs of an attestation.
@@ -117,7 +133,7 @@ func (e *examination) attestation(att *grafeas.AttestationOccurrence) {
 		e.eachKey(s.GetPublicKeyId(), func(key trustedKey) {
 			signed, err := e.memo.Verify(key.PublicKey, att.GetSerializedPayload(), s.GetSignature())
 			if err != nil {
-				e.reject(notVerified, "does not verify: %v", err)
+				e.reject(notVerified, "does not count: %v", err)
 				return
 			}
 			e.payload(key, func() (signature.Payload, error) { return signature.ParsePayload(signed) })
@@ -138,7 +154,7 @@ func (e *examination) jwt(token string) {
 		p, err := e.memo.VerifyJWT(key.PublicKey, token)
 		switch {
 		case errors.Is(err, signature.ErrNotVerified):
-			e.reject(notVerified, "does not verify: %v", err)
+			e.reject(notVerified, "does not count: %v", err)
 		default:
 			e.payload(key, func() (signature.Payload, error) { return p, err })
 		}
@@ -200,7 +216,7 @@ func (e *examination) envelope(env *grafeas.Envelope) {
 		}
 		message, err := e.memo.VerifyEnvelope(key.PublicKey, sealed)
 		if err != nil {
-			e.reject(notVerified, "does not verify: %v", err)
+			e.reject(notVerified, "does not count: %v", err)
 			return true
 		}
 		e.message(key, message)

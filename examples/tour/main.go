@@ -106,7 +106,11 @@ func (t *tour) run(ctx context.Context) error {
 
 // finish tells what to try next, and waits.
 func (t *tour) finish(ctx context.Context) error {
-	t.heading("Try next, in another terminal")
+	if t.once {
+		t.heading("Try next: make run, which leaves Gatehouse running for these, in another terminal")
+	} else {
+		t.heading("Try next, in another terminal")
+	}
 	gate := t.gatehouse
 	if wd, err := os.Getwd(); err == nil {
 		if rel, err := filepath.Rel(wd, gate); err == nil {

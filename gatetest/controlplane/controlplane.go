@@ -10,11 +10,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/gatetest/internal/child"
 )
 
 const (
@@ -23,6 +27,9 @@ const (
 	startBound = 3 * time.Minute
 	// pollEvery is how often a starting program is asked whether it is ready.
 	pollEvery = 50 * time.Millisecond
+	// stopGrace is what a program has to end in by itself. Its state is thrown
+	// away, so nothing is lost when it is killed then.
+	stopGrace = 5 * time.Second
 )
 
 // Options say what a control plane consists of. The zero value is etcd, the API
@@ -36,8 +43,12 @@ type Options struct {
 	// Scheduler adds the scheduler. Nodes have to come from elsewhere.
 	Scheduler bool
 
+	// ImagePolicyWebhook, if it is given, is asked about each pod by the admission
+	// plugin of that name.
+	ImagePolicyWebhook *ImagePolicyWebhook
+
 	// APIServerFlags are added to the flags of kube-apiserver, such as
-	// "--enable-admission-plugins=ImagePolicyWebhook".
+	// "--feature-gates=ImageVolume=true".
 	APIServerFlags []string
 
 	// Dir receives state, keys and logs, and is kept. Two control planes must
@@ -62,8 +73,8 @@ type ControlPlane struct {
 	client    *http.Client
 
 	stopOnce  sync.Once
-	processes []*process // in the order of their start
-	releases  []func()   // the port reservations
+	processes []*child.Process // in the order of their start
+	releases  []func()         // the port reservations
 }
 
 // New starts a control plane for a test and stops it when the test ends. It is
@@ -134,7 +145,15 @@ func (c *ControlPlane) start(ctx context.Context, opts Options) error {
 	if err := c.run("etcd", c.etcdFlags(etcdClient, etcdPeer)); err != nil {
 		return err
 	}
-	if err := c.run("kube-apiserver", c.apiServerFlags(apiServer, etcdClient, opts)); err != nil {
+	flags := c.apiServerFlags(apiServer, etcdClient, opts)
+	if opts.ImagePolicyWebhook != nil {
+		more, err := opts.ImagePolicyWebhook.configure(c)
+		if err != nil {
+			return err
+		}
+		flags = append(flags, more...)
+	}
+	if err := c.run("kube-apiserver", flags); err != nil {
 		return err
 	}
 	if err := c.await(ctx, "/readyz"); err != nil {
@@ -168,7 +187,7 @@ func (c *ControlPlane) makeDir() (err error) {
 
 // run starts one of the programs, with its log in the control plane's folder.
 func (c *ControlPlane) run(name string, flags []string) error {
-	p, err := startProcess(c.binary, name, c.path(name+".log"), flags...)
+	p, err := start(c.binary, name, c.path(name+".log"), flags...)
 	if err != nil {
 		return err
 	}
@@ -206,8 +225,8 @@ func (c *ControlPlane) poll(ctx context.Context, try func() bool) error {
 		}
 		for _, p := range c.processes {
 			select {
-			case <-p.done:
-				return p.failure()
+			case <-p.Done():
+				return p.Failure()
 			default:
 			}
 		}
@@ -316,7 +335,7 @@ func (c *ControlPlane) Stop() {
 		}
 		// Clients before servers, or the clients wait for what is gone.
 		for i := len(c.processes) - 1; i >= 0; i-- {
-			c.processes[i].stop(stopGrace)
+			c.processes[i].Stop(syscall.SIGTERM, stopGrace)
 		}
 		for _, release := range c.releases {
 			release()
@@ -325,4 +344,11 @@ func (c *ControlPlane) Stop() {
 			_ = os.RemoveAll(c.dir)
 		}
 	})
+}
+
+// start starts the binary as the program that name says.
+func start(bin, name, log string, args ...string) (*child.Process, error) {
+	cmd := exec.Command(bin, append([]string{name}, args...)...) //nolint:noctx // Stop ends it, SIGTERM first
+	cmd.SysProcAttr = child.Attributes(syscall.SIGKILL)
+	return child.Start(name, log, cmd)
 }

@@ -11,10 +11,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gatehouse-dev/gatehouse/gatetest/internal/child"
 )
 
 const (
@@ -23,6 +26,9 @@ const (
 	startBound = 2 * time.Minute
 	// pollEvery is how often a starting server is asked whether it is ready.
 	pollEvery = 20 * time.Millisecond
+	// stopGrace is what the server has to end in by itself. Its data is thrown away,
+	// or recovered, so nothing is lost when it is killed then.
+	stopGrace = 10 * time.Second
 	// superuser owns everything; who can reach the socket may log in as it.
 	superuser = "postgres"
 	// maxSocketPath is what the kernel allows, less the socket's own name.
@@ -46,7 +52,7 @@ type Server struct {
 	programs programs
 	dir      string
 	settings []string
-	child    *process
+	child    *child.Process
 
 	databases atomic.Int64
 }
@@ -120,7 +126,7 @@ func (s *Server) Database(t testing.TB) string {
 // would. What was flushed to disk is there after Restart.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	if err := s.child.killTree(); err != nil {
+	if err := s.child.KillTree(); err != nil {
 		t.Fatalf("killing PostgreSQL: %v", err)
 	}
 }
@@ -129,7 +135,7 @@ func (s *Server) Kill(t testing.TB) {
 // connections, and returns when it is ready.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	s.child.stop()
+	s.child.Stop(syscall.SIGQUIT, stopGrace)
 	ctx, cancel := context.WithTimeout(t.Context(), startBound)
 	defer cancel()
 	if err := s.run(ctx); err != nil {
@@ -192,7 +198,7 @@ func (s *Server) run(ctx context.Context) error {
 		args = append(args, "-c", setting)
 	}
 	var err error
-	if s.child, err = startProcess(s.programs.postgres, filepath.Join(s.dir, "log"), s.dir, args...); err != nil {
+	if s.child, err = s.start(args); err != nil {
 		return err
 	}
 	ticker := time.NewTicker(pollEvery)
@@ -203,18 +209,29 @@ func (s *Server) run(ctx context.Context) error {
 		}
 		select {
 		case <-ticker.C:
-		case <-s.child.done:
-			failure := s.child.failure()
+		case <-s.child.Done():
+			failure := s.child.Failure()
 			if !strings.Contains(failure.Error(), "is still in use") {
 				return failure
 			}
-			if s.child, err = startProcess(s.programs.postgres, filepath.Join(s.dir, "log"), s.dir, args...); err != nil {
+			if s.child, err = s.start(args); err != nil {
 				return err
 			}
 		case <-ctx.Done():
 			return fmt.Errorf("connecting: %w; the last error was: %w", context.Cause(ctx), err)
 		}
 	}
+}
+
+// start starts the server's program.
+func (s *Server) start(args []string) (*child.Process, error) {
+	attributes, err := childAttributes()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(s.programs.postgres, args...) //nolint:noctx // Stop ends it
+	cmd.Dir, cmd.SysProcAttr = s.dir, attributes
+	return child.Start("postgres", filepath.Join(s.dir, "log"), cmd)
 }
 
 // exec runs one statement as the superuser.
@@ -235,7 +252,7 @@ func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) close() error {
 	if s.child != nil {
-		s.child.stop()
+		s.child.Stop(syscall.SIGQUIT, stopGrace)
 	}
 	if s.dir == "" {
 		return nil

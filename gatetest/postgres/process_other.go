@@ -9,10 +9,3 @@ import "syscall"
 func childAttributes() (*syscall.SysProcAttr, error) { return nil, nil }
 
 func giveAway(string) error { return nil }
-
-// killTree kills the server; its children end when they notice.
-func (p *process) killTree() error {
-	err := p.child.Kill()
-	<-p.done
-	return err
-}

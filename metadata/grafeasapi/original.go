@@ -3,7 +3,6 @@ package grafeasapi
 import (
 	"google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -59,14 +58,6 @@ func takenByID[T message](byID map[string]T) map[string]T {
 	return byID
 }
 
-// common are the fields that the versions have in common. A message that keeps
-// what v1 cannot hold can be changed through v1 in these.
-var common = []protoreflect.Name{
-	"name", "kind", "create_time", "update_time",
-	"short_description", "long_description", "related_url", "expiration_time", "related_note_names",
-	"resource_uri", "note_name", "remediation",
-}
-
 // updateV1 is update, but that it refuses to change what stands for something that
 // v1 cannot hold.
 func updateV1[T message](current, patch T, mask *fieldmaskpb.FieldMask) (T, error) {
@@ -74,22 +65,12 @@ func updateV1[T message](current, patch T, mask *fieldmaskpb.FieldMask) (T, erro
 	if err != nil || !metadata.HasOriginal(current) {
 		return next, err
 	}
-	compared := proto.CloneOf(next)
-	to, from := compared.ProtoReflect(), current.ProtoReflect()
-	to.SetUnknown(from.GetUnknown())
-	for _, name := range common {
-		field := from.Descriptor().Fields().ByName(name)
-		switch {
-		case field == nil:
-		case from.Has(field):
-			to.Set(field, from.Get(field))
-		default:
-			to.Clear(field)
-		}
-	}
-	if !proto.Equal(compared, current) {
+	kept := current.ProtoReflect().GetUnknown()
+	to := metadata.Details(next)
+	to.ProtoReflect().SetUnknown(kept)
+	if !proto.Equal(to, metadata.Details(current)) {
 		return nil, metadata.Errorf(metadata.FailedPrecondition, "it has content of v1beta1 that v1 cannot hold; update its details through v1beta1")
 	}
-	next.ProtoReflect().SetUnknown(from.GetUnknown())
+	next.ProtoReflect().SetUnknown(kept)
 	return next, nil
 }

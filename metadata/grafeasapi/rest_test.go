@@ -155,6 +155,8 @@ func FuzzREST(f *testing.F) {
 	for _, seed := range []string{
 		`{"resourceUri":"r","noteName":"projects/p/notes/n","secret":{}}`,
 		`{"resource_uri":"r","note_name":"projects/p/notes/n","secret":{},"createTime":"0001-01-01T00:00:00Z"}`,
+		`{"resource":{"uri":"r"},"noteName":"projects/p/notes/n","secret":{}}`, `{"resource":{"uri":"r","contentHash":{"type":"SHA256","value":"AA=="}},"build":{}}`,
+		`{"name":"projects/q"}`, `{"name":"projects/../p"}`, `{"occurrences":[{"resource":null}]}`, `{"notes":{"m":{"secret":{}}}}`,
 		`null`, `[]`, `{`, `{"kind":99}`, ``, `{"attestation":null}`, `{"secret":{"data":{"@type":"x"}}}`,
 	} {
 		f.Add(seed)
@@ -175,7 +177,10 @@ func FuzzREST(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, r := range []struct{ method, path string }{
 			{"POST", "/v1/projects/p/occurrences"}, {"POST", "/v1/projects/p/occurrences:batchCreate"},
-			{"PATCH", "/v1/projects/p/notes/n"}, {"POST", "/v1/projects/p/notes?noteId=m"},
+			{"PATCH", "/v1/projects/p/notes/n"}, {"POST", "/v1/projects/p/notes?noteId=m"}, {"POST", "/v1/projects/p/notes/n:setIamPolicy"},
+			{"POST", "/v1beta1/projects/p/occurrences"}, {"POST", "/v1beta1/projects/p/occurrences:batchCreate"},
+			{"PATCH", "/v1beta1/projects/p/notes/n"}, {"POST", "/v1beta1/projects/p/notes:batchCreate"},
+			{"POST", "/v1beta1/projects/p/locations/eu/occurrences"}, {"POST", "/v1/projects"}, {"POST", "/v1beta1/projects"},
 		} {
 			w := send(r.method, r.path, body)
 			if w.Code >= 500 && w.Code != http.StatusNotImplemented || !json.Valid(w.Body.Bytes()) {

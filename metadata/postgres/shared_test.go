@@ -15,6 +15,7 @@ import (
 
 	kit "github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/postgres"
 )
 
@@ -288,6 +289,16 @@ func TestErrorsKeepThePassword(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A page that lacks what cannot be read looks like one that was complete.
+func TestADamagedRowFailsTheListAndDoesNotShortenIt(t *testing.T) {
+	t.Parallel()
+	database := kit.Database(t)
+	metadatatest.DamagedRows(t, open(t, database, postgres.Options{}), func(s metadata.Store) metadata.Store {
+		execSQL(t, database, `UPDATE note SET payload = '\x64' WHERE seq = 3; UPDATE occurrence SET payload = '\x64' WHERE seq = 4`)
+		return s
+	})
 }
 
 func execSQL(t *testing.T, database, text string) {

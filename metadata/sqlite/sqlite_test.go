@@ -137,6 +137,19 @@ func TestTheFeedIsBounded(t *testing.T) {
 	}
 }
 
+// A page that lacks what cannot be read looks like one that was complete.
+func TestADamagedRowFailsTheListAndDoesNotShortenIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	metadatatest.DamagedRows(t, open(t, dir), func(s metadata.Store) metadata.Store {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		execSQL(t, filepath.Join(dir, "metadata.db"), "UPDATE note SET payload = x'64' WHERE row = 3; UPDATE occurrence SET payload = x'64' WHERE row = 4")
+		return open(t, dir)
+	})
+}
+
 func execSQL(t *testing.T, path, text string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)

@@ -27,6 +27,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/metadata/memory"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/transfer"
 )
 
@@ -246,14 +247,14 @@ func TestEveryKindOfBothVersionsMoves(t *testing.T) {
 	from, to := start(t), start(t)
 	from.project(t, "projects/p")
 	refusedByRules := 0
-	for _, member := range members(&grafeas.Note{}, "type") {
-		note := filled(&grafeas.Note{}, member, 0)
+	for _, member := range metadatatest.Members(&grafeas.Note{}, "type") {
+		note := metadatatest.Filled(&grafeas.Note{}, member, 0)
 		made, err := from.v1.CreateNote(t.Context(), &grafeas.CreateNoteRequest{Parent: "projects/p", NoteId: "v1-" + string(member), Note: note})
 		must(t, err)
-		if !slices.Contains(members(&grafeas.Occurrence{}, "details"), member) {
+		if !slices.Contains(metadatatest.Members(&grafeas.Occurrence{}, "details"), member) {
 			continue
 		}
-		o := filled(&grafeas.Occurrence{}, member, 0)
+		o := metadatatest.Filled(&grafeas.Occurrence{}, member, 0)
 		o.NoteName = made.GetName()
 		_, err = from.v1.CreateOccurrence(t.Context(), &grafeas.CreateOccurrenceRequest{Parent: "projects/p", Occurrence: o})
 		must(t, err)
@@ -261,19 +262,19 @@ func TestEveryKindOfBothVersionsMoves(t *testing.T) {
 	ofNote := map[string]string{"base_image": "derived_image", "package": "installation", "deployable": "deployment",
 		"discovery": "discovered", "attestation_authority": "attestation"}
 	for variant := range 2 {
-		for _, member := range members(&beta.Note{}, "type") {
-			n := filled(&beta.Note{}, member, variant)
+		for _, member := range metadatatest.Members(&beta.Note{}, "type") {
+			n := metadatatest.Filled(&beta.Note{}, member, variant)
 			made, err := from.beta.CreateNote(t.Context(), &beta.CreateNoteRequest{Parent: "projects/p", NoteId: fmt.Sprintf("beta-%s-%d", member, variant), Note: n})
 			must(t, err)
 			details := string(member)
 			if other := ofNote[details]; other != "" {
 				details = other
 			}
-			if !slices.Contains(namesOf(members(&beta.Occurrence{}, "details")), details) {
+			if !slices.Contains(namesOf(metadatatest.Members(&beta.Occurrence{}, "details")), details) {
 				continue
 			}
 			for range 2 { // of equal ones there are as many afterwards
-				o := filled(&beta.Occurrence{}, nameOf(details), variant)
+				o := metadatatest.Filled(&beta.Occurrence{}, nameOf(details), variant)
 				o.NoteName = made.GetName()
 				_, err = from.beta.CreateOccurrence(t.Context(), &beta.CreateOccurrenceRequest{Parent: "projects/p", Occurrence: o})
 				if status.Code(err) == codes.AlreadyExists {

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1/provenance"
 	"github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1/vulnerability"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/v1beta1"
 )
 
@@ -40,11 +41,11 @@ func through[T proto.Message](t *testing.T, m T, empty T) T {
 }
 
 func TestNotesOfEveryKindSurvive(t *testing.T) {
-	for _, member := range members(&grafeasbeta.Note{}, "type") {
+	for _, member := range metadatatest.Members(&grafeasbeta.Note{}, "type") {
 		for variant := range variants {
 			for _, strange := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, variant %d, strange %t", member, variant, strange), func(t *testing.T) {
-					sent := filled(&grafeasbeta.Note{}, member, variant)
+					sent := metadatatest.Filled(&grafeasbeta.Note{}, member, variant)
 					if strange {
 						addUnknown(sent.ProtoReflect())
 					}
@@ -64,11 +65,11 @@ func TestNotesOfEveryKindSurvive(t *testing.T) {
 }
 
 func TestOccurrencesOfEveryKindSurvive(t *testing.T) {
-	for _, member := range members(&grafeasbeta.Occurrence{}, "details") {
+	for _, member := range metadatatest.Members(&grafeasbeta.Occurrence{}, "details") {
 		for variant := range variants {
 			for _, strange := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, variant %d, strange %t", member, variant, strange), func(t *testing.T) {
-					sent := filled(&grafeasbeta.Occurrence{}, member, variant)
+					sent := metadatatest.Filled(&grafeasbeta.Occurrence{}, member, variant)
 					if strange {
 						addUnknown(sent.ProtoReflect())
 					}
@@ -98,8 +99,8 @@ func TestWhatIsKept(t *testing.T) {
 		"attestation_authority": false, "intoto": true, "sbom": true, "spdx_package": true, "spdx_file": true, "spdx_relationship": true,
 		"vulnerability_assessment": false, "sbom_reference": false, "secret": false, "ai_skill_analysis": false,
 	}
-	for _, member := range members(&grafeasbeta.Note{}, "type") {
-		stored := v1beta1.NoteFrom(filled(&grafeasbeta.Note{}, member, 0))
+	for _, member := range metadatatest.Members(&grafeasbeta.Note{}, "type") {
+		stored := v1beta1.NoteFrom(metadatatest.Filled(&grafeasbeta.Note{}, member, 0))
 		if want, known := notes[string(member)]; !known || metadata.HasOriginal(stored) != want {
 			t.Errorf("note %s: kept %t, want %t (known %t)", member, metadata.HasOriginal(stored), want, known)
 		}
@@ -109,8 +110,8 @@ func TestWhatIsKept(t *testing.T) {
 		"attestation": true, "intoto": true, "sbom": true, "spdx_package": true, "spdx_file": true, "spdx_relationship": true,
 		"sbom_reference": false, "secret": false, "ai_skill_analysis": false,
 	}
-	for _, member := range members(&grafeasbeta.Occurrence{}, "details") {
-		o := filled(&grafeasbeta.Occurrence{}, member, 0)
+	for _, member := range metadatatest.Members(&grafeasbeta.Occurrence{}, "details") {
+		o := metadatatest.Filled(&grafeasbeta.Occurrence{}, member, 0)
 		o.Resource = &grafeasbeta.Resource{Uri: "https://example.com/image@sha256:00"}
 		stored := v1beta1.OccurrenceFrom(o)
 		if want, known := occurrences[string(member)]; !known || metadata.HasOriginal(stored) != want {
@@ -120,7 +121,7 @@ func TestWhatIsKept(t *testing.T) {
 }
 
 func TestFormerWaysToNameAResourceAreKept(t *testing.T) {
-	sent := filled(&grafeasbeta.Occurrence{}, "deployment", 0)
+	sent := metadatatest.Filled(&grafeasbeta.Occurrence{}, "deployment", 0)
 	stored := v1beta1.OccurrenceFrom(sent)
 	if !metadata.HasOriginal(stored) {
 		t.Error("the name and the content hash of the resource have no place in v1, and are not kept")
@@ -133,7 +134,7 @@ func TestFormerWaysToNameAResourceAreKept(t *testing.T) {
 }
 
 func TestCommonFieldsAreThoseOfV1(t *testing.T) {
-	stored := v1beta1.NoteFrom(filled(&grafeasbeta.Note{}, "intoto", 0))
+	stored := v1beta1.NoteFrom(metadatatest.Filled(&grafeasbeta.Note{}, "intoto", 0))
 	stored.ShortDescription = "changed through v1"
 	stored.RelatedUrl = []*grafeas.RelatedUrl{{Url: "https://example.com"}}
 	got := v1beta1.NoteTo(stored)
@@ -146,7 +147,7 @@ func TestCommonFieldsAreThoseOfV1(t *testing.T) {
 }
 
 func TestStrangeAddressesGoWhenV1ChangesThem(t *testing.T) {
-	sent := filled(&grafeasbeta.Note{}, "intoto", 0)
+	sent := metadatatest.Filled(&grafeasbeta.Note{}, "intoto", 0)
 	addUnknown(sent.ProtoReflect())
 	stored := v1beta1.NoteFrom(sent)
 	stored.RelatedUrl[0].Url = "https://example.com/changed"
@@ -222,7 +223,7 @@ func TestWhatV1Sees(t *testing.T) {
 		})
 	}
 	t.Run("hashes are named as in v1", func(t *testing.T) {
-		sent := filled(&grafeasbeta.Occurrence{}, "build", 0)
+		sent := metadatatest.Filled(&grafeasbeta.Occurrence{}, "build", 0)
 		sent.GetBuild().Provenance.SourceProvenance.FileHashes = map[string]*provenance.FileHashes{
 			"f": {FileHash: []*provenance.Hash{hash(provenance.Hash_SHA256), hash(provenance.Hash_GO_MODULE_H1)}}}
 		got := v1beta1.OccurrenceFrom(sent).GetBuild().GetProvenance().GetSourceProvenance().GetFileHashes()["f"].GetFileHash()
@@ -231,7 +232,7 @@ func TestWhatV1Sees(t *testing.T) {
 		}
 	})
 	t.Run("nothing of a kind it has not", func(t *testing.T) {
-		stored := v1beta1.NoteFrom(filled(&grafeasbeta.Note{}, "spdx_file", 0))
+		stored := v1beta1.NoteFrom(metadatatest.Filled(&grafeasbeta.Note{}, "spdx_file", 0))
 		if stored.GetType() != nil || stored.GetKind() != metadata.KindSPDXFile {
 			t.Errorf("type %T, kind %d", stored.GetType(), stored.GetKind())
 		}
@@ -240,7 +241,7 @@ func TestWhatV1Sees(t *testing.T) {
 
 func filledDiscovered(status discovery.Discovered_AnalysisStatus) *discovery.Discovered {
 	d := &discovery.Discovered{AnalysisStatus: status}
-	fillField(d.ProtoReflect(), d.ProtoReflect().Descriptor().Fields().ByName("last_analysis_time"), 0)
+	metadatatest.FillField(d.ProtoReflect(), "last_analysis_time", 0)
 	return d
 }
 
@@ -253,11 +254,11 @@ var onlyV1 = map[protoreflect.Name]grafeas.NoteKind{
 
 func TestKindsOnlyInV1ShowTheCommonFields(t *testing.T) {
 	for member, kind := range onlyV1 {
-		n := v1beta1.NoteTo(filled(&grafeas.Note{Kind: kind}, member, 0))
+		n := v1beta1.NoteTo(metadatatest.Filled(&grafeas.Note{Kind: kind}, member, 0))
 		if n.GetType() != nil || n.GetKind() != 0 || n.GetShortDescription() == "" || len(n.GetRelatedUrl()) == 0 {
 			t.Errorf("note %s shows as %v", member, n)
 		}
-		o := v1beta1.OccurrenceTo(filled(&grafeas.Occurrence{Kind: kind}, member, 0))
+		o := v1beta1.OccurrenceTo(metadatatest.Filled(&grafeas.Occurrence{Kind: kind}, member, 0))
 		if o.GetDetails() != nil || o.GetKind() != 0 || o.GetRemediation() == "" || o.GetResource().GetUri() == "" {
 			t.Errorf("occurrence %s shows as %v", member, o)
 		}

@@ -7,19 +7,20 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	grafeasbeta "github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/v1beta1"
 )
 
 // FuzzNote: what v1beta1 writes comes back as it was, and what v1 writes is
 // either held by v1beta1 whole, or left alone.
 func FuzzNote(f *testing.F) {
-	for _, member := range members(&grafeasbeta.Note{}, "type") {
-		n := filled(&grafeasbeta.Note{}, member, 0)
+	for _, member := range metadatatest.Members(&grafeasbeta.Note{}, "type") {
+		n := metadatatest.Filled(&grafeasbeta.Note{}, member, 0)
 		addUnknown(n.ProtoReflect())
 		f.Add(encode(f, n))
 	}
-	for _, member := range members(&grafeas.Note{}, "type") {
-		f.Add(encode(f, filled(&grafeas.Note{}, member, 0)))
+	for _, member := range metadatatest.Members(&grafeas.Note{}, "type") {
+		f.Add(encode(f, metadatatest.Filled(&grafeas.Note{}, member, 0)))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var sent grafeasbeta.Note
@@ -42,13 +43,13 @@ func FuzzNote(f *testing.F) {
 
 // FuzzOccurrence is FuzzNote for occurrences.
 func FuzzOccurrence(f *testing.F) {
-	for _, member := range members(&grafeasbeta.Occurrence{}, "details") {
-		o := filled(&grafeasbeta.Occurrence{}, member, 0)
+	for _, member := range metadatatest.Members(&grafeasbeta.Occurrence{}, "details") {
+		o := metadatatest.Filled(&grafeasbeta.Occurrence{}, member, 0)
 		addUnknown(o.ProtoReflect())
 		f.Add(encode(f, o))
 	}
-	for _, member := range members(&grafeas.Occurrence{}, "details") {
-		f.Add(encode(f, filled(&grafeas.Occurrence{}, member, 0)))
+	for _, member := range metadatatest.Members(&grafeas.Occurrence{}, "details") {
+		f.Add(encode(f, metadatatest.Filled(&grafeas.Occurrence{}, member, 0)))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var sent grafeasbeta.Occurrence

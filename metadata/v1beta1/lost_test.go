@@ -11,6 +11,7 @@ import (
 
 	grafeasbeta "github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/v1beta1"
 )
 
@@ -20,12 +21,12 @@ import (
 func TestWhatV1Beta1DoesNotShow(t *testing.T) {
 	lost := map[string]bool{}
 	for variant := range 20 {
-		for _, member := range members(&grafeas.Note{}, "type") {
-			n := filled(&grafeas.Note{}, member, variant)
+		for _, member := range metadatatest.Members(&grafeas.Note{}, "type") {
+			n := metadatatest.Filled(&grafeas.Note{}, member, variant)
 			missing(lost, "note", n.ProtoReflect(), v1beta1.NoteFrom(v1beta1.NoteTo(n)).ProtoReflect())
 		}
-		for _, member := range members(&grafeas.Occurrence{}, "details") {
-			o := filled(&grafeas.Occurrence{}, member, variant)
+		for _, member := range metadatatest.Members(&grafeas.Occurrence{}, "details") {
+			o := metadatatest.Filled(&grafeas.Occurrence{}, member, variant)
 			missing(lost, "occurrence", o.ProtoReflect(), v1beta1.OccurrenceFrom(v1beta1.OccurrenceTo(o)).ProtoReflect())
 		}
 	}
@@ -69,14 +70,14 @@ func TestWhatV1Beta1DoesNotShow(t *testing.T) {
 func TestWhatV1CannotHold(t *testing.T) {
 	lost := map[string]bool{}
 	for variant := range 20 {
-		for _, member := range members(&grafeasbeta.Note{}, "type") {
-			n := filled(&grafeasbeta.Note{}, member, variant)
+		for _, member := range metadatatest.Members(&grafeasbeta.Note{}, "type") {
+			n := metadatatest.Filled(&grafeasbeta.Note{}, member, variant)
 			stored := v1beta1.NoteFrom(n)
 			metadata.StripOriginal(stored)
 			missing(lost, "note", n.ProtoReflect(), v1beta1.NoteTo(stored).ProtoReflect())
 		}
-		for _, member := range members(&grafeasbeta.Occurrence{}, "details") {
-			o := filled(&grafeasbeta.Occurrence{}, member, variant)
+		for _, member := range metadatatest.Members(&grafeasbeta.Occurrence{}, "details") {
+			o := metadatatest.Filled(&grafeasbeta.Occurrence{}, member, variant)
 			stored := v1beta1.OccurrenceFrom(o)
 			metadata.StripOriginal(stored)
 			missing(lost, "occurrence", o.ProtoReflect(), v1beta1.OccurrenceTo(stored).ProtoReflect())

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1/common"
 	"github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1/pkg"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/v1beta1"
 )
 
@@ -21,8 +22,8 @@ import (
 // all fields set, and unknown ones in all places.
 func TestCommonUpdatesLoseNothing(t *testing.T) {
 	for _, strange := range []bool{false, true} {
-		for _, member := range members(&grafeas.Note{}, "type") {
-			current := filled(&grafeas.Note{}, member, 1)
+		for _, member := range metadatatest.Members(&grafeas.Note{}, "type") {
+			current := metadatatest.Filled(&grafeas.Note{}, member, 1)
 			if strange {
 				addUnknown(current.ProtoReflect())
 			}
@@ -39,8 +40,8 @@ func TestCommonUpdatesLoseNothing(t *testing.T) {
 				t.Errorf("note %s (strange %t) lost something (-want +got):\n%s", member, strange, diff)
 			}
 		}
-		for _, member := range members(&grafeas.Occurrence{}, "details") {
-			current := filled(&grafeas.Occurrence{}, member, 1)
+		for _, member := range metadatatest.Members(&grafeas.Occurrence{}, "details") {
+			current := metadatatest.Filled(&grafeas.Occurrence{}, member, 1)
 			if strange {
 				addUnknown(current.ProtoReflect())
 			}
@@ -66,7 +67,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		return n, nil
 	}
 	t.Run("reach what v1 wrote, if v1beta1 holds it all", func(t *testing.T) {
-		got, err := v1beta1.UpdateNote(filled(&grafeas.Note{}, "deployment", 0), addURI)
+		got, err := v1beta1.UpdateNote(metadatatest.Filled(&grafeas.Note{}, "deployment", 0), addURI)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +76,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("are refused where something would be lost", func(t *testing.T) {
-		current := filled(&grafeas.Note{}, "deployment", 0)
+		current := metadatatest.Filled(&grafeas.Note{}, "deployment", 0)
 		addUnknown(current.GetDeployment().ProtoReflect())
 		_, err := v1beta1.UpdateNote(current, addURI)
 		if metadata.KindOf(err) != metadata.FailedPrecondition || !strings.Contains(err.Error(), "update it through v1") {
@@ -83,7 +84,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("are refused where v1 added what is unknown to what v1beta1 wrote", func(t *testing.T) {
-		current := v1beta1.NoteFrom(filled(&grafeasbeta.Note{}, "intoto", 0))
+		current := v1beta1.NoteFrom(metadatatest.Filled(&grafeasbeta.Note{}, "intoto", 0))
 		change := func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
 			n.GetIntoto().StepName = "other"
 			return n, nil
@@ -98,7 +99,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("are refused where v1 has a kind that v1beta1 has not", func(t *testing.T) {
-		_, err := v1beta1.UpdateNote(filled(&grafeas.Note{}, "upgrade", 0), func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
+		_, err := v1beta1.UpdateNote(metadatatest.Filled(&grafeas.Note{}, "upgrade", 0), func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
 			n.Type = &grafeasbeta.Note_Package{Package: &pkg.Package{Name: "p"}}
 			return n, nil
 		})
@@ -107,7 +108,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("are made to what v1beta1 itself wrote", func(t *testing.T) {
-		current := v1beta1.OccurrenceFrom(filled(&grafeasbeta.Occurrence{}, "discovered", 0))
+		current := v1beta1.OccurrenceFrom(metadatatest.Filled(&grafeasbeta.Occurrence{}, "discovered", 0))
 		got, err := v1beta1.UpdateOccurrence(current, func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
 			o.GetDiscovered().Discovered.LastAnalysisTime = nil
 			return o, nil
@@ -124,7 +125,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("of occurrences are refused where something would be lost", func(t *testing.T) {
-		_, err := v1beta1.UpdateOccurrence(filled(&grafeas.Occurrence{}, "attestation", 0), func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
+		_, err := v1beta1.UpdateOccurrence(metadatatest.Filled(&grafeas.Occurrence{}, "attestation", 0), func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
 			o.GetAttestation().GetAttestation().GetGenericSignedAttestation().SerializedPayload = []byte("other")
 			return o, nil
 		})
@@ -133,7 +134,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		}
 	})
 	t.Run("of envelopes and addresses are of what both versions hold", func(t *testing.T) {
-		got, err := v1beta1.UpdateOccurrence(filled(&grafeas.Occurrence{}, "upgrade", 0), func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
+		got, err := v1beta1.UpdateOccurrence(metadatatest.Filled(&grafeas.Occurrence{}, "upgrade", 0), func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
 			o.Envelope = &common.Envelope{PayloadType: "new"}
 			o.Resource.Uri = "new"
 			return o, nil
@@ -141,7 +142,7 @@ func TestUpdatesOfDetails(t *testing.T) {
 		if err != nil || got.GetEnvelope().GetPayloadType() != "new" || got.GetResourceUri() != "new" || got.GetUpgrade() == nil {
 			t.Errorf("got %v, %v", got, err)
 		}
-		note, err := v1beta1.UpdateNote(filled(&grafeas.Note{}, "upgrade", 0), func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
+		note, err := v1beta1.UpdateNote(metadatatest.Filled(&grafeas.Note{}, "upgrade", 0), func(n *grafeasbeta.Note) (*grafeasbeta.Note, error) {
 			n.RelatedUrl = nil
 			return n, nil
 		})
@@ -172,7 +173,7 @@ func TestUpdatesThatFail(t *testing.T) {
 }
 
 func TestTheViewOfAnUpdateIsACopy(t *testing.T) {
-	current := filled(&grafeas.Occurrence{}, "deployment", 0)
+	current := metadatatest.Filled(&grafeas.Occurrence{}, "deployment", 0)
 	before := proto.CloneOf(current)
 	_, err := v1beta1.UpdateOccurrence(current, func(o *grafeasbeta.Occurrence) (*grafeasbeta.Occurrence, error) {
 		o.CreateTime.Seconds++

@@ -9,6 +9,7 @@ import (
 
 	grafeasbeta "github.com/gatehouse-dev/gatehouse/api/grafeas/v1beta1"
 	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/metadatatest"
 	"github.com/gatehouse-dev/gatehouse/metadata/v1beta1"
 )
 
@@ -145,12 +146,12 @@ func TestRulesOfV1HoldForWhatOnlyV1Knows(t *testing.T) {
 }
 
 func TestTextThatNoTransportLetsIn(t *testing.T) {
-	n := filled(&grafeasbeta.Note{}, "intoto", 0)
+	n := metadatatest.Filled(&grafeasbeta.Note{}, "intoto", 0)
 	n.GetIntoto().StepName = "\xff"
 	if err := v1beta1.ValidateNote(v1beta1.NoteFrom(n)); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
 		t.Errorf("error %v: the note would be lost", err)
 	}
-	o := filled(&grafeasbeta.Occurrence{}, "spdx_file", 0)
+	o := metadatatest.Filled(&grafeasbeta.Occurrence{}, "spdx_file", 0)
 	o.GetSpdxFile().Id = "\xff"
 	if err := v1beta1.ValidateOccurrence(v1beta1.OccurrenceFrom(o)); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
 		t.Errorf("error %v: the occurrence would be lost", err)
@@ -162,7 +163,7 @@ func TestDialectIsWhole(t *testing.T) {
 	if d.Name == "" || d.ValidateNote == nil || d.ValidateOccurrence == nil || d.Notes == nil || d.Occurrences == nil {
 		t.Error("the service needs every field of it")
 	}
-	n, o := filled(&grafeas.Note{}, "package", 0), filled(&grafeas.Occurrence{}, "package", 0)
+	n, o := metadatatest.Filled(&grafeas.Note{}, "package", 0), metadatatest.Filled(&grafeas.Occurrence{}, "package", 0)
 	if got := d.NoteView(n).ProtoReflect().Descriptor(); got != d.Notes {
 		t.Errorf("a note's view is a %v", got.FullName())
 	}

@@ -38,8 +38,6 @@ import (
 type Options struct {
 	// Files are what a gate in this process takes policy from instead of the store.
 	Files Files
-	// Now is the clock that attestations are held to; nil is [time.Now].
-	Now func() time.Time
 	// Evaluate answers for evaluations of platform policies; without it they are
 	// UNIMPLEMENTED.
 	Evaluate Evaluator
@@ -59,8 +57,9 @@ type Files struct {
 }
 
 // An Evaluator evaluates a platform policy for a Kubernetes object, both JSON, and
-// returns the answer of the API, JSON too.
-type Evaluator func(ctx context.Context, policy Version, resource []byte) ([]byte, error)
+// returns the answer of the API, JSON too. It calls may for each project whose
+// evidence the policy looks at, and tells nothing of it unless that returns nil.
+type Evaluator func(ctx context.Context, policy Version, resource []byte, may func(project string) error) ([]byte, error)
 
 // A Service is Binary Authorization's API. It is safe for concurrent use.
 type Service struct {
@@ -74,13 +73,6 @@ func New(svc *metadata.Service, opts Options) (*Service, error) {
 		return nil, errors.New("starting the policy service: no metadata service")
 	}
 	return &Service{svc: svc, opts: opts}, nil
-}
-
-func (s *Service) now() time.Time {
-	if s.opts.Now == nil {
-		return time.Now()
-	}
-	return s.opts.Now()
 }
 
 // Metadata returns the service beneath, whose methods serve access policies of

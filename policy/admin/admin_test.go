@@ -477,7 +477,7 @@ func TestWhatAFileWinsOverIsNotWritten(t *testing.T) {
 
 func TestPlatformPolicies(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, nil, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
+	f := newFixture(t, nil, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte, _ func(string) error) ([]byte, error) {
 		return fmt.Appendf(nil, `{"verdict":%q,"of":%s}`, v.Name, resource), nil
 	}})
 	ctx := t.Context()
@@ -540,7 +540,9 @@ func TestPermissionsAndRecords(t *testing.T) {
 			return nil
 		}
 		return errors.New("no rule")
-	}), admin.Options{})
+	}), admin.Options{Evaluate: func(_ context.Context, _ admin.Version, _ []byte, may func(string) error) ([]byte, error) {
+		return []byte("{}"), errors.Join(may("p"), may("q"))
+	}})
 	ctx := t.Context()
 	second := func(_ any, err error) error { return err }
 	const policy, attestor, platform = "projects/p/policy", "projects/p/attestors/a", "projects/p/platforms/gke/policies/x"
@@ -588,6 +590,15 @@ func TestPermissionsAndRecords(t *testing.T) {
 	allowed = "binaryauthorization.policy.update on projects/p/policy;"
 	_, err := f.UpdatePolicy(ctx, ann, policy, change(requires(attestor)))
 	wantKind(t, err, metadata.PermissionDenied, "binaryauthorization.attestors.get", attestor)
+	// A policy may look into the evidence of others. Who evaluates it must be able to do
+	// so himself, or he could read by it what he may not.
+	allowed = "*"
+	ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/gke", "x", change(`{"gkePolicy": {}}`)))
+	allowed = "binaryauthorization.platformPolicies.evaluatePolicy on " + platform + ";"
+	_, err = f.EvaluatePlatformPolicy(ctx, ann, platform, []byte("{}"))
+	wantKind(t, err, metadata.PermissionDenied, "occurrences.list", "projects/q")
+	allowed += "occurrences.list on projects/q;"
+	ok[[]byte](t)(f.EvaluatePlatformPolicy(ctx, ann, platform, []byte("{}")))
 	// To bring back what was deleted is to create it.
 	allowed = "*"
 	f.attestor(attestor)

@@ -158,7 +158,7 @@ type Validation struct {
 }
 
 // ValidateAttestation reports whether an attestation, which need not be stored,
-// would count as one of the attestor's: it is to be filed under the note, which
+// would count now as one of the attestor's: it is to be filed under the note, which
 // must be his, and about the resource, whose digest must be what was signed.
 func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Caller, attestor string, attestation *grafeas.AttestationOccurrence, note, resourceURI string) (Validation, error) {
 	return metadata.Do(ctx, s.svc, caller, "ValidateAttestationOccurrence", attestor, func(c *metadata.Call) (Validation, error) {
@@ -183,12 +183,12 @@ func (s *Service) ValidateAttestation(ctx context.Context, caller metadata.Calle
 		if err != nil {
 			return Validation{}, err
 		}
-		return verify(a, attestation, note, resourceURI, s.now()), nil
+		return verify(ctx, a, attestation, note, resourceURI, c.Now()), nil
 	})
 }
 
 // verify asks the code that verifies and decides for gates.
-func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
+func verify(ctx context.Context, a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, note, uri string, now time.Time) Validation {
 	ref, err := image.ParseResourceURI(uri)
 	switch {
 	case note != a.Note:
@@ -198,7 +198,7 @@ func verify(a *binauthz.Attestor, attestation *grafeas.AttestationOccurrence, no
 	case len(a.Keys) == 0:
 		return refused("the attestor has no public keys")
 	}
-	facts := index.FromOccurrences([]*grafeas.Occurrence{{
+	facts := index.FromOccurrences(ctx, []*grafeas.Occurrence{{
 		ResourceUri: uri, NoteName: note, Kind: grafeas.NoteKind_ATTESTATION, Details: &grafeas.Occurrence_Attestation{Attestation: attestation},
 	}}, index.Trust{a.Note: a.Keys}, []image.Reference{ref})
 	required := &policy.Ruleset{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,8 +42,10 @@ type Policies struct {
 	// Sources are the texts, each named by its document and revision: the policy of
 	// the project, if one was ever stored (what [Service.GetPolicy] shows of a
 	// project that has none does not count), its platform policies, the attestors
-	// that the policy names, of whatever project, and the system policy if it was
-	// replaced. An attestor that was deleted by force is missing.
+	// that policies rest on, and the system policy if it was replaced. Those are the
+	// attestors that a policy names, of whatever project, and for platform policies
+	// all of the project, who may record uploads. One that was deleted by force is
+	// missing.
 	Sources bundle.Sources
 	// Seq is the number of the last change that they reflect at least.
 	Seq uint64
@@ -51,47 +54,77 @@ type Policies struct {
 // Empty reports whether no policy is stored for the project.
 func (p Policies) Empty() bool { return len(p.Sources.Policies) == 0 }
 
-// Read reads the policies of a project, and of the attestors also those that are
-// named here. It needs nobody's permission: it is for the gate in the same process.
-func Read(ctx context.Context, source Source, project string, named ...string) (Policies, error) {
+// Read reads the policies of a project, and the attestors that they and the policies
+// in these files rest on. It needs nobody's permission: it is for the gate in the same
+// process.
+func Read(ctx context.Context, source Source, project string, files ...bundle.File) (Policies, error) {
 	p := Policies{Seq: source.Head(), Sources: bundle.Sources{Project: project}}
-	named = slices.Clone(named)
 	policy, err := newest(ctx, source, PolicyName(project))
 	if err != nil {
 		return p, err
 	}
 	if policy != nil {
 		p.Sources.Policies = append(p.Sources.Policies, fileOf(policy))
-		named = append(named, Named(policy.Content)...)
 	}
-	slices.Sort(named)
-	for _, name := range slices.Compact(named) {
-		d, err := newest(ctx, source, name)
-		if err != nil {
-			return p, err
-		}
-		if d != nil {
-			p.Sources.Attestors = append(p.Sources.Attestors, fileOf(d))
-		}
-	}
-	system, err := newest(ctx, source, SystemPolicyName)
-	if err != nil {
+	if _, err = source.Documents(ctx, platformsOf(project), func(d *metadata.Document) error {
+		p.Sources.Policies = append(p.Sources.Policies, fileOf(d))
+		return nil
+	}); err != nil {
 		return p, err
 	}
-	if system != nil {
+	if p.Sources.Attestors, err = attestorsFor(ctx, source, project, slices.Concat(p.Sources.Policies, files)); err != nil {
+		return p, err
+	}
+	system, err := newest(ctx, source, SystemPolicyName)
+	if err == nil && system != nil {
 		file := fileOf(system)
 		p.Sources.System = &file
 	}
-	_, err = source.Documents(ctx, platformsOf(project), func(d *metadata.Document) error {
-		p.Sources.Policies = append(p.Sources.Policies, fileOf(d))
-		return nil
-	})
 	return p, err
 }
 
-// Named returns the attestors that a policy of Binary Authorization names, none if
+// attestorsFor returns the stored attestors that policies rest on, in the order of
+// their names.
+func attestorsFor(ctx context.Context, source Source, project string, policies []bundle.File) ([]bundle.File, error) {
+	documents := map[string]*metadata.Document{}
+	recorders := false
+	for _, f := range policies {
+		switch bundle.SortOf(f.Data) {
+		case bundle.PlatformPolicy:
+			recorders = true
+		case bundle.BinauthzPolicy:
+			for _, name := range named(f.Data) {
+				documents[name] = nil
+			}
+		}
+	}
+	for name := range documents {
+		d, err := newest(ctx, source, name)
+		if err != nil {
+			return nil, err
+		}
+		documents[name] = d
+	}
+	if recorders {
+		if _, err := source.Documents(ctx, "projects/"+project+"/attestors/", func(d *metadata.Document) error {
+			documents[d.Name] = d
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	var files []bundle.File
+	for _, name := range slices.Sorted(maps.Keys(documents)) {
+		if d := documents[name]; d != nil {
+			files = append(files, fileOf(d))
+		}
+	}
+	return files, nil
+}
+
+// named returns the attestors that a policy of Binary Authorization names, none if
 // the text is not a valid one.
-func Named(policy []byte) []string {
+func named(policy []byte) []string {
 	p, err := parsePolicy("", policy)
 	if err != nil {
 		return nil

@@ -64,7 +64,11 @@ func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 	if compiled, diags := bundle.Load(p.Sources); compiled == nil || len(compiled.Set) != 1 || compiled.Set[0].Name != "projects/p/policy" || len(compiled.Attestors) != 1 {
 		t.Fatal(diags)
 	}
-	// Of attestors only those that the policy names.
+	// Of attestors only those that the policy names, or that policies in files do.
+	named := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "p", bundle.File{Data: []byte(requires("projects/q/attestors/b"))}))
+	if d := cmp.Diff([]string{"projects/p/policy, revision 1", "projects/q/attestors/a, revision 1", "projects/q/attestors/b, revision 1"}, names(named)); d != "" {
+		t.Error(d)
+	}
 	ok[admin.Version](t)(f.UpdateAttestor(ctx, ann, "projects/q/attestors/b", change(someAttestor)))
 	ok[admin.Version](t)(f.UpdateAttestor(ctx, ann, "projects/q/attestors/a", change(`{"description": "new", `+someAttestor[1:])))
 	if p = <-applied; !slices.Contains(names(p), "projects/q/attestors/a, revision 2") {
@@ -96,6 +100,33 @@ func TestAFollowerSeesEveryChangeOfItsProject(t *testing.T) {
 	}
 	if len(applied) != 0 {
 		t.Errorf("applied once more: %+v", <-applied)
+	}
+}
+
+// TestPlatformPoliciesComeWithTheAttestorsOfTheirProject, who may record uploads: no
+// policy names those, and without them images would never be fresh.
+func TestPlatformPoliciesComeWithTheAttestorsOfTheirProject(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil, admin.Options{})
+	ctx := t.Context()
+	const text = `{"gkePolicy": {"checkSets": [{"checks": [{"imageFreshnessCheck": {"maxUploadAgeDays": 3}}]}]}}`
+	for _, name := range []string{"projects/p/attestors/a", "projects/p/attestors/gone", "projects/q/attestors/a"} {
+		f.attestor(name)
+	}
+	if err := f.DeleteAttestor(ctx, ann, "projects/p/attestors/gone", false); err != nil {
+		t.Fatal(err)
+	}
+	if p := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "p")); len(p.Sources.Attestors) != 0 {
+		t.Errorf("without a platform policy: %q", names(p))
+	}
+	inFile := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "p", bundle.File{Data: []byte(text)}))
+	if d := cmp.Diff([]string{"projects/p/attestors/a, revision 1"}, names(inFile)); d != "" {
+		t.Errorf("a policy in a file: %s", d)
+	}
+	ok[admin.Version](t)(f.CreatePlatformPolicy(ctx, ann, "projects/p/platforms/gke", "x", change(text)))
+	p := ok[admin.Policies](t)(admin.Read(ctx, f.svc, "p"))
+	if d := cmp.Diff([]string{"projects/p/platforms/gke/policies/x, revision 1", "projects/p/attestors/a, revision 1"}, names(p)); d != "" {
+		t.Errorf("a stored policy: %s", d)
 	}
 }
 

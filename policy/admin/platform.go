@@ -75,10 +75,13 @@ func (s *Service) DeletePlatformPolicy(ctx context.Context, caller metadata.Call
 }
 
 // EvaluatePlatformPolicy evaluates a platform policy for a Kubernetes object, JSON,
-// and returns the answer, JSON too.
+// and returns the answer, JSON too. The answer tells what the policy's own project
+// has about the images; of another project that the policy names, the caller must be
+// able to list the occurrences himself.
 func (s *Service) EvaluatePlatformPolicy(ctx context.Context, caller metadata.Caller, name string, resource []byte) ([]byte, error) {
 	return metadata.Do(ctx, s.svc, caller, "EvaluateGkePolicy", name, func(c *metadata.Call) ([]byte, error) {
-		if _, err := platformKind.of(name); err != nil {
+		p, err := platformKind.of(name)
+		if err != nil {
 			return nil, err
 		}
 		if err := c.Need(ctx, metadata.PlatformPoliciesEvaluatePolicy, name); err != nil {
@@ -94,6 +97,11 @@ func (s *Service) EvaluatePlatformPolicy(ctx context.Context, caller metadata.Ca
 		if err != nil {
 			return nil, err
 		}
-		return s.opts.Evaluate(ctx, v, resource)
+		return s.opts.Evaluate(ctx, v, resource, func(project string) error {
+			if project == p.project {
+				return nil
+			}
+			return c.Need(ctx, metadata.OccurrencesList, "projects/"+project)
+		})
 	})
 }

@@ -156,6 +156,10 @@ func (r *reporter) policy(data []byte) *Policy {
 func (r *reporter) exemptPatterns(list []*yaml.Node) []ExemptPattern {
 	var patterns []ExemptPattern
 	for _, n := range list {
+		if n.Kind == yaml.ScalarNode && !document.IsNull(n) {
+			r.Errorf(n.Line, "admissionWhitelistPatterns holds objects, and this is %s; write {namePattern: %.200q}", document.KindOf(n), n.Value)
+			continue
+		}
 		f, ok := r.Fields(n, "admissionWhitelistPatterns", "namePattern")
 		if !ok {
 			continue

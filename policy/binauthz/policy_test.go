@@ -168,7 +168,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"attestor of dots":   {"defaultAdmissionRule:\n  evaluationMode: REQUIRE_ATTESTATION\n  enforcementMode: 1\n  requireAttestationsBy: [projects/../attestors/a]\n", "not an identifier"},
 		"attestor null":      {"defaultAdmissionRule:\n  evaluationMode: REQUIRE_ATTESTATION\n  enforcementMode: 1\n  requireAttestationsBy:\n  -\n", "requireAttestationsBy must be text, and is null"},
 		"attestors are text": {"defaultAdmissionRule:\n  evaluationMode: REQUIRE_ATTESTATION\n  enforcementMode: 1\n  requireAttestationsBy: projects/p/attestors/a\n", ":4: error: requireAttestationsBy must be a list, and is text"},
-		"pattern is text":    {strict + "admissionWhitelistPatterns:\n- gcr.io/p/*\n", ":6: error: admissionWhitelistPatterns must be an object, and is text"},
+		"pattern is text":    {strict + "admissionWhitelistPatterns:\n- gcr.io/p/*\n", `:6: error: admissionWhitelistPatterns holds objects, and this is text; write {namePattern: "gcr.io/p/*"}`},
 		"pattern null":       {strict + "admissionWhitelistPatterns:\n- namePattern:\n", ":6: error: admissionWhitelistPatterns: namePattern is missing"},
 		"pattern empty":      {strict + "admissionWhitelistPatterns:\n- namePattern: ''\n", ":6: error: namePattern: parsing image pattern \"\": it is empty"},
 		"pattern is number":  {strict + "admissionWhitelistPatterns:\n- namePattern: 1\n", ":6: error: namePattern must be text"},

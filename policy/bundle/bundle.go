@@ -77,6 +77,7 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 		l.found = append(l.found, found...)
 	}
 	l.bundle.Keys = binauthz.KeysByNote(l.bundle.Attestors)
+	l.broken = l.found.HasErrors()
 	for _, f := range s.Policies {
 		l.policy(f)
 	}
@@ -99,6 +100,8 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 			s.Attestors = append(s.Attestors, f)
 		case Builders:
 			s.Builders = append(s.Builders, f)
+		case Suite:
+			found = append(found, notPolicy(f))
 		default:
 			s.Policies = append(s.Policies, f)
 		}
@@ -115,6 +118,10 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		found = append(found, alone(f)...)
 	}
 	return found
+}
+
+func notPolicy(f File) document.Diagnostic {
+	return document.Diagnostic{File: f.Name, Line: 1, Message: "this is a suite of cases and no policy; 'gatehouse policy test' runs it"}
 }
 
 // alone returns what there is to say about a policy without what it names.
@@ -155,6 +162,9 @@ type loader struct {
 	builders []platform.Builder
 	objects  []*kritis.Objects
 	found    document.Diagnostics
+	// broken is set if it is not known who there is, so that nobody is said to be
+	// missing.
+	broken bool
 }
 
 // put adds what was compiled, with the keys that it rests on. One name is one policy:
@@ -189,6 +199,8 @@ func (l *loader) policy(f File) {
 			rules, found := p.Compile(o)
 			l.put(rules, found, p.Keys(o))
 		}
+	case Suite:
+		l.found = append(l.found, notPolicy(f))
 	case KritisObjects:
 		objects, found := kritis.Parse(f.Name, f.Data)
 		l.found = append(l.found, found...)
@@ -196,7 +208,7 @@ func (l *loader) policy(f File) {
 	default:
 		p, found := binauthz.ParsePolicy(f.Name, f.Data)
 		l.found = append(l.found, found...)
-		if p != nil {
+		if p != nil && !l.broken {
 			p.Name = "projects/" + l.sources.Project + "/policy" // as a server does, whatever the text says
 			rules, found := p.CompileWith(binauthz.CompileOptions{Attestors: l.bundle.Attestors, System: l.system, MatchRepository: l.sources.MatchRepository})
 			l.put(rules, found, nil)
@@ -250,6 +262,8 @@ const (
 	KritisObjects
 	Attestors
 	Builders
+	// Suite is cases for policies, and nothing that is enforced.
+	Suite
 )
 
 // SortOf tells what a text is, from what stands in it and not from its name.
@@ -271,6 +285,9 @@ func SortOf(data []byte) Sort {
 func sortOf(root *yaml.Node) Sort {
 	if root.Kind != yaml.MappingNode {
 		return BinauthzPolicy
+	}
+	if document.Peek(root, "cases") != nil {
+		return Suite
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i].Value, root.Content[i+1]

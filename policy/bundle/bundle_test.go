@@ -109,6 +109,26 @@ func TestOneBadFileSpoilsAll(t *testing.T) {
 	}
 }
 
+// TestAttestorsOfTheProjectRecordUploads, and those of no other project, which a policy
+// may name too.
+func TestAttestorsOfTheProjectRecordUploads(t *testing.T) {
+	t.Parallel()
+	own, others := attestors(t, p256(t)), strings.ReplaceAll(attestors(t, p256(t)), "projects/p/", "projects/pp/")
+	b, found := bundle.Load(bundle.Sources{
+		Project:   "p",
+		Policies:  []bundle.File{file("a.yaml", "gkePolicy: {checkSets: [{checks: [{imageFreshnessCheck: {maxUploadAgeDays: 3}}]}]}\n")},
+		Attestors: []bundle.File{file("own", own), file("others", others)},
+	})
+	if b == nil || len(b.Attestors) != 2 {
+		t.Fatal(found)
+	}
+	for c := range b.Set.Conditions() {
+		if f, ok := c.(policy.Fresh); !ok || len(f.Recorders) != 1 || f.Recorders[0].Name != "projects/p/attestors/a" {
+			t.Errorf("got %+v", c)
+		}
+	}
+}
+
 func TestSortOf(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bundle.Sort{
@@ -124,6 +144,7 @@ func TestSortOf(t *testing.T) {
 		"name: a\nuserOwnedDrydockNote: {}":                         bundle.Attestors,
 		"attestors: []":                                             bundle.Attestors,
 		"builders: []":                                              bundle.Builders,
+		"policies: [p]\nattestors: [a]\ncases: []":                  bundle.Suite,
 	} {
 		if got := bundle.SortOf([]byte(text)); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)
@@ -136,6 +157,15 @@ func TestLint(t *testing.T) {
 	now := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
 	if found := bundle.Lint([]bundle.File{file("a.yaml", require)}, now); found.HasErrors() || strings.Contains(found.String(), "does not exist") {
 		t.Errorf("a policy alone is checked against attestors: %s", found)
+	}
+	if found := bundle.Lint([]bundle.File{file("a.yaml", require), file("attestors.json", `[{"userOwnedGrafeasNote": {}}]`)}, now); !found.HasErrors() || strings.Contains(found.String(), "does not exist") {
+		t.Errorf("attestors that could not be read are said to be missing: %s", found)
+	}
+	if found := bundle.Lint([]bundle.File{file("suite.yaml", "cases: []")}, now); !strings.HasPrefix(found.String(), "suite.yaml:1: error: this is a suite of cases and no policy; 'gatehouse policy test' runs it") {
+		t.Errorf("a suite: %s", found)
+	}
+	if _, found := bundle.Load(bundle.Sources{Policies: []bundle.File{file("suite.yaml", "cases: []")}}); !found.HasErrors() {
+		t.Error("a suite is enforced")
 	}
 	if found := bundle.Lint([]bundle.File{file("a.yaml", require), file("attestors.json", "[]")}, now); !strings.Contains(found.String(), `a.yaml:5: warning: attestor "projects/p/attestors/a" does not exist`) {
 		t.Errorf("a missing attestor is not found: %s", found)

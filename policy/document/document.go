@@ -16,6 +16,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -51,7 +52,7 @@ func (r *Reporter) Load(data []byte, most int) *yaml.Node {
 		r.Errorf(line, "%v", err)
 		return nil
 	}
-	if !r.checkTree(root, 0) {
+	if !r.checkTree(root, 0, maxDepth) {
 		return nil
 	}
 	return root
@@ -113,7 +114,7 @@ func parseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) 
 		case errors.Is(err, io.EOF), err == nil && len(doc.Content) == 0:
 			return nil, 0, errors.New("the document is empty")
 		case err != nil:
-			line, err := yamlError(err)
+			line, err := yamlError(err, data)
 			return nil, line, err
 		case len(roots) == most && most == 1:
 			return nil, doc.Line, errors.New("more than one YAML document; write each into a file of its own")
@@ -124,8 +125,9 @@ func parseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) 
 	}
 }
 
-// yamlError takes the line out of the parser's message, "yaml: line N: WHY".
-func yamlError(err error) (int, error) {
+// yamlError takes the line out of the parser's message, "yaml: line N: WHY", and
+// adds what people most often did.
+func yamlError(err error, data []byte) (int, error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 0
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
@@ -134,7 +136,62 @@ func yamlError(err error) (int, error) {
 			line, text = n, why
 		}
 	}
+	switch text {
+	case "control characters are not allowed":
+		line, text = controlCharacter(data, text)
+	case "found character that cannot start any token":
+		if strings.HasPrefix(strings.TrimLeft(lineOf(data, line), " "), "\t") {
+			text = "a tab; YAML is indented by spaces"
+		}
+	case "did not find expected key":
+		if odd := oddIndent(data); odd > 0 {
+			line, text = odd, "an indent with a space that is none to YAML, such as a no-break space"
+		}
+	case "did not find expected alphabetic or numeric character":
+		text += `; a value that begins with "*" or "&" must be in quotes`
+	}
 	return line, errors.New("not valid YAML: " + text)
+}
+
+// controlCharacter finds the character that the parser says is there somewhere.
+func controlCharacter(data []byte, text string) (line int, why string) {
+	line = 1
+	for _, r := range string(data) {
+		switch {
+		case r == '\n':
+			line++
+		case r < ' ' && r != '\t' && r != '\r', r >= 0x7f && r < 0xa0 && r != 0x85:
+			return line, fmt.Sprintf("%s, and there is U+%04X", text, r)
+		}
+	}
+	return 0, text
+}
+
+// oddIndent returns the first line that begins with spaces of which not all are the
+// ones that YAML knows, 0 if there is none.
+func oddIndent(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		for _, r := range string(line) {
+			if r > unicode.MaxASCII && unicode.IsSpace(r) {
+				return n
+			}
+			if !unicode.IsSpace(r) {
+				break
+			}
+		}
+	}
+	return 0
+}
+
+// lineOf returns a line of data, counted from 1.
+func lineOf(data []byte, line int) string {
+	for ; line > 1; line-- {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+	first, _, _ := bytes.Cut(data, []byte("\n"))
+	return string(first)
 }
 
 func parseJSON(data []byte, depth int) (*yaml.Node, int, error) {
@@ -229,10 +286,10 @@ func syntaxError(err error) error {
 
 // checkTree refuses what could mean something else than it seems to, and what
 // could be larger than it is.
-func (r *Reporter) checkTree(n *yaml.Node, depth int) bool {
+func (r *Reporter) checkTree(n *yaml.Node, depth, most int) bool {
 	switch {
-	case depth > maxDepth:
-		r.Errorf(n.Line, "nested deeper than %d levels", maxDepth)
+	case depth > most:
+		r.Errorf(n.Line, "nested deeper than %d levels", most)
 		return false
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
 		r.Errorf(n.Line, "anchors and aliases are not accepted; write the value out")
@@ -245,7 +302,7 @@ func (r *Reporter) checkTree(n *yaml.Node, depth int) bool {
 	}
 	ok := true
 	for _, child := range n.Content {
-		ok = r.checkTree(child, depth+1) && ok
+		ok = r.checkTree(child, depth+1, most) && ok
 	}
 	return ok
 }

@@ -38,18 +38,51 @@ func (r *Reporter) Fields(n *yaml.Node, what string, known ...string) (Fields, b
 	return f, ok
 }
 
-// suggest finds the field that a writer meant who got the case wrong, used the
-// protobuf spelling, or wrote an s too many or too few.
+// suggest finds the word that a writer meant who got the case wrong, used the
+// protobuf spelling, wrote an s too many or too few, or mistyped up to two letters.
 func suggest(name string, known []string) string {
 	plain := func(s string) string {
 		return strings.TrimSuffix(strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(s, "_", ""), "-", "")), "s")
 	}
+	best, near := 3, ""
 	for _, k := range known {
-		if plain(k) == plain(name) {
-			return "; did you mean " + strconv.Quote(k) + "?"
+		if d := editDistance(plain(k), plain(name)); d < best && d*3 <= len(k) {
+			best, near = d, k
 		}
 	}
-	return ""
+	if near == "" {
+		return ""
+	}
+	return "; did you mean " + strconv.Quote(near) + "?"
+}
+
+// editDistance returns how many letters have to be put in, taken out or changed to make b
+// of a; for words that are longer than names are, only whether any.
+func editDistance(a, b string) int {
+	const longest = 64
+	if a == b {
+		return 0
+	}
+	if len(a) > longest || len(b) > longest {
+		return longest
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // Text reads a field that holds text, or returns "" for an absent one.

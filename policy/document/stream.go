@@ -36,7 +36,11 @@ func (r *Reporter) LoadStream(data []byte, most, documents int) []*yaml.Node {
 
 // Check reports whether a value of a stream is safe to walk, as [Reporter.Load]
 // makes sure for what it returns, and reports why not.
-func (r *Reporter) Check(n *yaml.Node) bool { return r.checkTree(n, 0) }
+func (r *Reporter) Check(n *yaml.Node) bool { return r.checkTree(n, 0, maxDepth) }
+
+// CheckDeep is [Reporter.Check] for what nests deeper than policies do, up to 100
+// levels, such as evidence.
+func (r *Reporter) CheckDeep(n *yaml.Node) bool { return r.checkTree(n, 0, maxStreamDepth) }
 
 // Peek returns the value of a field of an object that has not been checked, or nil
 // if there is none, or are several.

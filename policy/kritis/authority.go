@@ -37,7 +37,8 @@ func (r *reporter) attestationAuthority(m Meta, f document.Fields) {
 }
 
 // note returns the full name of the note that ref names: projects/P/notes/N, or in
-// v0.2.x projects/P, of which the note has the name of the authority.
+// v0.2.x projects/P or v1alpha1/projects/P, of which the note has the name of the
+// authority.
 func (r *reporter) note(a *AttestationAuthority, ref string) string {
 	name := ref
 	if rest, ok := strings.CutPrefix(ref, "providers/"); ok {
@@ -45,6 +46,10 @@ func (r *reporter) note(a *AttestationAuthority, ref string) string {
 		r.Warnf(a.NoteLine, "noteReference: %.200q is a former spelling; write %.200q", ref, name)
 	}
 	parts := strings.Split(name, "/")
+	// v0.2.x never looked at what stands before "projects"; its documents have v1alpha1.
+	if len(parts) == 3 && (parts[0] == "v1alpha1" || parts[0] == "v1beta1" || parts[0] == "v1") {
+		parts = parts[1:]
+	}
 	if len(parts) == 2 && parts[0] == "projects" {
 		parts = append(parts, "notes", a.Name)
 		name = strings.Join(parts, "/")

@@ -110,6 +110,12 @@ func (o *Objects) Compile(options Options) (*policy.Ruleset, document.Diagnostic
 	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
 		c.rules.Rules = append(c.rules.Rules, c.rule(namespace, namespaces[namespace]))
 	}
+	if len(namespaces) == 0 && !options.DefaultDeny {
+		c.found = append(c.found, document.Diagnostic{
+			File: o.anyFile(), Line: 1, Severity: document.Warning,
+			Message: "there is no ImageSecurityPolicy and no GenericAttestationPolicy, and a namespace without them admits everything: so does this, everywhere",
+		})
+	}
 	last := policy.Rule{ID: defaultAllows, Evaluation: policy.AlwaysAllow}
 	if options.DefaultDeny {
 		last = policy.Rule{ID: defaultDenies, Evaluation: policy.AlwaysDeny}
@@ -117,6 +123,14 @@ func (o *Objects) Compile(options Options) (*policy.Ruleset, document.Diagnostic
 	c.rules.Rules = append(c.rules.Rules, last)
 	c.warnBackend()
 	return build(c.rules), c.found
+}
+
+// anyFile names a file of objects that are no policies.
+func (o *Objects) anyFile() string {
+	for i := range o.AttestationAuthorities {
+		return o.AttestationAuthorities[i].File
+	}
+	return "kritis"
 }
 
 type compiler struct {

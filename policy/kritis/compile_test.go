@@ -297,13 +297,25 @@ func TestScansCountInTheGivenProjects(t *testing.T) {
 	if _, diags := compile(t, config, kritis.Options{}); len(diags) != 1 || !containsAll(diags.String(), []string{"shop.yaml:7: warning: with metadataBackend containerAnalysis", "project kritis only"}) {
 		t.Error(diags)
 	}
-	for _, quiet := range []string{requirements(""), object("KritisConfig", "", "c", "{}"), requirements("") + object("KritisConfig", "", "c", "metadataBackend: grafeas\ngrafeas: {addr: x}")} {
+	for _, quiet := range []string{requirements(""), requirements("") + object("KritisConfig", "", "c", "metadataBackend: grafeas\ngrafeas: {addr: x}")} {
 		if _, diags := compile(t, quiet, kritis.Options{}); len(diags) > 0 {
 			t.Error(diags)
 		}
 	}
 	if _, diags := compile(t, config, kritis.Options{ScanProjects: []string{"p"}}); len(diags) > 0 {
 		t.Error(diags)
+	}
+}
+
+func TestWithoutAnyPolicyItIsSaidThatEverythingIsLetIn(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{authority("built"), object("KritisConfig", "", "c", "{}")} {
+		if _, diags := compile(t, text, kritis.Options{}); len(diags) != 1 || !strings.Contains(diags.String(), ":1: warning: there is no ImageSecurityPolicy and no GenericAttestationPolicy") {
+			t.Error(diags)
+		}
+		if _, diags := compile(t, text, kritis.Options{DefaultDeny: true}); len(diags) > 0 {
+			t.Error(diags)
+		}
 	}
 }
 

@@ -27,9 +27,14 @@ func pkixAuthority(namespace, name string) string {
 func imported(t testing.TB, text string, options kritis.ImportOptions) *kritis.Imported {
 	t.Helper()
 	o, _ := parse(t, text)
+	return importOf(t, o, options)
+}
+
+func importOf(t testing.TB, o *kritis.Objects, options kritis.ImportOptions) *kritis.Imported {
+	t.Helper()
 	i, diags := o.Import(options)
 	if i == nil || len(diags) > 0 {
-		t.Fatalf("%s\n%s", diags, text)
+		t.Fatalf("%s\n%+v", diags, o)
 	}
 	return i
 }
@@ -124,7 +129,7 @@ name: projects/my/policy
 
 func TestImportWithoutAChangeSaysSo(t *testing.T) {
 	t.Parallel()
-	i := imported(t, "{apiVersion: v1, kind: List, items: []}\n", kritis.ImportOptions{})
+	i := importOf(t, &kritis.Objects{}, kritis.ImportOptions{})
 	if i.Changed() || len(i.Report) != 1 || i.Report[0].String() != "kritis:1: kept: a namespace without policies admits everything, as in Kritis" {
 		t.Errorf("%v", i.Report)
 	}
@@ -134,7 +139,7 @@ func TestImportWithoutAChangeSaysSo(t *testing.T) {
 	if set := enforced(t, i); !decided2(set, "shop", app, evidence.Image{}).Allowed {
 		t.Error("denied")
 	}
-	none := imported(t, "{apiVersion: v1, kind: List, items: []}\n", kritis.ImportOptions{Options: kritis.Options{DefaultDeny: true}})
+	none := importOf(t, &kritis.Objects{}, kritis.ImportOptions{Options: kritis.Options{DefaultDeny: true}})
 	tells(t, none, "kritis:1: changed: denies more: a namespace without policies admits nothing")
 	if set := enforced(t, none); decided2(set, "shop", app, evidence.Image{}).Allowed {
 		t.Error("allowed")

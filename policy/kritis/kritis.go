@@ -94,6 +94,12 @@ type Objects struct {
 	Config *KritisConfig
 }
 
+// empty reports whether there is no object at all.
+func (o *Objects) empty() bool {
+	return o.Config == nil && len(o.ImageSecurityPolicies)+len(o.GenericAttestationPolicies)+len(o.AttestationAuthorities)+
+		len(o.BuildPolicies)+len(o.VulnzSigningPolicies) == 0
+}
+
 // Meta says which object it is and where it stands.
 type Meta struct {
 	Namespace, Name string

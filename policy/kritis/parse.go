@@ -34,6 +34,9 @@ func Parse(file string, data []byte) (*Objects, document.Diagnostics) {
 		r.value(root, false)
 	}
 	r.warnSkipped()
+	if !r.Erred() && r.objects.empty() {
+		r.Errorf(1, "there is no object of Kritis in it, and no policy lets everything in; leave the file out if that is what you want")
+	}
 	r.Add(r.objects.crowded()...)
 	diags := r.Diagnostics()
 	if r.Erred() {

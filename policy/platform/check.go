@@ -86,6 +86,9 @@ func (r *reporter) imageFreshness(f document.Fields, field string) Requirement {
 	switch {
 	case days.Kind != yaml.ScalarNode || days.ShortTag() == "!!str" || !names.IsNumber(digits):
 		r.Errorf(days.Line, "%s must be a whole number of days, and is %s", name, document.KindOf(days))
+	case digits != "0" && strings.HasPrefix(digits, "0"):
+		// Other readers of YAML take it for octal, also on the way to the API.
+		r.Errorf(days.Line, "%s: %.50s begins with 0; write it without", name, days.Value)
 	case err != nil || value < 1:
 		r.Errorf(days.Line, "%s: %.50s is not a number of days from 1 to %d", name, days.Value, math.MaxInt32)
 	default:

@@ -275,6 +275,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"age as text":       {set("imageFreshnessCheck: {maxUploadAgeDays: '3'}"), "must be a whole number of days, and is text"},
 		"age a fraction":    {set("imageFreshnessCheck: {maxUploadAgeDays: 3.5}"), "must be a whole number of days, and is a number"},
 		"age in hex":        {set("imageFreshnessCheck: {maxUploadAgeDays: 0x10}"), "must be a whole number of days"},
+		"age in octal":      {set("imageFreshnessCheck: {maxUploadAgeDays: 010}"), "010 begins with 0; write it without"},
 		"age a list":        {set("imageFreshnessCheck: {maxUploadAgeDays: [3]}"), "must be a whole number of days, and is a list"},
 		"freshness unknown": {set("imageFreshnessCheck: {maxUploadAgeDay: 3}"), `unknown field "maxUploadAgeDay"; did you mean "maxUploadAgeDays"?`},
 		"freshness is text": {set("imageFreshnessCheck: 3"), "imageFreshnessCheck must be an object, and is a number"},

@@ -176,6 +176,9 @@ func (r reader) suite(root *yaml.Node) *Suite {
 		s.Project = "default"
 	}
 	cases := r.List(f, "cases")
+	if n := f.Values["cases"]; n != nil && n.Kind == yaml.SequenceNode && len(cases) == 0 {
+		r.Errorf(f.Lines["cases"], "there is no case in it, and so nothing that could fail")
+	}
 	if len(cases) > maxCases {
 		r.Errorf(f.Lines["cases"], "%d cases, more than the %d allowed in a suite", len(cases), maxCases)
 		return s

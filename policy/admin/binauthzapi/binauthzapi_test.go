@@ -67,7 +67,7 @@ func start(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policies, err := admin.New(svc, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte) ([]byte, error) {
+	policies, err := admin.New(svc, admin.Options{Evaluate: func(_ context.Context, v admin.Version, resource []byte, _ func(string) error) ([]byte, error) {
 		return []byte(`{"verdict":"CONFORMANT","of":` + string(resource) + `}`), nil
 	}})
 	if err != nil {

@@ -1,4 +1,4 @@
-package v1beta1_test
+package metadatatest
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// filled returns m with every field set, to other values in each variant, and the
+// Filled returns m with every field set, to other values in each variant, and the
 // member of its oneof named; nested oneofs take a member by the variant.
-func filled[T proto.Message](m T, member protoreflect.Name, variant int) T {
+func Filled[T proto.Message](m T, member protoreflect.Name, variant int) T {
 	r := m.ProtoReflect()
 	fields := r.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -19,6 +19,11 @@ func filled[T proto.Message](m T, member protoreflect.Name, variant int) T {
 		}
 	}
 	return m
+}
+
+// FillField sets one field of m as [Filled] does.
+func FillField(m protoreflect.Message, name protoreflect.Name, variant int) {
+	fillField(m, m.Descriptor().Fields().ByName(name), variant)
 }
 
 func fillMessage(m protoreflect.Message, variant int) {
@@ -86,39 +91,12 @@ func scalar(f protoreflect.FieldDescriptor, variant int) protoreflect.Value {
 	panic(fmt.Sprintf("no value for a %s", f.Kind()))
 }
 
-// members are the members of a message's oneof.
-func members(m proto.Message, oneof protoreflect.Name) []protoreflect.Name {
+// Members are the members of a message's oneof.
+func Members(m proto.Message, oneof protoreflect.Name) []protoreflect.Name {
 	var names []protoreflect.Name
 	fields := m.ProtoReflect().Descriptor().Oneofs().ByName(oneof).Fields()
 	for i := range fields.Len() {
 		names = append(names, fields.Get(i).Name())
 	}
 	return names
-}
-
-// addUnknown adds an unknown field to m and to every message in it, and makes
-// every enum a number without a name.
-func addUnknown(m protoreflect.Message) {
-	var each func(protoreflect.Message)
-	each = func(m protoreflect.Message) {
-		m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-			switch {
-			case f.IsMap() && f.MapValue().Message() != nil:
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool { each(v.Message()); return true })
-			case f.IsMap():
-			case f.IsList() && f.Message() != nil:
-				for i := range v.List().Len() {
-					each(v.List().Get(i).Message())
-				}
-			case f.IsList():
-			case f.Message() != nil:
-				each(v.Message())
-			case f.Kind() == protoreflect.EnumKind && f.Name() != "kind":
-				m.Set(f, protoreflect.ValueOfEnum(1234))
-			}
-			return true
-		})
-		m.SetUnknown(append(m.GetUnknown(), 0xf8, 0xff, 0x7f, byte(len(m.Descriptor().Name())))) // number 262143, varint
-	}
-	each(m)
 }

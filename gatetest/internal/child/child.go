@@ -1,4 +1,6 @@
-package controlplane
+// Package child runs the programs that test kits start. They write to a file, end
+// when the test process does, and are asked to end before they are killed.
+package child
 
 import (
 	"bytes"
@@ -7,33 +9,27 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"syscall"
 	"time"
 )
 
-// stopGrace is what a program has to end in by itself. Its state is thrown
-// away, so nothing is lost when it is killed then.
-const stopGrace = 5 * time.Second
-
-// A process is a running program whose output goes to a file.
-type process struct {
+// A Process is a running program whose output goes to a file.
+type Process struct {
 	name  string
 	log   string
 	child *os.Process
-	done  chan struct{} // closed when the process has ended
-	err   error         // how it ended; valid once done is closed
+	done  chan struct{}
+	err   error // how it ended; valid once done is closed
 }
 
-// startProcess starts bin as the program that name says, with its output in log.
-func startProcess(bin, name, log string, args ...string) (*process, error) {
+// Start starts a command as the program of that name, with its output in the file
+// log. The command has neither output nor context of its own.
+func Start(name, log string, cmd *exec.Cmd) (*Process, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	cmd := exec.Command(bin, append([]string{name}, args...)...) //nolint:noctx // stop ends it, SIGTERM first
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = childAttributes()
-	p := &process{name: name, log: log, done: make(chan struct{})}
+	p := &Process{name: name, log: log, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The parent death signal is sent when the thread that started the
@@ -55,11 +51,14 @@ func startProcess(bin, name, log string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// stop asks the process to end, kills it if it does not in time, and returns when it
-// has ended.
-func (p *process) stop(grace time.Duration) {
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Stop asks the process to end by a signal, kills it if it does not in time, and
+// returns when it has ended.
+func (p *Process) Stop(ask os.Signal, grace time.Duration) {
 	// The only error is that it has ended already.
-	_ = p.child.Signal(syscall.SIGTERM)
+	_ = p.child.Signal(ask)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -70,9 +69,9 @@ func (p *process) stop(grace time.Duration) {
 	}
 }
 
-// failure says how a process that should still run ended, with the end of what
-// it wrote. It may be called once done is closed.
-func (p *process) failure() error {
+// Failure says how a process that should still run ended, with the end of what
+// it wrote. It may be called once Done is closed.
+func (p *Process) Failure() error {
 	err := p.err
 	if err == nil {
 		err = errors.New("exit status 0")

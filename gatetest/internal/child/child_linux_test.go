@@ -1,4 +1,4 @@
-package controlplane
+package child
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 )
 
 // helperVariable makes the test binary act as another program.
-const helperVariable = "GATEHOUSE_CONTROLPLANE_HELPER"
+const helperVariable = "GATEHOUSE_CHILD_HELPER"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperVariable) {
@@ -26,16 +26,23 @@ func TestMain(m *testing.M) {
 	case "parent":
 		os.Exit(parent(os.Args[1]))
 	case "child":
-		os.Exit(child(os.Args[1]))
+		os.Exit(grandchild(os.Args[1]))
 	}
 }
 
-// parent starts a child as control planes do, and then does nothing.
+// start starts a program with one argument.
+func start(bin, argument, log string) (*Process, error) {
+	cmd := exec.Command(bin, argument)
+	cmd.SysProcAttr = Attributes(syscall.SIGKILL)
+	return Start(argument, log, cmd)
+}
+
+// parent starts a child as test kits do, and then does nothing.
 func parent(fifo string) int {
 	if err := os.Setenv(helperVariable, "child"); err != nil {
 		return 1
 	}
-	if _, err := startProcess(os.Args[0], fifo, fifo+".log"); err != nil {
+	if _, err := start(os.Args[0], fifo, fifo+".log"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -43,10 +50,10 @@ func parent(fifo string) int {
 	return 0
 }
 
-// child is started with the fifo as its first argument, writes a line to it,
+// grandchild is started with the fifo as its first argument, writes a line to it,
 // and stays, holding it open, however politely it is asked to end; though not
 // for ever, should the test fail to kill it.
-func child(fifo string) int {
+func grandchild(fifo string) int {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 	out, err := os.OpenFile(fifo, os.O_WRONLY, 0)
 	if err != nil {
@@ -116,12 +123,12 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 	if err := os.WriteFile(bin, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess(bin, "stubborn", filepath.Join(t.TempDir(), "log"))
+	p, err := start(bin, "stubborn", filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	readFIFO(t, fifo)
-	p.stop(10 * time.Millisecond)
+	p.Stop(syscall.SIGTERM, 10*time.Millisecond)
 	select {
 	case <-p.done:
 	default:
