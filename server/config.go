@@ -169,6 +169,7 @@ func DefaultConfig() Config {
 		Admission: AdmissionConfig{
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
 			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
+			Feed: FeedConfig{CopyInterval: defaultCopyInterval},
 		},
 		Ops: OpsConfig{Address: "127.0.0.1:9090"},
 	}

@@ -38,7 +38,7 @@ func (c *Config) validateRole() error {
 	f := c.Admission.Feed
 	switch c.Role {
 	case AllRoles:
-		if f != (FeedConfig{}) {
+		if f.CopyInterval = 0; f != (FeedConfig{}) {
 			return errors.New("admission.feed is for a gate that runs alone: set role: admission, or leave it out")
 		}
 		return nil
@@ -62,7 +62,7 @@ func (c *Config) validateRole() error {
 	if (f.CertFile == "") != (f.KeyFile == "") {
 		bad("admission.feed certFile and keyFile: give both or neither")
 	}
-	if f.CopyInterval < 0 || c.Admission.DrainDelay < 0 {
+	if f.CopyInterval <= 0 || c.Admission.DrainDelay < 0 {
 		bad("admission.feed.copyInterval and admission.drainDelay are times, such as 30s")
 	}
 	return errors.Join(errs...)

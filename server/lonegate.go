@@ -294,10 +294,6 @@ func (g *loneGate) acknowledge(ctx context.Context) error {
 
 // keepCopy replaces the copy on disk when there is something new.
 func (g *loneGate) keepCopy(ctx context.Context) error {
-	interval := g.cfg.Admission.Feed.CopyInterval
-	if interval == 0 {
-		interval = defaultCopyInterval
-	}
 	for {
 		begun := time.Now()
 		g.writeCopy()
@@ -306,7 +302,7 @@ func (g *loneGate) keepCopy(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(interval, share*time.Since(begun))):
+		case <-time.After(max(g.cfg.Admission.Feed.CopyInterval, share*time.Since(begun))):
 		}
 	}
 }
