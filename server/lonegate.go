@@ -30,6 +30,8 @@ const (
 	// acknowledgeEvery is how often the service is told how far the gate is, if nothing
 	// has told the gate to tell before.
 	acknowledgeEvery = time.Second
+	// leaveTimeout is how long the service may take to hear that the gate ends.
+	leaveTimeout = time.Second
 	// retryStart is how long a start that failed for want of the service waits.
 	retryStart = 500 * time.Millisecond
 )
@@ -89,9 +91,18 @@ func (p *parts) runGate(ctx context.Context, started func(Addresses) error) erro
 	}
 	p.drain(running, stop)
 	g.writeCopy()
-	g.client.Leave()
+	g.leave()
 	cancel()
 	return errors.Join(err, group.Wait())
+}
+
+// leave has the service not wait for this gate any more.
+func (g *loneGate) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := g.client.Leave(ctx); err != nil {
+		g.logger.Debug("the metadata service was not told that the gate ends", "error", err)
+	}
 }
 
 // newLoneGate opens and binds everything. Before the gate has begun it answers that

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	gatehousev1 "github.com/gatehouse-dev/gatehouse/api/gatehouse/v1"
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image"
@@ -334,5 +340,63 @@ func TestSettingsOfALoneGate(t *testing.T) {
 	}
 	if err := Check(gateConfig(t, "http://127.0.0.1:8080", nil), discard()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTheBarrierWaitsForWhatIsInForce at a gate: evidence and policy. A policy that the
+// gate cannot enforce is not acknowledged.
+func TestTheBarrierWaitsForWhatIsInForce(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	r.api().expect("", "PUT", policyAt, requiring(r.storeAttestor("nobody")), 200)
+	gate := start(t, gateConfig(t, "http://"+r.Metadata, func(c *Config) { c.Admission.Feed.Gate = "g" }))
+	conn, err := grpc.NewClient(r.Metadata, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	feed := gatehousev1.NewFeedClient(conn)
+	// barrier asks for the last change there is, which it is told when it asks for more.
+	barrier := func(wait time.Duration) *gatehousev1.BarrierResponse {
+		t.Helper()
+		var head uint64
+		_, err := feed.Barrier(t.Context(), &gatehousev1.BarrierRequest{Project: "default", Seq: 1 << 40})
+		if _, scanned := fmt.Sscanf(status.Convert(err).Message(), "there is no change 1099511627776 yet: the last is %d", &head); scanned != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		answer, err := feed.Barrier(ctx, &gatehousev1.BarrierRequest{Project: "default", Seq: head})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	good := push(t, "65532")
+	r.check(good, "nobody", true)
+	if answer := barrier(20 * time.Second); !answer.GetComplete() || len(answer.GetGates()) != 1 || answer.GetGates()[0].GetGate() != "g" {
+		t.Errorf("after an attestation: %v", answer)
+	}
+	r.api().expect("", "PUT", policyAt, deniesAll, 200)
+	if answer := barrier(20 * time.Second); !answer.GetComplete() {
+		t.Errorf("after a policy: %v", answer)
+	}
+	if ok, _ := gate.ask(review.Pod("shop", "web").Image("main", good.String()).Review()); ok {
+		t.Error("the barrier was passed, and the policy is not in force")
+	}
+	clusters := strings.Replace(allowsAll, "{", `{"clusterAdmissionRules": {"a.b": {"evaluationMode": "ALWAYS_ALLOW", "enforcementMode": "ENFORCED_BLOCK_AND_AUDIT_LOG"}}, `, 1)
+	r.api().expect("", "PUT", policyAt, clusters, 200) // the gate was not told which cluster it is in
+	if answer := barrier(1500 * time.Millisecond); answer.GetComplete() || !answer.GetGates()[0].GetConnected() {
+		t.Errorf("after a policy that the gate cannot enforce: %v", answer)
+	}
+	r.api().expect("", "PUT", policyAt, allowsAll, 200)
+	if answer := barrier(20 * time.Second); !answer.GetComplete() {
+		t.Errorf("after it was mended: %v", answer)
+	}
+	if err := gate.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if answer := barrier(20 * time.Second); !answer.GetComplete() || len(answer.GetGates()) != 0 {
+		t.Errorf("the gate has taken leave: %v", answer)
 	}
 }

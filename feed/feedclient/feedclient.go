@@ -87,6 +87,7 @@ type Client struct {
 	changed chan struct{} // closed and replaced when anything below changes
 	session *session      // nil while the server is away
 	status  Status
+	left    bool
 
 	// known is set if there is a position. Through is how far the feed has arrived.
 	known     bool
@@ -242,7 +243,7 @@ func (c *Client) Run(ctx context.Context) error {
 	for {
 		begun := c.opts.Now()
 		err := c.follow(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || c.hasLeft() {
 			return nil //nolint:nilerr // it was told to stop
 		}
 		if c.opts.Now().Sub(begun) > maxBackoff {
@@ -511,15 +512,25 @@ func (c *Client) Applied(evidence, documents uint64) {
 	s.send(&gatehousev1.WatchRequest{Kind: &gatehousev1.WatchRequest_Applied{Applied: &gatehousev1.Applied{Seq: seq}}})
 }
 
-// Leave tells the server that this gate ends.
-func (c *Client) Leave() {
+// Leave tells the server that this gate ends, and returns when it knows, or with ctx's
+// error. After it [Client.Run] follows no more.
+func (c *Client) Leave(ctx context.Context) error {
 	c.mu.Lock()
 	s := c.session
+	c.left = true
 	c.mu.Unlock()
-	if s != nil {
-		s.send(&gatehousev1.WatchRequest{Kind: &gatehousev1.WatchRequest_Leave{Leave: &gatehousev1.Leave{}}})
-		s.close()
+	if s == nil {
+		return nil
 	}
+	s.send(&gatehousev1.WatchRequest{Kind: &gatehousev1.WatchRequest_Leave{Leave: &gatehousev1.Leave{}}})
+	s.close()
+	return c.await(ctx, func() bool { return c.session == nil })
+}
+
+func (c *Client) hasLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
 }
 
 // away is the error of what needs the server while it is not there.
