@@ -596,7 +596,8 @@ func (x *Want) GetInterest() *Interest {
 	return nil
 }
 
-// Took says that a part was taken in, so that another may be sent.
+// Took says that a part was taken in, so that another may be sent; or, with the id 0, a
+// message that has changes.
 type Took struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
