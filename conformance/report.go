@@ -1,10 +1,11 @@
 package conformance
 
 import (
-	"encoding/xml"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/junit"
 )
 
 // Schema names the form of a [Report] in JSON. Members may be added to it; what is
@@ -99,61 +100,24 @@ func (r *Report) Summary() string {
 		r.Passed, r.Failed, r.Skipped, r.Suite, strings.Join(r.Versions, " and "), r.Gate, r.Duration)
 }
 
-// The elements of JUnit's format, as CI systems read it.
-type (
-	junitSuites struct {
-		XMLName  xml.Name     `xml:"testsuites"`
-		Name     string       `xml:"name,attr"`
-		Tests    int          `xml:"tests,attr"`
-		Failures int          `xml:"failures,attr"`
-		Skipped  int          `xml:"skipped,attr"`
-		Suites   []junitSuite `xml:"testsuite"`
-	}
-	junitSuite struct {
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Skipped  int         `xml:"skipped,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Name    string     `xml:"name,attr"`
-		Class   string     `xml:"classname,attr"`
-		Time    string     `xml:"time,attr"` // seconds
-		Failure *junitText `xml:"failure"`
-		Skipped *junitText `xml:"skipped"`
-	}
-	junitText struct {
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
-
 // JUnit returns the report in JUnit's XML, with a suite for each class.
 func (r *Report) JUnit() ([]byte, error) {
-	all := junitSuites{Name: "gatehouse conformance " + r.Suite, Tests: len(r.Cases), Failures: r.Failed, Skipped: r.Skipped}
+	all := &junit.Report{Name: "gatehouse conformance " + r.Suite}
+	var of *junit.Suite
 	for _, c := range r.Cases {
-		if len(all.Suites) == 0 || all.Suites[len(all.Suites)-1].Name != c.Class {
-			all.Suites = append(all.Suites, junitSuite{Name: c.Class})
+		if of == nil || of.Name != c.Class {
+			of = all.Suite(c.Class)
 		}
-		of := &all.Suites[len(all.Suites)-1]
-		one := junitCase{Name: c.ID, Class: c.Class, Time: fmt.Sprintf("%.3f", c.Duration)}
-		text := &junitText{Message: strings.Join(c.Details[:min(len(c.Details), 1)], ""), Text: strings.Join(c.Details, "\n")}
+		one := junit.Case{Name: c.ID, Class: c.Class, Time: fmt.Sprintf("%.3f", c.Duration)}
+		text := &junit.Text{Message: strings.Join(c.Details[:min(len(c.Details), 1)], ""), Text: strings.Join(c.Details, "\n")}
 		switch c.Outcome {
 		case Fail:
-			of.Failures++
 			one.Failure = text
 		case Skip:
-			of.Skipped++
 			one.Skipped = text
 		case Pass:
 		}
-		of.Tests++
-		of.Cases = append(of.Cases, one)
+		of.Add(one)
 	}
-	body, err := xml.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("writing JUnit XML: %w", err)
-	}
-	return append([]byte(xml.Header), append(body, '\n')...), nil
+	return all.Marshal()
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse/internal/junit"
 )
 
 // answering is a gate that says one thing to everything but the baseline.
@@ -256,7 +258,7 @@ func TestReports(t *testing.T) {
 		}
 	}
 	data, err := r.JUnit()
-	var parsed junitSuites
+	var parsed junit.Report
 	if err == nil {
 		err = xml.Unmarshal(data, &parsed)
 	}
