@@ -62,7 +62,7 @@ func (c *Config) validateRole() error {
 	if (f.CertFile == "") != (f.KeyFile == "") {
 		bad("admission.feed certFile and keyFile: give both or neither")
 	}
-	if f.CopyInterval <= 0 || c.Admission.DrainDelay < 0 {
+	if f.CopyInterval <= 0 || f.MaxSilence < 0 || c.Admission.DrainDelay < 0 {
 		bad("admission.feed.copyInterval and admission.drainDelay are times, such as 30s")
 	}
 	return errors.Join(errs...)

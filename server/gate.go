@@ -18,6 +18,10 @@ import (
 
 const (
 	defaultMaxConnections = 4096
+	// defaultMaxStatements takes about 2 GB; fewer than minStatements would be dropped and
+	// read again all the time.
+	defaultMaxStatements = 10_000_000
+	minStatements        = 1000
 
 	// reviewTimeout is how long a review may take, from the first byte of its header to
 	// the last of its answer: an API server waits for 30 s at most. Whoever is slower at

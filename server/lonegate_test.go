@@ -400,3 +400,24 @@ func TestTheBarrierWaitsForWhatIsInForce(t *testing.T) {
 		t.Errorf("the gate has taken leave: %v", answer)
 	}
 }
+
+// TestAGateThatHasHeardNothingForTooLongDecidesNothing, and decides again when it hears.
+func TestAGateThatHasHeardNothingForTooLongDecidesNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	attestors := r.storeAttestor("nobody")
+	r.api().expect("", "PUT", policyAt, requiring(attestors), 200)
+	good := push(t, "65532")
+	r.check(good, "nobody", true)
+	const most = 3 * time.Second // it beats each second
+	gate := start(t, gateConfig(t, "http://"+r.Metadata, func(c *Config) { c.Admission.Feed.MaxSilence = most }))
+	pod := review.Pod("shop", "web").Image("main", good.String()).Review()
+	within(t, "what is attested is let in", func() bool { ok, _ := gate.ask(pod); return ok })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "nothing is let in by what is too old", func() bool {
+		ok, message := gate.ask(pod)
+		return !ok && strings.Contains(message, "was last heard at")
+	})
+}
