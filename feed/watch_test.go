@@ -341,7 +341,7 @@ func TestBarrier(t *testing.T) {
 		}
 		return answer
 	}
-	const long, short = 20 * time.Second, 3 * time.Second
+	const long, short = 20 * time.Second, 4 * time.Second
 	if answer := ask(s.Head(), long); !answer.GetComplete() || len(answer.GetGates()) != 0 {
 		t.Errorf("without gates: %v", answer)
 	}
