@@ -168,7 +168,7 @@ func TestTheNarrowestNameDecides(t *testing.T) {
 	names := []string{"r.test/p/*", "r.test/p/app", "r.test/p/app:v*", "r.test/p/app:v1.*", "r.test/p/app:v1.2", "r.test/p/app@" + d1.String()}
 	var s hint.Set
 	asked := ref(t, "r.test/p/app:v1.2@"+d1.String())
-	if res := s.Resolve(asked, "", now); !res.Digest.IsZero() || res.Hint != nil {
+	if res := s.Resolve(asked, "", now); !res.Digest.IsZero() || res.Standing != hint.Unhinted {
 		t.Errorf("nothing is hinted: %+v", res)
 	}
 	for i, text := range names {
@@ -194,6 +194,13 @@ func TestTheNarrowestNameDecides(t *testing.T) {
 	}
 	if res := s.Resolve(ref(t, "r.test/p/app:v1.3"), "", now); res.Digest != digest(3) {
 		t.Errorf("another tag: %+v", res)
+	}
+	later := of(t, "r.test/p/app:v1.*", digest(9), 2)
+	later.IssuedAt = now.Add(hint.Leeway + time.Second)
+	later.ExpiresAt = later.IssuedAt.Add(time.Hour)
+	s.Put("later", later)
+	if res := s.Resolve(ref(t, "r.test/p/app:v1.3"), "", now); !res.Digest.IsZero() || !strings.Contains(res.Why, "begins at") {
+		t.Errorf("not begun: %+v", res)
 	}
 }
 
@@ -238,39 +245,40 @@ func TestRollingBackByReplay(t *testing.T) {
 	}
 }
 
-func TestWhatIsMeantToRun(t *testing.T) {
+// A path permits digests, and a narrower name decides instead of it; a cluster's own
+// hints count before those for all.
+func TestWhatThereIsAboutAReference(t *testing.T) {
 	t.Parallel()
 	var s hint.Set
-	judge := func(text string, want hint.Verdict, why string) {
+	about := func(text string, want hint.Standing, d image.Digest) {
 		t.Helper()
-		if got, because := s.Judge(ref(t, text), "here.test", now); got != want || !strings.Contains(because, why) {
-			t.Errorf("%q: %v, %q", text, got, because)
+		if f := s.About(ref(t, text), "here.test"); f.Standing != want || f.Hint.Digest != d {
+			t.Errorf("%q: %+v", text, f)
 		}
 	}
+	var none image.Digest
 	at := func(d image.Digest) string { return "@" + d.String() }
-	judge("r.test/p/app:v1"+at(d1), hint.Unhinted, "no rollout hint")
+	about("r.test/p/app:v1"+at(d1), hint.Unhinted, none)
 	s.Put("1", of(t, "r.test/p/*", d1, 1))
-	judge("r.test/p/app:v1"+at(d1), hint.Meant, "")
-	judge("r.test/p/other"+at(d2), hint.Other, "name other digests")
-	judge("r.test/p/other", hint.Other, "name other digests")
-	judge("r.test/q/other"+at(d2), hint.Unhinted, "")
+	about("r.test/p/app:v1"+at(d1), hint.Stands, d1)
+	about("r.test/p/other"+at(d2), hint.Elsewhere, none)
+	about("r.test/p/other", hint.Elsewhere, none)
+	about("r.test/q/other"+at(d2), hint.Unhinted, none)
 	s.Put("2", of(t, "r.test/p/app", d2, 1))
-	judge("r.test/p/app:v1"+at(d1), hint.Other, d2.String()) // the path is wider
-	judge("r.test/p/app:v1"+at(d2), hint.Meant, "")
-	judge("r.test/p/app:v1", hint.Other, "")
+	about("r.test/p/app:v1"+at(d1), hint.Stands, d2)
+	about("r.test/p/app:v1", hint.Stands, d2)
 	other := of(t, "r.test/p/app", d1, 9)
 	other.Cluster = "else.where"
 	s.Put("3", other)
-	judge("r.test/p/app"+at(d2), hint.Meant, "")
+	about("r.test/p/app"+at(d2), hint.Stands, d2)
 	here := of(t, "r.test/p/app", d1, 1)
 	here.Cluster = "here.test"
 	s.Put("4", here)
-	judge("r.test/p/app"+at(d2), hint.Other, d1.String())
-	judge("r.test/p/app"+at(d1), hint.Meant, "")
-	later := of(t, "r.test/p/app", d2, 2)
-	later.Cluster, later.IssuedAt = "here.test", now.Add(hint.Leeway+time.Second)
-	s.Put("5", later)
-	judge("r.test/p/app"+at(d2), hint.Other, "begins at")
+	about("r.test/p/app"+at(d2), hint.Stands, d1)
+	s.Remove("4")
+	about("r.test/p/app"+at(d2), hint.Withdrawn, none)
+	s.Remove("1")
+	about("r.test/p/more"+at(d1), hint.Withdrawn, none)
 }
 
 func FuzzParse(f *testing.F) {

@@ -108,35 +108,123 @@ func (s *Set) Reached(h Hint) uint64 {
 	return s.reached[seriesOf(&h)]
 }
 
+// A Standing tells what there is about a reference.
+type Standing uint8
+
+// The standings.
+const (
+	// Unhinted: no hint was ever about it.
+	Unhinted Standing = iota
+	// Withdrawn: the one with the highest number was deleted.
+	Withdrawn
+	// Elsewhere: hints permit other digests in its path, and not its own.
+	Elsewhere
+	// Stands: a hint says what is meant to run, if it is its time and no revocation.
+	Stands
+)
+
+// A Finding is what hints say of a reference.
+type Finding struct {
+	Standing Standing
+	// Name and Sequence are of the hint that counts, or would if it were there. Of
+	// Elsewhere it is the name of the path alone.
+	Name     Name
+	Sequence uint64
+	// Hint is the one that counts, if it stands, and As what it was filed as.
+	Hint Hint
+	As   string
+}
+
+// About returns what the narrowest name that fits says of a reference in a cluster,
+// LOCATION.NAME or "". The hints for its path count, for the digest that it has, if none
+// was ever about a narrower name.
+func (s *Set) About(r image.Reference, cluster string) Finding {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if f, ok := s.resolve(r, cluster); ok {
+		return f
+	}
+	dir := directoryOf(r)
+	for _, in := range places(dir, cluster) {
+		in.digest = r.Digest()
+		if f, ok := s.current(in); ok {
+			return f
+		}
+	}
+	for _, in := range places(dir, cluster) {
+		if s.paths[in] {
+			return Finding{Standing: Elsewhere, Name: dir}
+		}
+	}
+	return Finding{}
+}
+
+func (s *Set) resolve(r image.Reference, cluster string) (Finding, bool) {
+	for _, name := range narrower(r) {
+		for _, in := range places(name, cluster) {
+			if f, ok := s.current(in); ok {
+				return f, true
+			}
+		}
+	}
+	return Finding{}, false
+}
+
+// current returns what a series stands for: its highest number, or nothing. It reports
+// whether there ever was a hint.
+func (s *Set) current(in series) (Finding, bool) {
+	reached, ok := s.reached[in]
+	if !ok {
+		return Finding{}, false
+	}
+	f := Finding{Standing: Withdrawn, Name: in.name, Sequence: reached}
+	if hints := s.list[in]; len(hints) > 0 && hints[0].Sequence >= reached {
+		f.Standing, f.Hint, f.As = Stands, hints[0].Hint, hints[0].as
+	}
+	return f, true
+}
+
 // A Resolution says what is meant to run under a reference.
 type Resolution struct {
 	// Digest is it; zero if nothing is, or nothing is hinted.
 	Digest image.Digest
-	// Hint is the one that says so, if any.
-	Hint *Hint
+	Finding
 	// Why says why there is no digest, in words for a person.
 	Why string
 }
 
 // Resolve returns what is meant to run under a reference in a cluster, LOCATION.NAME or
-// "". A reference with a digest is resolved as its name and tag are.
+// "". A reference with a digest is resolved as its name and tag are. Hints for a path
+// resolve nothing.
 func (s *Set) Resolve(r image.Reference, cluster string, now time.Time) Resolution {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	res, _ := s.resolve(r, cluster, now)
+	f, ok := s.resolve(r, cluster)
+	res := Resolution{Finding: f}
+	switch {
+	case !ok:
+		res.Why = "no rollout hint is about it"
+	case f.Standing == Withdrawn:
+		res.Why = fmt.Sprintf("rollout hint %d for %s was deleted, and none has taken its place", f.Sequence, f.Name)
+	default:
+		if res.Why = f.Hint.Idle(now); res.Why == "" {
+			res.Digest = f.Hint.Digest
+		}
+	}
 	return res
 }
 
-// resolve reports whether anything was ever hinted, too.
-func (s *Set) resolve(r image.Reference, cluster string, now time.Time) (res Resolution, hinted bool) {
-	for _, name := range narrower(r) {
-		for _, in := range places(name, cluster) {
-			if reached, ok := s.reached[in]; ok {
-				return s.current(in, reached, now), true
-			}
-		}
+// Idle says why a hint stands for nothing at a time, "" if it does.
+func (h *Hint) Idle(now time.Time) string {
+	switch {
+	case h.IssuedAt.After(now.Add(Leeway)):
+		return fmt.Sprintf("rollout hint %d for %s begins at %s", h.Sequence, h.Name, h.IssuedAt.UTC().Format(time.RFC3339))
+	case !h.ExpiresAt.After(now):
+		return fmt.Sprintf("rollout hint %d for %s has ended at %s", h.Sequence, h.Name, h.ExpiresAt.UTC().Format(time.RFC3339))
+	case h.Revoked:
+		return fmt.Sprintf("rollout hint %d revokes what was meant to run under %s", h.Sequence, h.Name)
 	}
-	return Resolution{Why: "no rollout hint is about it"}, false
+	return ""
 }
 
 // places are the series of a name that count in a cluster, its own first.
@@ -160,79 +248,6 @@ func narrower(r image.Reference) []Name {
 		}
 	}
 	return append(names, Name{form: Bare, repository: r.Repository()})
-}
-
-// current returns what a series stands for: its highest number, or nothing.
-func (s *Set) current(in series, reached uint64, now time.Time) Resolution {
-	hints := s.list[in]
-	if len(hints) == 0 || hints[0].Sequence < reached {
-		return Resolution{Why: fmt.Sprintf("rollout hint %d for %s was deleted, and none has taken its place", reached, in.name)}
-	}
-	h := hints[0].Hint
-	res := Resolution{Hint: &h}
-	switch {
-	case h.IssuedAt.After(now.Add(Leeway)):
-		res.Why = fmt.Sprintf("rollout hint %d for %s begins at %s", h.Sequence, in.name, h.IssuedAt.Format(time.RFC3339))
-	case !h.ExpiresAt.After(now):
-		res.Why = fmt.Sprintf("rollout hint %d for %s has ended at %s", h.Sequence, in.name, h.ExpiresAt.Format(time.RFC3339))
-	case h.Revoked:
-		res.Why = fmt.Sprintf("rollout hint %d revokes what was meant to run under %s", h.Sequence, in.name)
-	default:
-		res.Digest = h.Digest
-	}
-	return res
-}
-
-// A Verdict says how a digest relates to what is hinted.
-type Verdict uint8
-
-// The verdicts. The zero Verdict is that it is not what is meant to run.
-const (
-	// Other means that another digest is meant to run, or none.
-	Other Verdict = iota
-	// Unhinted means that no hint is about the reference.
-	Unhinted
-	// Meant means that it is what is meant to run.
-	Meant
-)
-
-// Judge tells whether the digest of a reference is the one that is meant to run under
-// it, and if it is not, why. A reference without a digest is never it. Hints for its path
-// count if none is about a narrower name.
-func (s *Set) Judge(r image.Reference, cluster string, now time.Time) (Verdict, string) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	res, hinted := s.resolve(r, cluster, now)
-	switch {
-	case hinted && !res.Digest.IsZero() && res.Digest == r.Digest():
-		return Meant, ""
-	case hinted && !res.Digest.IsZero():
-		return Other, fmt.Sprintf("rollout hint %d for %s says that %s is meant to run", res.Hint.Sequence, res.Hint.Name, res.Digest)
-	case hinted:
-		return Other, res.Why
-	}
-	return s.permits(r, cluster, now)
-}
-
-// permits judges by the hints for the path of a reference.
-func (s *Set) permits(r image.Reference, cluster string, now time.Time) (Verdict, string) {
-	dir := directoryOf(r)
-	for _, in := range places(dir, cluster) {
-		in.digest = r.Digest()
-		if reached, ok := s.reached[in]; ok {
-			res := s.current(in, reached, now)
-			if res.Digest.IsZero() {
-				return Other, res.Why
-			}
-			return Meant, ""
-		}
-	}
-	for _, in := range places(dir, cluster) {
-		if s.paths[in] {
-			return Other, fmt.Sprintf("rollout hints for %s name other digests", dir)
-		}
-	}
-	return Unhinted, "no rollout hint is about it"
 }
 
 func directoryOf(r image.Reference) Name {
