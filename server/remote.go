@@ -35,7 +35,7 @@ func newRemoteEvidence(source *feedclient.Evidence, registry prometheus.Register
 
 // Collect returns what has arrived about the images.
 func (r *remoteEvidence) Collect(ctx context.Context, refs []image.Reference) evidence.Facts {
-	why := ""
+	var why string
 	switch x := r.index.Load(); {
 	case x == nil:
 		why = "the gate has started, and has not heard from the metadata service yet"
