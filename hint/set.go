@@ -55,19 +55,27 @@ func (s *Set) Put(as string, h Hint) bool {
 	if len(s.of) >= MaxHints {
 		return false
 	}
-	if s.list == nil {
-		s.list, s.of, s.reached, s.paths = make(map[series][]filed), make(map[string]series), make(map[series]uint64), make(map[series]bool)
-	}
+	s.begin()
 	in := seriesOf(&h)
 	s.of[as] = in
 	hints := append(s.list[in], filed{as, h})
 	slices.SortFunc(hints, func(a, b filed) int { return newer(&a.Hint, &b.Hint) })
 	s.list[in] = hints
-	s.reached[in] = max(s.reached[in], h.Sequence)
-	if h.Name.form == Directory {
-		s.paths[series{name: h.Name, cluster: h.Cluster}] = true
-	}
+	s.reach(in, h.Sequence)
 	return true
+}
+
+func (s *Set) begin() {
+	if s.list == nil {
+		s.list, s.of, s.reached, s.paths = make(map[series][]filed), make(map[string]series), make(map[series]uint64), make(map[series]bool)
+	}
+}
+
+func (s *Set) reach(in series, sequence uint64) {
+	s.reached[in] = max(s.reached[in], sequence)
+	if in.name.form == Directory {
+		s.paths[series{name: in.name, cluster: in.cluster}] = true
+	}
 }
 
 // Remove takes out what was filed. The number that it had stays reached: with the hint
@@ -254,4 +262,57 @@ func directoryOf(r image.Reference) Name {
 	repository := r.Repository()
 	i := strings.LastIndexByte(repository, '/') // there is one, after the registry
 	return Name{form: Directory, repository: repository[:i]}
+}
+
+// An Entry is a hint as a [Set] keeps it. Of one without As only the number is left: it
+// was taken out.
+type Entry struct {
+	As string
+	Hint
+}
+
+// Entries returns all that a set knows, so that another can be made of it.
+func (s *Set) Entries() []Entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []Entry
+	for in, reached := range s.reached {
+		hints := s.list[in]
+		for i := range hints {
+			all = append(all, Entry{hints[i].as, hints[i].Hint})
+		}
+		if len(hints) == 0 || hints[0].Sequence < reached {
+			all = append(all, Entry{Hint: Hint{Name: in.name, Cluster: in.cluster, Digest: in.digest, Sequence: reached}})
+		}
+	}
+	return all
+}
+
+// Restore adds entries. It reports false if there is no room for all.
+func (s *Set) Restore(entries []Entry) bool {
+	all := true
+	for i := range entries {
+		e := &entries[i]
+		if e.As != "" {
+			all = s.Put(e.As, e.Hint) && all
+			continue
+		}
+		s.mu.Lock()
+		s.begin()
+		s.reach(seriesOf(&e.Hint), e.Sequence)
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// Numbers returns the entries of which only the numbers are kept: those of all hints that
+// there ever were.
+func (s *Set) Numbers() []Entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]Entry, 0, len(s.reached))
+	for in, reached := range s.reached {
+		all = append(all, Entry{Hint: Hint{Name: in.name, Cluster: in.cluster, Digest: in.digest, Sequence: reached}})
+	}
+	return all
 }
