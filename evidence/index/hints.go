@@ -162,7 +162,7 @@ func (h *hints) read(ctx context.Context, note string, n *noteHints, source Sour
 
 // apply applies a change.
 func (h *hints) apply(o *grafeas.Occurrence, op metadata.Op, memo *signature.Memo) {
-	if o.GetAttestation() == nil {
+	if o.GetKind() != grafeas.NoteKind_ATTESTATION {
 		return
 	}
 	h.mu.RLock()
