@@ -16,7 +16,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/hint"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
-	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/adminclient"
 	"github.com/gatehouse-dev/gatehouse/policy/hints"
 	"github.com/gatehouse-dev/gatehouse/signature"
@@ -74,7 +73,7 @@ func (h *hintFlags) noteName() string {
 func (h *hintFlags) keys(mine ...*signature.PublicKey) ([]*signature.PublicKey, error) {
 	keys := mine
 	for _, path := range h.signers {
-		data, err := bounded.ReadFile(path, 8<<20)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading signers of rollout hints: %w", err)
 		}
