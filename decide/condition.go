@@ -243,6 +243,9 @@ func notDigested(u *use, attestor string) Reason {
 	if attestor != "" {
 		r.Message = deniedBy(u.Text, attestor, expected)
 	}
+	if u.unpinned != "" {
+		r.Details = []string{"the tag was not pinned when the pod was made: " + u.unpinned}
+	}
 	switch {
 	case u.err != nil:
 		r.Code = CodeInvalidReference
