@@ -610,7 +610,11 @@ func TestARunningServerFollows(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(t.Context()) }()
-	t.Cleanup(func() { <-ended })
+	t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	old, before := fetch(t, dir), serial(t, a)
 	if _, err := Rotate(dir, time.Now(), 0); err != nil {
 		t.Fatal(err)
