@@ -332,7 +332,7 @@ func TestRollingRestart(t *testing.T) {
 	gates := map[string]*gateProcess{}
 	names := []string{"one", "two", "three"}
 	for _, name := range names {
-		gates[name] = c.gate(name, "--drain-delay", "500ms")
+		gates[name] = c.gate(name, "--drain-delay", "500ms", "--drain-timeout", "1s")
 	}
 	// ready is what a Service of Kubernetes would send requests to, a little late.
 	ready := map[string]*gateProcess{}
@@ -388,7 +388,7 @@ func TestRollingRestart(t *testing.T) {
 	for _, name := range names {
 		old := gates[name]
 		old.terminate(t)
-		next := c.gate(name, "--drain-delay", "500ms")
+		next := c.gate(name, "--drain-delay", "500ms", "--drain-timeout", "1s")
 		mu.Lock()
 		gates[name] = next
 		mu.Unlock()
