@@ -40,7 +40,7 @@ func TestNothingStandsInTheWayOfAnAPIServer(t *testing.T) {
 	b := newBalancer(t)
 	names := []string{"one", "two", "three"}
 	startGate := func(name string) {
-		b.put(name, c.gate(name, "--drain-delay", "500ms", "--ca-dir", caDir))
+		b.put(name, c.gate(name, "--drain-delay", drainDelay.String(), "--drain-timeout", "5s", "--ca-dir", caDir))
 	}
 	for _, name := range names {
 		startGate(name)
@@ -67,28 +67,31 @@ func TestNothingStandsInTheWayOfAnAPIServer(t *testing.T) {
 	c.server.kill()
 	pods := streamPods(t, kube)
 	pods.more(50)
-	for _, name := range names {
-		old := b.get(name)
-		took := old.terminateWithin(t, 2*time.Minute)
+	restart := func(name string) {
+		t.Helper()
+		took := b.get(name).terminateWithin(t, 2*time.Minute)
 		t.Logf("%s took %v to drain, after %d pods", name, took, pods.let.Load())
 		startGate(name)
-		pods.more(20)
+		pods.more(50)
 	}
-	before := b.leaves(t)
+	for _, name := range names {
+		restart(name)
+	}
+	before := b.issuers(t)
 	if code := run(t.Context(), []string{"ca", "rotate", "--ca-dir", caDir, "--overlap", "3s"}, nil, io.Discard, os.Stderr); code != exitYes {
 		t.Fatalf("gatehouse ca rotate: exit status %d", code)
 	}
-	register() // with both roots
-	until(t, "the new root issues in every gate", func() bool {
-		return !slices.ContainsFunc(b.leaves(t), func(s string) bool { return slices.Contains(before, s) })
-	})
+	restart("one") // whose certificate is of the new root, which nobody has been given
+	restart("two") // so that there are connections to one
+	register()     // with both roots
+	until(t, "the new root issues in every gate", func() bool { return !slices.Contains(b.issuers(t), before[0]) })
 	pods.more(50)
 	until(t, "the old root has left the bundle", func() bool {
 		text, err := os.ReadFile(filepath.Join(caDir, "ca.crt"))
 		return err == nil && strings.Count(string(text), "BEGIN") == 1
 	})
 	register() // with the new one alone
-	pods.more(50)
+	restart("two")
 	pods.stop()
 	if pods.let.Load() == 0 || pods.denied.Load() == 0 {
 		t.Errorf("%d pods were let in, and %d denied", pods.let.Load(), pods.denied.Load())
@@ -161,8 +164,9 @@ type balancer struct {
 	next  int
 }
 
-// probeEvery is how often a kubelet would ask whether a gate is ready, but sooner.
-const probeEvery = 50 * time.Millisecond
+// probeEvery is how often it is asked whether a gate is ready, and drainDelay what that
+// and the rest take at the most.
+const probeEvery, drainDelay = 250 * time.Millisecond, time.Second
 
 func newBalancer(t *testing.T) *balancer {
 	t.Helper()
@@ -258,8 +262,8 @@ func (b *balancer) forward(ctx context.Context, from *net.TCPConn) {
 	wg.Wait()
 }
 
-// leaves returns the serial numbers of the certificates that the gates serve.
-func (b *balancer) leaves(t *testing.T) []string {
+// issuers returns which root has issued what each gate serves.
+func (b *balancer) issuers(t *testing.T) []string {
 	t.Helper()
 	var all []string
 	for _, g := range b.all() {
@@ -267,7 +271,7 @@ func (b *balancer) leaves(t *testing.T) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, conn.ConnectionState().PeerCertificates[0].SerialNumber.String())
+		all = append(all, conn.ConnectionState().PeerCertificates[0].Issuer.CommonName)
 		_ = conn.Close()
 	}
 	return all
@@ -283,8 +287,9 @@ type pods struct {
 	failedEnough atomic.Int64
 }
 
-// podEvery is how often a pod is created: 100 a second.
-const podEvery = 10 * time.Millisecond
+// Pods come as many at a time, so that the API server needs as many connections: a
+// hundred a second.
+const podsAtOnce, podsEvery = 20, 200 * time.Millisecond
 
 // streamPods creates pods until it is stopped: nine of an image that is attested, and
 // one of an image that nobody knows. What is not answered by a verdict fails the test.
@@ -294,22 +299,20 @@ func streamPods(t *testing.T, kube *controlplane.ControlPlane) *pods {
 	turn := make(chan int)
 	p.workers.Go(func() {
 		defer close(turn)
-		tick := time.NewTicker(podEvery)
+		tick := time.NewTicker(podsEvery)
 		defer tick.Stop()
 		for n := 0; ; n++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
+			if n%podsAtOnce == 0 {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
 			}
-			select {
-			case turn <- n:
-			case <-ctx.Done():
-				return
-			}
+			turn <- n
 		}
 	})
-	for range 8 {
+	for range podsAtOnce {
 		p.workers.Go(func() {
 			for n := range turn {
 				p.create(kube, n)
