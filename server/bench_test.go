@@ -57,23 +57,28 @@ func runChild(kind, dir string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		_ = http.Serve(cpu, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, cpuTime()) }))
-	}()
+	times := new(handlerTimes)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, cpuTime()) })
+	mux.HandleFunc("/times", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(times.take()) })
+	go func() { _ = http.Serve(cpu, mux) }()
 	ready := func(a Addresses) error {
 		return json.NewEncoder(os.Stdout).Encode(childReady{a, cpu.Addr().String()})
 	}
 	switch kind {
 	case "verifying":
 		return runVerifying(ctx, dir, ready)
-	case "gate":
+	case "gate", "timed gate":
 		cfg := DefaultConfig()
 		cfg.Data = filepath.Join(dir, "data")
 		cfg.Admission.PolicyFiles = []string{filepath.Join(dir, "policy.yaml")}
 		for _, addr := range []*string{&cfg.Metadata.Address, &cfg.Attestor.Address, &cfg.Admission.Address, &cfg.Ops.Address} {
 			*addr = "127.0.0.1:0"
 		}
-		return Run(ctx, cfg, discard(), ready)
+		if kind == "gate" {
+			return Run(ctx, cfg, discard(), ready)
+		}
+		return runTimed(ctx, cfg, times, ready)
 	}
 	return runTrivial(ctx, dir, ready)
 }

@@ -146,24 +146,29 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		return p.runGate(ctx, started)
 	}
 
+	if err := p.build(ctx); err != nil {
+		return err
+	}
+	return p.run(ctx, started)
+}
+
+// run runs what was built until ctx ends.
+func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
 	// The parts outlive ctx while requests drain.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, running := errgroup.WithContext(background)
-	if err := p.build(ctx); err != nil {
-		return err
-	}
 	group.Go(func() error { return p.index.Run(running) })
 	stop := p.serve(group)
 	group.Go(func() error { return p.policies.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
 	p.watchCertificates(running, group)
 
-	err = p.announce(ctx, started)
+	err := p.announce(ctx, started)
 	if err == nil {
 		select {
 		case <-ctx.Done():
-			logger.Info("stopping")
+			p.logger.Info("stopping")
 		case <-running.Done(): // a part failed; Wait tells which
 		}
 	}
