@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -96,5 +97,27 @@ func expectLastAnswer(t *testing.T, conn net.Conn) {
 	all, err := io.ReadAll(conn) // up to the end of the connection
 	if text := string(all); err != nil || !strings.Contains(text, `"allowed":true`) || !strings.Contains(text, "\r\nConnection: close\r\n") {
 		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// TestAGateThatWasNeverReadyDoesNotDrain: nobody was sent to it.
+func TestAGateThatWasNeverReadyDoesNotDrain(t *testing.T) {
+	t.Parallel()
+	cfg := gateConfig(t, "http://127.0.0.1:1", func(c *Config) { c.Admission.DrainDelay = time.Hour })
+	cfg.Ops.Address = free(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, cfg, discard(), func(Addresses) error { t.Error("it is ready"); return nil })
+	}()
+	unready{ops: cfg.Ops.Address}.says(t, "metadata service")
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(hangUpBound):
+		t.Error("it does not end")
 	}
 }

@@ -194,8 +194,8 @@ func (p *parts) serve(group *errgroup.Group) stops {
 // need to notice, and returns when the listeners have ended. Followers end after those:
 // a request may still wait for evidence.
 func (p *parts) drain(running context.Context, s stops) {
-	p.ready.Store(false)
-	if delay := p.cfg.Admission.DrainDelay; delay > 0 {
+	delay := p.cfg.Admission.DrainDelay
+	if wasReady := p.ready.Swap(false); wasReady && delay > 0 {
 		p.draining.Store(true)
 		select {
 		case <-time.After(delay):
