@@ -99,8 +99,9 @@ func (g *gates) forget() {
 }
 
 const (
-	// The answer is sent so long before the deadline of the call.
-	answerMargin = 200 * time.Millisecond
+	// The answer is sent a quarter of the time before the deadline of the call, and not
+	// more than that before.
+	maxAnswerMargin = 2 * time.Second
 	// unasked is how long a call without a deadline waits.
 	unasked = 10 * time.Second
 )
@@ -110,7 +111,7 @@ func (g *gates) await(ctx context.Context, project string, seq uint64, stop <-ch
 	wait := unasked
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		wait = max(left-answerMargin, left/2)
+		wait = left - min(left/4, maxAnswerMargin)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -30,8 +30,12 @@ func (s *Service) Lookup(ctx context.Context, req *gatehousev1.LookupRequest) (*
 			if err := checkLookup(ctx, c, req); err != nil {
 				return nil, err
 			}
-			l := lookup{s: s, seen: make(map[string]bool), resources: make(map[string]bool)}
-			err := l.read(ctx, req)
+			l := lookup{s: s}
+			asked := req.GetInterest()
+			err := s.svc.About(ctx, metadata.Question{
+				Digests: req.GetDigests(), Notes: asked.GetNotes(), Projects: asked.GetProjects(), Scans: asked.GetScans(),
+				Statements: statements, MaxRows: maxRows,
+			}, l.statement, func(found *metadata.Summary, uri string) error { return l.scan(ctx, found, uri) })
 			return &l.answer, err
 		})
 	})
@@ -53,69 +57,19 @@ func checkLookup(ctx context.Context, c *metadata.Call, req *gatehousev1.LookupR
 }
 
 type lookup struct {
-	s         *Service
-	answer    gatehousev1.LookupResponse
-	bytes     int
-	rows      int
-	seen      map[string]bool // occurrences
-	resources map[string]bool
-}
-
-func (l *lookup) read(ctx context.Context, req *gatehousev1.LookupRequest) error {
-	for _, note := range req.GetInterest().GetNotes() {
-		if err := l.s.svc.NoteSubjectOccurrences(ctx, note, req.GetDigests(), l.statement); err != nil {
-			return err
-		}
-	}
-	scans := make(map[string]bool)
-	for _, project := range req.GetInterest().GetScans() {
-		scans[project] = true
-	}
-	// What both want of a project is read at once.
-	for _, project := range req.GetInterest().GetProjects() {
-		both := scans[project]
-		delete(scans, project)
-		if err := l.project(ctx, project, req.GetDigests(), true, both); err != nil {
-			return err
-		}
-	}
-	for project := range scans {
-		if err := l.project(ctx, project, req.GetDigests(), false, true); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (l *lookup) project(ctx context.Context, project string, digests []string, signed, scans bool) error {
-	var kinds metadata.Kinds
-	if signed {
-		kinds |= statements
-	}
-	if scans {
-		kinds |= metadata.KindSet(grafeas.NoteKind_VULNERABILITY, grafeas.NoteKind_DISCOVERY)
-	}
-	return l.s.svc.SubjectOccurrences(ctx, project, digests, kinds, func(o *grafeas.Occurrence) error {
-		if metadata.Summarized(o.GetKind()) {
-			return l.scan(ctx, o)
-		}
-		return l.statement(o)
-	})
+	s      *Service
+	answer gatehousev1.LookupResponse
+	bytes  int
 }
 
 func (l *lookup) count(bytes int) error {
-	l.rows, l.bytes = l.rows+1, l.bytes+bytes
-	if l.rows > maxRows || l.bytes > maxLookup {
-		return metadata.Errorf(metadata.ResourceExhausted, "there is more about the images than one look-up reads")
+	if l.bytes += bytes; l.bytes > maxLookup {
+		return metadata.Errorf(metadata.ResourceExhausted, "there is more about the images than one look-up tells: %d bytes", maxLookup)
 	}
 	return nil
 }
 
 func (l *lookup) statement(o *grafeas.Occurrence) error {
-	if !statements.Has(o.GetKind()) || l.seen[o.GetName()] {
-		return l.count(0)
-	}
-	l.seen[o.GetName()] = true
 	raw, err := proto.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("encoding occurrence %q: %w", o.GetName(), err)
@@ -124,21 +78,8 @@ func (l *lookup) statement(o *grafeas.Occurrence) error {
 	return l.count(len(raw))
 }
 
-func (l *lookup) scan(ctx context.Context, o *grafeas.Occurrence) error {
-	parent, resource, err := resourceOf(o)
-	if err != nil {
-		return err
-	}
-	of := parent.String() + " " + string(resource[:])
-	if l.resources[of] {
-		return l.count(0)
-	}
-	l.resources[of] = true
-	from, err := l.s.svc.ResourceSummary(ctx, parent, resource)
-	if err != nil {
-		return err
-	}
-	summary, err := l.s.summaryOf(ctx, from, o.GetResourceUri())
+func (l *lookup) scan(ctx context.Context, found *metadata.Summary, uri string) error {
+	summary, err := l.s.summaryOf(ctx, found, uri)
 	if err != nil {
 		return err
 	}

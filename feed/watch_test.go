@@ -230,7 +230,7 @@ func TestAGateGoesOnOnlyFromAHistoryThatThisStoreHas(t *testing.T) {
 // ever, and another gate is told everything.
 func TestASlowGateKeepsNobodyWaiting(t *testing.T) {
 	t.Parallel()
-	s := start(t, feed.Options{Stall: time.Second})
+	s := start(t, feed.Options{Stall: 5 * time.Second})
 	open := opening("deaf")
 	open.Interest = &gatehousev1.Interest{Notes: []string{note}}
 	const window = 64 << 10
@@ -341,7 +341,7 @@ func TestBarrier(t *testing.T) {
 		}
 		return answer
 	}
-	const long, short = 20 * time.Second, 600 * time.Millisecond
+	const long, short = 20 * time.Second, 4 * time.Second
 	if answer := ask(s.Head(), long); !answer.GetComplete() || len(answer.GetGates()) != 0 {
 		t.Errorf("without gates: %v", answer)
 	}

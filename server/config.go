@@ -115,6 +115,8 @@ type AdmissionConfig struct {
 	// address may have as many as are left free. Default 4096 and 1024.
 	MaxConnections int `yaml:"maxConnections"`
 	MaxRequests    int `yaml:"maxRequests"`
+	// MaxStatements bounds the statements that are kept in memory; 0 is no bound.
+	MaxStatements int `yaml:"maxStatements"`
 	// CertFile and KeyFile are the serving certificate, watched for changes. Without them
 	// a CA of the server's own issues one, and looks after itself.
 	CertFile string `yaml:"certFile"`
@@ -151,6 +153,9 @@ type FeedConfig struct {
 	// CopyInterval is how often the copy on the local disk is replaced, if there is
 	// something new. Default 30s.
 	CopyInterval time.Duration `yaml:"copyInterval"`
+	// MaxSilence is how long decisions rest on what is in memory, or in the copy, after
+	// the service was last heard; 0 is as long as it takes.
+	MaxSilence time.Duration `yaml:"maxSilence"`
 }
 
 // A Role is the part of Gatehouse that a server runs.
@@ -176,7 +181,8 @@ func DefaultConfig() Config {
 		Admission: AdmissionConfig{
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
 			DrainTimeout: defaultDrainTimeout, MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
-			Feed: FeedConfig{CopyInterval: defaultCopyInterval},
+			MaxStatements: defaultMaxStatements,
+			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
 		Ops: OpsConfig{Address: "127.0.0.1:9090"},
 	}
@@ -266,6 +272,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
+	}
+	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
+		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)
 	}
 	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
 		bad("admission certFile and keyFile: give both or neither")

@@ -62,8 +62,8 @@ func (c *Config) validateRole() error {
 	if (f.CertFile == "") != (f.KeyFile == "") {
 		bad("admission.feed certFile and keyFile: give both or neither")
 	}
-	if f.CopyInterval <= 0 {
-		bad("admission.feed.copyInterval is a time, such as 30s")
+	if f.CopyInterval <= 0 || f.MaxSilence < 0 {
+		bad("admission.feed.copyInterval and maxSilence are times, such as 30s")
 	}
 	return errors.Join(errs...)
 }

@@ -18,6 +18,10 @@ import (
 
 const (
 	defaultMaxConnections = 4096
+	// defaultMaxStatements takes about 2 GB; fewer than minStatements would be dropped and
+	// read again all the time.
+	defaultMaxStatements = 10_000_000
+	minStatements        = 1000
 
 	// defaultDrainTimeout is longer than the 90 s that an API server keeps a connection
 	// which it does not use.

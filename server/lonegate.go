@@ -121,6 +121,9 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 	if g.evidence, err = newRemoteEvidence(g.client.Evidence(), p.registry); err != nil {
 		return nil, err
 	}
+	if most := p.cfg.Admission.Feed.MaxSilence; most > 0 {
+		g.evidence.stale = func() string { return g.stale(most) }
+	}
 	if g.folder, err = lastgood.Open(filepath.Join(p.cfg.Data, "gate"), p.cfg.Project, p.cfg.Cluster); err != nil {
 		return nil, err
 	}
@@ -135,6 +138,12 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 	}
 	p.serveOps(g.state)
 	return g, p.registerCertificates()
+}
+
+func (g *loneGate) newIndex() *index.Index {
+	x := index.New(g.client.Evidence(), g.logger)
+	x.Bound(g.cfg.Admission.MaxStatements)
+	return x
 }
 
 // rules are the policies in force, once the gate has begun.
@@ -202,7 +211,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 
 // readCopy returns an index that has read the copy, or one that has read nothing.
 func (g *loneGate) readCopy() (*index.Index, *lastgood.Copy) {
-	x, begun := index.New(g.client.Evidence(), g.logger), time.Now()
+	x, begun := g.newIndex(), time.Now()
 	c, err := g.folder.Read(x)
 	switch {
 	case err == nil:
@@ -233,7 +242,7 @@ func (g *loneGate) synced(ctx context.Context, x *index.Index, c *lastgood.Copy)
 		g.logger.Warn("the metadata service is away: deciding by the copy on the local disk", "written", c.Written, "age", time.Since(c.Written).Round(time.Second), "error", g.client.Status().Err)
 		return x, nil
 	case c == nil || g.client.Status().Resets > 0:
-		return index.New(g.client.Evidence(), g.logger), nil
+		return g.newIndex(), nil
 	}
 	return x, nil
 }
@@ -373,6 +382,19 @@ func (g *loneGate) state() (note string, err error) {
 	return "", nil
 }
 
+// stale says that the service has been silent for longer than decisions may rest on what
+// it has told; "" if it has not.
+func (g *loneGate) stale(most time.Duration) string {
+	heard := g.client.Status().Heard
+	if c := g.fromCopy.Load(); c != nil && heard.IsZero() {
+		heard = c.Written
+	}
+	if since := time.Since(heard); since > most || since < -most { // or the clock was set
+		return fmt.Sprintf("the metadata service was last heard at %s, and the gate may decide by that for %s", heard.UTC().Format(time.RFC3339), most)
+	}
+	return ""
+}
+
 // lag is how many changes the gate is behind, as far as it knows.
 func (g *loneGate) lag() uint64 {
 	x := g.evidence.index.Load()
@@ -419,6 +441,9 @@ func (g *loneGate) register() error {
 			return -1
 		}),
 	} {
+		errs = append(errs, g.registry.Register(c))
+	}
+	for _, c := range indexMetrics(g.evidence.index.Load) {
 		errs = append(errs, g.registry.Register(c))
 	}
 	return errors.Join(errs...)

@@ -324,7 +324,7 @@ func TestSettingsOfALoneGate(t *testing.T) {
 		"an attestor":           {func(c *Config) { c.Attestor.ConfigFile = "x" }, "what attestor is for"},
 		"callers":               {func(c *Config) { c.Identity.BearerTokensFile = "x" }, "what identity is for"},
 		"a negative time":       {func(c *Config) { c.Admission.DrainDelay = -1 }, "are times"},
-		"a negative interval":   {func(c *Config) { c.Admission.Feed.CopyInterval = -1 }, "is a time"},
+		"a negative interval":   {func(c *Config) { c.Admission.Feed.CopyInterval = -1 }, "are times"},
 		"https":                 {func(c *Config) { c.Admission.Feed.Server = "https://metadata.test:8080" }, ""},
 		"a socket":              {func(c *Config) { c.Admission.Feed.Server = "unix:///run/gatehouse.sock" }, ""},
 		"loopback":              {func(c *Config) { c.Admission.Feed.Server = "http://[::1]:8080" }, ""},
@@ -400,4 +400,25 @@ func TestTheBarrierWaitsForWhatIsInForce(t *testing.T) {
 	if answer := barrier(20 * time.Second); !answer.GetComplete() || len(answer.GetGates()) != 0 {
 		t.Errorf("the gate has taken leave: %v", answer)
 	}
+}
+
+// TestAGateThatHasHeardNothingForTooLongDecidesNothing, and decides again when it hears.
+func TestAGateThatHasHeardNothingForTooLongDecidesNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	attestors := r.storeAttestor("nobody")
+	r.api().expect("", "PUT", policyAt, requiring(attestors), 200)
+	good := push(t, "65532")
+	r.check(good, "nobody", true)
+	const most = 3 * time.Second // it beats each second
+	gate := start(t, gateConfig(t, "http://"+r.Metadata, func(c *Config) { c.Admission.Feed.MaxSilence = most }))
+	pod := review.Pod("shop", "web").Image("main", good.String()).Review()
+	within(t, "what is attested is let in", func() bool { ok, _ := gate.ask(pod); return ok })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "nothing is let in by what is too old", func() bool {
+		ok, message := gate.ask(pod)
+		return !ok && strings.Contains(message, "was last heard at")
+	})
 }

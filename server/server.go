@@ -275,13 +275,15 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
+	p.index.Bound(p.cfg.Admission.MaxStatements)
+	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
 	if err := p.policies.start(ctx); err != nil {
 		return err
 	}
-	if err := p.buildGate(p.index, p.policies.current); err != nil {
+	if err := p.buildGate(newStoreEvidence(p.index, p.service), p.policies.current); err != nil {
 		return err
 	}
 	p.serveOps(func() (string, error) { return "", p.readiness() })

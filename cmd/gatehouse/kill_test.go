@@ -28,13 +28,31 @@ const mainVariable = "GATEHOUSE_TEST_MAIN"
 type serveProcess struct {
 	server.Addresses
 	cmd    *exec.Cmd
-	stderr *strings.Builder
+	stderr *output
+}
+
+// An output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func serveCommandOf(args ...string) *serveProcess {
 	p := &serveProcess{cmd: exec.Command(os.Args[0], append([]string{
 		"serve", "--metadata-addr", "127.0.0.1:0", "--attestor-addr", "127.0.0.1:0", "--admission-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0",
-	}, args...)...), stderr: new(strings.Builder)}
+	}, args...)...), stderr: new(output)}
 	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
 	p.cmd.Stderr = p.stderr
 	return p

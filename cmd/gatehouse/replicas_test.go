@@ -258,6 +258,9 @@ func testReplicas(t *testing.T, c *cluster) {
 	c.policy("REQUIRE_ATTESTATION")
 	all("a policy that requires an attestation is in force", "other", false)
 	c.attest("app")
+	for _, g := range gates { // and not only in answers to questions, which are of their moment
+		until(t, "the attestation has arrived", func() bool { return g.metric("gatehouse_evidence_digests") == "1" })
+	}
 	all("the attestation has arrived", "app", true)
 	lookups := gates[0].metric("gatehouse_feed_lookups_total{result=\"ok\"}")
 	for range 20 {

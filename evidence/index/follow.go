@@ -101,7 +101,9 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.progress.restart()
 	head := x.source.Head()
 	x.mu.Lock()
+	limit := x.book.cold.limit
 	x.book = newBook(x.book.wholes.limit)
+	x.book.cold.limit = limit
 	x.renewed++
 	x.mu.Unlock()
 	for name := range *x.trust.Load() {

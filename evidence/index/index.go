@@ -42,6 +42,12 @@
 // or project, and an image is told one of those that say the same. The statements of
 // provenances, which have up to 256 KiB, are kept as far as [Index.KeepStatements] says.
 // Of scans an image is told 1,000 with 50,000 findings, and that there are more.
+//
+// [Index.Bound] sets how many statements are kept. Beyond it the oldest go, but for
+// uploads, and whoever is denied for want of one has to look where they came from: see
+// [Index.Cold] and [Index.About]. That is sound because no statement of those kinds makes
+// a decision worse: with fewer of them less is allowed. Scans are not dropped, since with
+// fewer findings more would be.
 package index
 
 import (
@@ -129,6 +135,8 @@ type Index struct {
 
 	mu   sync.RWMutex
 	book book
+	// cooling is set while statements that are too many are dropped.
+	cooling atomic.Bool
 	// renewed counts how often everything was read anew.
 	renewed int
 	// told names occurrences, and toldOf resources, that the feed has told of while a
@@ -433,4 +441,11 @@ func (x *Index) Len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.book.digests
+}
+
+// Statements returns how many statements about them are kept.
+func (x *Index) Statements() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.book.cold.kept
 }

@@ -22,6 +22,16 @@ func (x *Index) Passed(ctx context.Context, after uint64) error {
 	return x.progress.waitFor(ctx, after+1)
 }
 
+// Asks returns what facts are made of now: the names of notes, and the ids of projects,
+// whose statements count, and those of projects whose scans do.
+func (x *Index) Asks() (notes, projects, scans []string) {
+	info := infoOf(0, *x.trust.Load(), *x.scope.Load())
+	return info.Notes, info.Projects, info.Scans
+}
+
+// StatementKinds returns the kinds of occurrences that may make statements.
+func StatementKinds() metadata.Kinds { return signed }
+
 // About returns what follows about digests from all that a source has about them: what
 // an index would tell that had read just that. Signatures are verified with the keys
 // that are trusted now, and nothing is kept but the verdicts on them.
