@@ -32,6 +32,8 @@ var arrows = map[string][]string{
 	"metadata/transfer":     {"internal/bounded", "metadata", "metadata/v1beta1", "api/*"},
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
+	"internal/durable":      {},
+	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
 	"internal/gen/*":        {},
 
@@ -74,14 +76,14 @@ var arrows = map[string][]string{
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
-	"server": {"internal/bounded",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
 		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance", "internal/ownca",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

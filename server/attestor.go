@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -117,7 +118,7 @@ func developmentSigner(path string) (signature.Signer, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
-		if err := writeFile(path, pem, 0o600); err != nil {
+		if err := durable.WriteFile(path, pem, 0o600); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
 	} else if err != nil {
@@ -184,7 +185,7 @@ func writeAttestors(path string, options attest.Options) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
-	if err := writeFile(path, append(text, '\n'), 0o644); err != nil {
+	if err := durable.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
 	return nil
