@@ -63,9 +63,10 @@ var arrows = map[string][]string{
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
-	"identity":  {"internal/bounded", "metadata"},
-	"audit":     {"decide", "metadata"},
-	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
+	"identity":           {"internal/bounded", "metadata"},
+	"audit":              {"decide", "metadata"},
+	"admission/resource": {},
+	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
