@@ -66,34 +66,17 @@ func Peek(n *yaml.Node, field string) *yaml.Node {
 	return found
 }
 
-// Parse parses data into the documents of a YAML stream or the values of a JSON text,
-// at most most. A text that has no content, or nothing but comments, gives none.
-//
-// Nothing has been checked but the syntax: nodes may be nested deep, be aliases, and
-// have keys of any kind. They have their lines and columns, and strings of JSON the
-// style of double quotes. isJSON tells which of the two it is, for a column is counted
-// from the line break, and YAML knows more of them.
-func Parse(data []byte, most int) (roots []*yaml.Node, isJSON bool, line int, err error) {
-	if !likeJSON(data) {
-		roots, line, err = parseYAML(data, most)
-		return roots, false, line, err
-	}
-	roots, line, err = parseJSONValues(data, most)
-	if err == nil {
-		return roots, true, 0, nil
-	}
-	inYAML, yamlLine, yamlErr := parseYAML(data, most)
-	switch {
-	case yamlErr == nil:
-		return inYAML, false, 0, nil
-	case yamlLine > line: // it got further, so that is what the writer meant
-		return nil, false, yamlLine, yamlErr
-	}
-	return nil, true, line, err
+// ParseYAML parses data into the documents of a YAML stream, at most most. A text that
+// has no content, or nothing but comments, gives none. Nothing has been checked but the
+// syntax: nodes may be nested deep, be aliases, and have keys of any kind.
+func ParseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) {
+	return parseYAML(data, most)
 }
 
-// parseJSONValues returns the JSON values that stand one after the other in data.
-func parseJSONValues(data []byte, most int) (roots []*yaml.Node, line int, err error) {
+// ParseJSON parses data into the JSON values that stand one after the other in it, at
+// most most. The nodes are those that YAML would give, with lines and columns, and have
+// not been checked; line breaks are line feeds.
+func ParseJSON(data []byte, most int) (roots []*yaml.Node, line int, err error) {
 	for j := newJSONReader(data, maxStreamDepth); ; {
 		if len(bytes.TrimSpace(data[j.dec.InputOffset():])) == 0 {
 			return roots, 0, nil
