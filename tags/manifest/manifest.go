@@ -21,6 +21,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -85,10 +86,15 @@ type part struct {
 	line   int // of the stream, in which it begins
 	isJSON bool
 	roots  []*yaml.Node
+	breaks []int // lines of the parser that begin a line for no one else
 }
 
 // lineOf returns the line of the stream in which a node is.
-func (p *part) lineOf(n *yaml.Node) int { return p.line + max(n.Line, 1) - 1 }
+func (p *part) lineOf(n *yaml.Node) int {
+	line := max(n.Line, 1)
+	more, _ := slices.BinarySearch(p.breaks, line+1)
+	return p.line + line - 1 - more
+}
 
 // Read finds the images of a document. With a problem there is no document.
 func (k *Kinds) Read(t Text) (*Document, []Problem) {

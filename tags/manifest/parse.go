@@ -26,7 +26,7 @@ func parse(t Text) (*part, *Problem) {
 	var asJSON *Problem
 	if at, ok := beginOfJSON(t.Bytes, mark); ok {
 		p := &part{from: at, line: t.Line + bytes.Count(t.Bytes[:at], []byte("\n")), isJSON: true}
-		roots, line, err := document.ParseJSON(t.Bytes[at:], maxValues)
+		roots, line, err := document.ParseJSON(t.Bytes[at:endOfJSON(t.Bytes, at)], maxValues)
 		if err == nil {
 			p.roots = roots
 			return p, nil
@@ -34,6 +34,10 @@ func parse(t Text) (*part, *Problem) {
 		asJSON = problemAt(p.line+max(line, 1)-1, "%v", err)
 	}
 	p := &part{from: mark, line: t.Line}
+	if isEmpty(t.Bytes[mark:]) {
+		return p, nil
+	}
+	p.breaks = otherBreaks(t.Bytes[mark:])
 	roots, line, err := parseYAML(t.Bytes[mark:])
 	switch {
 	case err == nil && len(roots) > 1:
@@ -47,6 +51,34 @@ func parse(t Text) (*part, *Problem) {
 		return nil, asJSON
 	}
 	return nil, asYAML
+}
+
+// isEmpty reports whether a document has nothing but comments and, which the parser
+// would not take without anything before it, an end marker.
+func isEmpty(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if !isPrologue(line) && !isMarker(line, "...") {
+			return false
+		}
+	}
+	return true
+}
+
+// otherBreaks returns at which lines, as the parser counts them, those begin that come
+// after another line break than a line feed.
+func otherBreaks(data []byte) []int {
+	var lines []int
+	if !bytes.ContainsAny(data, "\r\u0085\u2028\u2029") {
+		return nil
+	}
+	for c := (cursor{text: data, line: 1, column: 1}); c.at < len(data); {
+		before := c.line
+		c.forward()
+		if c.line > before && data[c.at-1] != '\n' {
+			lines = append(lines, c.line)
+		}
+	}
+	return lines
 }
 
 // parseYAML parses a document, and finds the line of an error. The parser often names
@@ -113,7 +145,7 @@ func beginOfJSON(data []byte, at int) (begin int, ok bool) {
 			rest = bytes.TrimSpace(line[len("---"):])
 		}
 		switch {
-		case len(rest) == 0, rest[0] == '#':
+		case len(rest) == 0, rest[0] == '#', rest[0] == '%':
 			at += len(line)
 		case rest[0] == '{', rest[0] == '[':
 			at += bytes.IndexByte(line, rest[0])
@@ -127,11 +159,30 @@ func beginOfJSON(data []byte, at int) (begin int, ok bool) {
 	return 0, false
 }
 
+// endOfJSON returns where a value that looks like JSON and begins at a place ends: before
+// the comments and the end marker that YAML has behind it.
+func endOfJSON(data []byte, at int) int {
+	end := len(data)
+	for end > at {
+		from := at + bytes.LastIndexByte(data[at:end-1], '\n') + 1
+		line := bytes.TrimSpace(data[from:end])
+		if len(line) > 0 && line[0] != '#' && !isMarker(data[from:end], "...") {
+			break
+		}
+		end = from
+	}
+	return end
+}
+
 // templateHint says what is often wrong.
 func templateHint(t Text) string {
-	at := bytes.Index(t.Bytes, []byte("{{"))
-	if at < 0 {
-		return ""
+	line := t.Line
+	for text := range bytes.Lines(t.Bytes) {
+		text = bytes.TrimSpace(text)
+		if bytes.HasPrefix(text, []byte("{{")) || bytes.Contains(text, []byte(": {{")) {
+			return fmt.Sprintf(" (line %d has {{: a template has to be rendered first, as by helm template)", line)
+		}
+		line++
 	}
-	return fmt.Sprintf(" (line %d has {{: a template has to be rendered first, as by helm template)", t.Line+bytes.Count(t.Bytes[:at], []byte("\n")))
+	return ""
 }

@@ -71,7 +71,7 @@ func (r *Reader) Next() (Text, error) {
 		if err := add(line); err != nil {
 			return Text{}, err
 		}
-		if isMarker(line, "...") && content {
+		if isMarker(line, "...") {
 			return text, nil
 		}
 		content = content || !isPrologue(line)
