@@ -84,6 +84,7 @@ type Document struct {
 type part struct {
 	from   int // in the text of the document
 	line   int // of the stream, in which it begins
+	last   int // line of the stream
 	isJSON bool
 	roots  []*yaml.Node
 	breaks []int // lines of the parser that begin a line for no one else
@@ -93,7 +94,8 @@ type part struct {
 func (p *part) lineOf(n *yaml.Node) int {
 	line := max(n.Line, 1)
 	more, _ := slices.BinarySearch(p.breaks, line+1)
-	return p.line + line - 1 - more
+	// The parser begins a line of its own behind the last.
+	return min(p.line+line-1-more, p.last)
 }
 
 // Read finds the images of a document. With a problem there is no document.

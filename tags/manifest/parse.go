@@ -19,13 +19,13 @@ func parse(t Text) (*part, *Problem) {
 	if at := invalidText(t.Bytes); at >= 0 {
 		return nil, problemAt(t.Line+bytes.Count(t.Bytes[:at], []byte("\n")), "not UTF-8 text")
 	}
-	mark := 0
+	mark, last := 0, t.Line+bytes.Count(bytes.TrimSuffix(t.Bytes, []byte("\n")), []byte("\n"))
 	if bytes.HasPrefix(t.Bytes, byteOrderMark) {
 		mark = len(byteOrderMark)
 	}
 	var asJSON *Problem
 	if at, ok := beginOfJSON(t.Bytes, mark); ok {
-		p := &part{from: at, line: t.Line + bytes.Count(t.Bytes[:at], []byte("\n")), isJSON: true}
+		p := &part{from: at, line: t.Line + bytes.Count(t.Bytes[:at], []byte("\n")), last: last, isJSON: true}
 		roots, line, err := document.ParseJSON(t.Bytes[at:endOfJSON(t.Bytes, at)], maxValues)
 		if err == nil {
 			p.roots = roots
@@ -33,7 +33,7 @@ func parse(t Text) (*part, *Problem) {
 		}
 		asJSON = problemAt(p.line+max(line, 1)-1, "%v", err)
 	}
-	p := &part{from: mark, line: t.Line}
+	p := &part{from: mark, line: t.Line, last: last}
 	if isEmpty(t.Bytes[mark:]) {
 		return p, nil
 	}
