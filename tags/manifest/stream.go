@@ -112,3 +112,24 @@ func isPrologue(line []byte) bool {
 }
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// Separated reports whether the text has a separator before its content, so that it can
+// stand behind another.
+func (t Text) Separated() bool {
+	for line := range bytes.Lines(bytes.TrimPrefix(t.Bytes, byteOrderMark)) {
+		if isMarker(line, "---") {
+			return true
+		}
+		if !isPrologue(line) {
+			return false
+		}
+	}
+	return false
+}
+
+// BeginsLikeJSON reports whether the first thing in the text is the beginning of a JSON
+// object or list.
+func (t Text) BeginsLikeJSON() bool {
+	rest := bytes.TrimLeft(bytes.TrimPrefix(t.Bytes, byteOrderMark), " \t\r\n")
+	return len(rest) > 0 && (rest[0] == '{' || rest[0] == '[')
+}
