@@ -24,17 +24,17 @@ func readResources(file string) ([]resource.Resource, error) {
 	}
 	var config struct {
 		Admission struct {
-			Resources *yaml.Node `yaml:"resources"`
+			Resources yaml.Node `yaml:"resources"`
 		} `yaml:"admission"`
 	}
 	if err := yaml.Unmarshal(data, &config); err != nil {
 		return nil, fmt.Errorf("reading --resources %s: %s", file, inWords(err))
 	}
 	section := config.Admission.Resources
-	if section == nil {
+	if section.IsZero() {
 		return nil, fmt.Errorf("reading --resources %s: it has no admission.resources, as in docs/gate.md", file)
 	}
-	alone, err := yaml.Marshal(section)
+	alone, err := yaml.Marshal(&section)
 	if err != nil {
 		return nil, fmt.Errorf("reading --resources %s: %w", file, err)
 	}
