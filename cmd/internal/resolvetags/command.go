@@ -115,13 +115,10 @@ Exit status: 0; with --check 1 if an image has no digest; 2 error.`,
 	_ = c.MarkFlagFilename("resources", "yaml", "yml")
 	_ = c.MarkFlagDirname("kustomize")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{textOutput, jsonOutput}, cobra.ShellCompDirectiveNoFileComp))
-	c.Args = func(c *cobra.Command, args []string) error {
-		if at := c.ArgsLenAtDash(); at != 0 && len(args) > 0 {
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 && c.ArgsLenAtDash() != 0 {
 			return fmt.Errorf("%q is no flag: manifests are given with --filename %s", args[0], args[0])
 		}
-		return nil
-	}
-	c.RunE = func(c *cobra.Command, args []string) error {
 		o.kubectlArgs = args
 		o.stdin, o.stdout, o.stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
 		o.environment()

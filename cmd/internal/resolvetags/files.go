@@ -23,8 +23,8 @@ type replacement struct {
 }
 
 // writeFiles writes all files that change: all of them beside what they replace, and only
-// then each in its place, so that an error leaves them all as they were, and a crash each
-// of them whole.
+// then each in its place. What is wrong with one is found before any is replaced, and a
+// crash leaves each of them whole.
 func (r *run) writeFiles(ctx context.Context) (err error) {
 	var made []replacement
 	defer func() {
@@ -84,7 +84,7 @@ func (r *run) writeBeside(ctx context.Context, in input, path string) (m replace
 	m.tmp = tmp.Name()
 	defer func() { err = errors.Join(err, tmp.Close()) }()
 	w := bufio.NewWriterSize(tmp, 64<<10)
-	if m.changed, err = r.rewrite(ctx, in, w, nil); err != nil {
+	if m.changed, err = r.rewrite(ctx, []input{in}, w, nil); err != nil {
 		return m, err
 	}
 	if err := w.Flush(); err != nil {
@@ -142,7 +142,7 @@ func (r *run) diffOf(ctx context.Context, in input, w io.Writer) (bool, error) {
 	}
 	defer func() { _ = after.Close() }()
 	buffered := bufio.NewWriterSize(after, 64<<10)
-	if _, err := r.rewrite(ctx, in, buffered, nil); err != nil {
+	if _, err := r.rewrite(ctx, []input{in}, buffered, nil); err != nil {
 		return false, err
 	}
 	if err := buffered.Flush(); err != nil {

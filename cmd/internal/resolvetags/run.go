@@ -107,27 +107,37 @@ func (r *run) run(ctx context.Context, source tags.Source) error {
 	return r.print(ctx)
 }
 
+// A reading is what comes of reading a document.
+type reading struct {
+	images   []manifest.Image
+	notes    []manifest.Note
+	problems []manifest.Problem
+}
+
 // scan reads all manifests.
 func (r *run) scan(ctx context.Context) error {
 	r.first, r.uses = map[string]place{}, map[string]int{}
-	for _, in := range r.inputs {
-		err := r.each(ctx, in, func(t manifest.Text) error {
-			d, problems := r.kinds.Read(t)
-			for _, p := range problems {
-				r.problem(in, p)
-			}
-			if len(problems) > 0 {
-				return nil
-			}
-			r.notice(in, d.Notes)
-			for _, i := range d.Images {
-				r.found(in, i)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+	read := func(t manifest.Text) reading {
+		d, problems := r.kinds.Read(t)
+		if len(problems) > 0 {
+			return reading{problems: problems}
 		}
+		return reading{images: d.Images, notes: d.Notes}
+	}
+	err := eachDocument(ctx, r.inputs, read, func(d *document[reading]) error {
+		for _, p := range d.result.problems {
+			r.problem(d.in, p)
+		}
+		r.notice(d.in, d.result.notes)
+		for _, i := range d.result.images {
+			if err := r.found(d.in, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if r.problems > maxShown {
 		r.say("and %d more", r.problems-maxShown)
@@ -136,30 +146,6 @@ func (r *run) scan(ctx context.Context) error {
 		return ErrRefused
 	}
 	return nil
-}
-
-// each calls a function for every document of an input.
-func (r *run) each(ctx context.Context, in input, do func(manifest.Text) error) error {
-	f, err := in.open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	for docs := manifest.NewReader(f); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		t, err := docs.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = do(t)
-		}
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", in.name, err)
-		}
-	}
 }
 
 func (r *run) say(format string, args ...any) {
@@ -183,7 +169,7 @@ func (r *run) notice(in input, notes []manifest.Note) {
 	}
 }
 
-func (r *run) found(in input, i manifest.Image) {
+func (r *run) found(in input, i manifest.Image) error {
 	r.images++
 	if r.output == jsonOutput {
 		r.report.Images = append(r.report.Images, entry{
@@ -191,7 +177,7 @@ func (r *run) found(in input, i manifest.Image) {
 		})
 	}
 	if !r.style.Needs(i.Reference) {
-		return
+		return nil
 	}
 	text := i.Reference.String()
 	if r.uses[text]++; r.uses[text] == 1 {
@@ -201,9 +187,11 @@ func (r *run) found(in input, i manifest.Image) {
 	if i.Reference.Digest().IsZero() {
 		r.unpinned++
 		if r.check && r.output == textOutput && !r.diff {
-			_, _ = fmt.Fprintf(r.stdout, "%s: %s: %s: %s has no digest\n", place{in.name, i.Line}, terminal.Printable(i.Object.String()), terminal.Printable(i.Place), text)
+			_, err := fmt.Fprintf(r.stdout, "%s: %s: %s: %s has no digest\n", place{in.name, i.Line}, terminal.Printable(i.Object.String()), terminal.Printable(i.Place), text)
+			return err
 		}
 	}
+	return nil
 }
 
 // resolve asks for the digests of all tags.
@@ -264,6 +252,7 @@ func (r *run) become(ref image.Reference) string {
 // checked answers --check.
 func (r *run) checked() error {
 	outdated := 0
+	var failed error
 	for _, ref := range r.refs {
 		if ref.Digest().IsZero() {
 			continue
@@ -271,9 +260,13 @@ func (r *run) checked() error {
 		if digest, ok, _ := r.answers.Digest(ref); ok && digest != ref.Digest() {
 			outdated += r.uses[ref.String()]
 			if r.output == textOutput {
-				r.say("%s: %s is %s now", r.first[ref.String()], ref, digest)
+				_, err := fmt.Fprintf(r.stdout, "%s: %s: the tag is %s now\n", r.first[ref.String()], ref, digest)
+				failed = errors.Join(failed, err)
 			}
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if r.output == jsonOutput {
 		if err := r.printReport(); err != nil {
@@ -296,9 +289,9 @@ func (r *run) summary(outdated int) error {
 	case r.unpinned+outdated == 0:
 		_, err = fmt.Fprintf(r.stdout, "%s in %s, all with a digest\n", counted(r.images, "image"), counted(len(r.inputs), "input"))
 	case outdated == 0:
-		_, err = fmt.Fprintf(r.stdout, "%d of %s have no digest\n", r.unpinned, counted(r.images, "image"))
+		_, err = fmt.Fprintf(r.stdout, "%d of %s without a digest\n", r.unpinned, counted(r.images, "image"))
 	default:
-		_, err = fmt.Fprintf(r.stdout, "%d of %s have no digest, and %d not that of their tag\n", r.unpinned, counted(r.images, "image"), outdated)
+		_, err = fmt.Fprintf(r.stdout, "%d of %s without a digest, and %d not with that of their tag\n", r.unpinned, counted(r.images, "image"), outdated)
 	}
 	return err
 }
@@ -322,42 +315,52 @@ func (r *run) printReport() error {
 	return enc.Encode(r.report)
 }
 
-// rewrite writes an input with its images pinned, and returns how many were. between is
-// called before its first document.
-func (r *run) rewrite(ctx context.Context, in input, w io.Writer, between func(manifest.Text) error) (changed int, err error) {
-	beginning := true
-	err = r.each(ctx, in, func(t manifest.Text) error {
-		d, problems := r.kinds.Read(t)
-		if len(problems) > 0 {
-			return fmt.Errorf("it was changed while it was read: %v", problems[0])
+// A rewriting is what comes of pinning the images of a document.
+type rewriting struct {
+	text    []byte
+	changed int
+	err     error
+}
+
+func (r *run) rewriteDocument(t manifest.Text) (w rewriting) {
+	d, problems := r.kinds.Read(t)
+	if len(problems) > 0 {
+		return rewriting{err: fmt.Errorf("it was changed while it was read: %v", problems[0])}
+	}
+	text, problem := d.Rewrite(func(i manifest.Image) string {
+		if !r.style.Needs(i.Reference) {
+			return ""
 		}
-		if beginning && between != nil {
-			if err := between(t); err != nil {
+		pinned := r.become(i.Reference)
+		if pinned == "" {
+			w.err = fmt.Errorf("it was changed while it was read: %s at line %d is new", i.Reference, i.Line)
+		}
+		if pinned != i.Reference.String() {
+			w.changed++
+		}
+		return pinned
+	})
+	if problem != nil {
+		w.err = errors.New(problem.String())
+	}
+	w.text = text
+	return w
+}
+
+// rewrite writes inputs with their images pinned, and returns how many were. begin is
+// called before the first document of each; it may be nil.
+func (r *run) rewrite(ctx context.Context, inputs []input, w io.Writer, begin func(manifest.Text) error) (changed int, err error) {
+	err = eachDocument(ctx, inputs, r.rewriteDocument, func(d *document[rewriting]) error {
+		if d.result.err != nil {
+			return fmt.Errorf("rewriting %s: %w", d.in.name, d.result.err)
+		}
+		if d.first && begin != nil {
+			if err := begin(d.text); err != nil {
 				return err
 			}
 		}
-		beginning = false
-		var missing error
-		out, problem := d.Rewrite(func(i manifest.Image) string {
-			if !r.style.Needs(i.Reference) {
-				return ""
-			}
-			text := r.become(i.Reference)
-			if text == "" {
-				missing = fmt.Errorf("it was changed while it was read: %s at line %d is new", i.Reference, i.Line)
-			}
-			if text != i.Reference.String() {
-				changed++
-			}
-			return text
-		})
-		switch {
-		case missing != nil:
-			return missing
-		case problem != nil:
-			return fmt.Errorf("%v", problem)
-		}
-		_, err := w.Write(out)
+		changed += d.result.changed
+		_, err := w.Write(d.result.text)
 		return err
 	})
 	return changed, err
@@ -370,19 +373,15 @@ func (r *run) written(ctx context.Context, inputs []input) (*os.File, error) {
 		return nil, err
 	}
 	w := &joiner{w: bufio.NewWriterSize(f, 64<<10), many: len(inputs) > 1}
-	for _, in := range inputs {
-		if _, err := r.rewrite(ctx, in, w, w.begin); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
+	_, err = r.rewrite(ctx, inputs, w, w.begin)
+	if err == nil {
+		err = w.w.Flush()
 	}
-	if err := w.w.Flush(); err != nil {
-		_ = f.Close()
-		return nil, err
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		_ = f.Close()
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
