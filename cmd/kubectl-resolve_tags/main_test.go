@@ -28,15 +28,15 @@ func TestMain(m *testing.M) {
 // not about Kubernetes.
 func pretendKubectl() {
 	fmt.Println("kubectl", strings.Join(os.Args[1:], " "))
-	switch {
-	case os.Args[1] == "kustomize":
+	switch os.Args[1] {
+	case "kustomize":
 		content, err := os.ReadFile(filepath.Join(os.Args[2], "built.yaml"))
 		if err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		fmt.Print("---\n" + string(content)) // behind the line above, which is no object
-	case os.Args[1] == "apply":
+	case "apply":
 		content, _ := io.ReadAll(os.Stdin)
 		fmt.Print(string(content))
 		if strings.Contains(string(content), "refuse-me") {

@@ -307,6 +307,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a literal with its line break": {pod + "image: |\n      app:1\n", "ends in a line break"},
 		"a folded one with its break":   {pod + "image: >\n      app:1\n", "ends in a line break"},
 		"several lines":                 {pod + "image: \"app\\\n      :1\"\n", "written over several lines"},
+		"merges of merges":              {head + "x:\n" + merges(2000) + "spec: {}\n", "merges give the objects of this document more than 100000 members"},
 		"nesting":                       {head + "x: " + strings.Repeat("[", 200) + strings.Repeat("]", 200), "nested deeper"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -317,6 +318,29 @@ func TestWhatIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// merges returns a list of objects of which each has the members of the one before.
+func merges(n int) string {
+	var b strings.Builder
+	b.WriteString("- &a0 {k0: v}\n")
+	for i := range n {
+		fmt.Fprintf(&b, "- &a%d {<<: *a%d, k%d: v}\n", i+1, i, i+1)
+	}
+	return b.String()
+}
+
+// TestAliasesDoNotMultiply: what a text stands for may be far larger than the text.
+func TestAliasesDoNotMultiply(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("apiVersion: v1\nkind: ConfigMap\ndata:\n  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := range 90 {
+		fmt.Fprintf(&b, "  a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i+1, i+1, i, i, i, i, i, i)
+	}
+	b.WriteString("---\napiVersion: v1\nkind: List\nitems:\n- &p {apiVersion: v1, kind: Pod, spec: &s {containers: &c [&d {image: a:1¤}]}}\n")
+	b.WriteString(strings.Repeat("- *p\n- {apiVersion: v1, kind: Pod, spec: *s }\n- {apiVersion: v1, kind: Pod, spec: {containers: [*d, {<<: *d}]}}\n", 1000))
+	check(t, kinds(t), b.String())
 }
 
 func TestNotes(t *testing.T) {

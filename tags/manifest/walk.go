@@ -18,6 +18,9 @@ const (
 	maxDepth = 100
 	// maxProblems bounds what is said of one document.
 	maxProblems = 20
+	// maxMerged bounds the members that objects of one document have through merges: of
+	// merges of merges there could be far more than the text has bytes.
+	maxMerged = 100_000
 )
 
 // A walker reads one part of a document.
@@ -32,6 +35,7 @@ type walker struct {
 	images  map[*yaml.Node]int // index in the document's
 	others  map[*yaml.Node]int // line of a use where no image is
 	pairs   map[*yaml.Node][]pair
+	merged  int // members in pairs
 	current Object
 }
 
@@ -150,10 +154,15 @@ func (w *walker) members(n *yaml.Node) []pair {
 				continue
 			}
 			for _, p := range w.members(f) {
-				if !have[p.key.Value] {
-					have[p.key.Value] = true
-					list = append(list, p)
+				if have[p.key.Value] {
+					continue
 				}
+				if w.merged++; w.merged > maxMerged {
+					w.fail(n, "merges give the objects of this document more than %d members", maxMerged)
+					return list
+				}
+				have[p.key.Value] = true
+				list = append(list, p)
 			}
 		}
 	}
