@@ -307,7 +307,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a literal with its line break": {pod + "image: |\n      app:1\n", "ends in a line break"},
 		"a folded one with its break":   {pod + "image: >\n      app:1\n", "ends in a line break"},
 		"several lines":                 {pod + "image: \"app\\\n      :1\"\n", "written over several lines"},
-		"merges of merges":              {head + "x:\n" + merges(2000) + "spec: {}\n", "merges give the objects of this document more than 100000 members"},
+		"merges of merges":              {head + "metadata:\n  x:\n" + merges(2000) + "spec: {}\n", "merges give the objects of this document more than"},
 		"nesting":                       {head + "x: " + strings.Repeat("[", 200) + strings.Repeat("]", 200), "nested deeper"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -323,9 +323,9 @@ func TestWhatIsRefused(t *testing.T) {
 // merges returns a list of objects of which each has the members of the one before.
 func merges(n int) string {
 	var b strings.Builder
-	b.WriteString("- &a0 {k0: v}\n")
+	b.WriteString("  - &a0 {k0: v}\n")
 	for i := range n {
-		fmt.Fprintf(&b, "- &a%d {<<: *a%d, k%d: v}\n", i+1, i, i+1)
+		fmt.Fprintf(&b, "  - &a%d {<<: *a%d, k%d: v}\n", i+1, i, i+1)
 	}
 	return b.String()
 }

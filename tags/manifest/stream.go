@@ -41,7 +41,7 @@ func (r *Reader) Next() (Text, error) {
 	var content bool // what is there is more than comments, directives and blank lines
 	add := func(line []byte) error {
 		if len(text.Bytes)+len(line) > MaxDocument {
-			return fmt.Errorf("line %d: the document has more than %d MiB", text.Line, MaxDocument>>20)
+			return fmt.Errorf("line %d: the document has more than %d MiB; write fewer objects into one", text.Line, MaxDocument>>20)
 		}
 		text.Bytes = append(text.Bytes, line...)
 		r.line += bytes.Count(line, []byte("\n"))
