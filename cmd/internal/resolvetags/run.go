@@ -48,8 +48,8 @@ type entry struct {
 	Object   manifest.Object `json:"object"`
 	Place    string          `json:"place"`
 	Image    string          `json:"image"`
-	Pinned   bool            `json:"pinned"` // has it a digest, as it is written
-	Digest   string          `json:"digest,omitempty"`
+	Pinned   bool            `json:"pinned"`             // has it a digest, as it is written
+	Digest   string          `json:"digest,omitempty"`   // that, or what its tag means now
 	Resolved string          `json:"resolved,omitempty"` // what it becomes
 	ref      image.Reference
 }
@@ -173,7 +173,8 @@ func (r *run) found(in input, i manifest.Image) error {
 	r.images++
 	if r.output == jsonOutput {
 		r.report.Images = append(r.report.Images, entry{
-			File: in.name, Line: i.Line, Object: i.Object, Place: i.Place, Image: i.Reference.String(), Pinned: !i.Reference.Digest().IsZero(), ref: i.Reference,
+			File: in.name, Line: i.Line, Object: i.Object, Place: i.Place, Image: i.Reference.String(),
+			Pinned: !i.Reference.Digest().IsZero(), Digest: i.Reference.Digest().String(), ref: i.Reference,
 		})
 	}
 	if !r.style.Needs(i.Reference) {
