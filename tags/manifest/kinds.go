@@ -159,3 +159,22 @@ func (k *Kinds) of(group, name string) (found kind, ok bool) {
 	}
 	return kind{}, false
 }
+
+// near returns a kind of Kubernetes that differs from a name in its case or group only,
+// as "Deployment of apps".
+func (k *Kinds) near(name string) (string, bool) {
+	best := ""
+	for gk := range k.builtin {
+		if !strings.EqualFold(gk.kind, name) {
+			continue
+		}
+		text := gk.kind
+		if gk.group != "" {
+			text += " of " + gk.group
+		}
+		if best == "" || text < best { // apps goes before extensions, which is no more
+			best = text
+		}
+	}
+	return best, best != ""
+}

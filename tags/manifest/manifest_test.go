@@ -352,6 +352,9 @@ func TestNotes(t *testing.T) {
 		"apiVersion: v1\nkind: ConfigMap\ndata: {image: app:1}\n":                                              "",
 		"apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {image: {a: b}, c: {image: ''}}\n":             "",
 		"~\n---\n# c\n": "",
+		"apiVersion: v1\nkind: pod\nspec: {containers: [{image: a}]}\n":         `1: there is no "pod" in "v1", and it is left as it is; is it to be Pod?`,
+		"apiVersion: v1\nkind: Deployment\n":                                    `1: there is no "Deployment" in "v1", and it is left as it is; is it to be Deployment of apps?`,
+		"apiVersion: example.com/v1\nkind: Deployment\nspec: {image: {a: b}}\n": "",
 	} {
 		_, _, notes, problems := pin(t, kinds(t), text)
 		var got []string

@@ -255,9 +255,13 @@ func (w *walker) fields(n *yaml.Node, k kind) {
 	}
 }
 
-// unknown notes an object of a custom resource that seems to have an image.
+// unknown notes an object that would be known if it were spelled otherwise, and one of a
+// custom resource that seems to have an image.
 func (w *walker) unknown(line, n *yaml.Node, group string, o Object) {
 	if !strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io") {
+		if near, ok := w.kinds.near(o.Kind); ok {
+			w.note(line, "there is no %q in %q, and it is left as it is; is it to be %s?", o.Kind, o.APIVersion, near)
+		}
 		return
 	}
 	if found := lookalike(n, 0); found != nil {
