@@ -226,9 +226,14 @@ func TestSessionWhileOthersWait(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{}, 100)
 	release := make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
-		<-release
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
 		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 		w.Header().Set("Docker-Content-Digest", image.DigestOf([]byte(r.URL.Path)).String())
 		w.Header().Set("Content-Length", "1")
@@ -238,8 +243,6 @@ func TestSessionWhileOthersWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	var group errgroup.Group
 	resolveOne := func(repo string) {
 		group.Go(func() error {
@@ -247,8 +250,15 @@ func TestSessionWhileOthersWait(t *testing.T) {
 			return err
 		})
 	}
+	wait := func() {
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			t.Fatal("a request does not come while others wait")
+		}
+	}
 	resolveOne("first")
-	<-arrived
+	wait()
 	release <- struct{}{}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
@@ -257,7 +267,7 @@ func TestSessionWhileOthersWait(t *testing.T) {
 		resolveOne(fmt.Sprint("repo", n))
 	}
 	for range 10 {
-		<-arrived // all at the same time: none has been answered
+		wait() // all at the same time: none has been answered
 	}
 	close(release)
 	if err := group.Wait(); err != nil {
