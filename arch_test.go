@@ -88,7 +88,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "hint", "identity", "server", "conformance",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
