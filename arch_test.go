@@ -72,18 +72,25 @@ var arrows = map[string][]string{
 	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
 	"internal/sealed": {},
 
-	"identity":  {"internal/bounded", "metadata"},
-	"audit":     {"decide", "metadata"},
-	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
+	"identity":           {"internal/bounded", "metadata"},
+	"audit":              {"decide", "metadata"},
+	"admission/resource": {},
+	"tags":               {"image"},
+	"tags/manifest":      {"image", "admission/resource", "policy/document"},
+	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
 		"feed", "feed/*",
 	},
+	"cmd/internal/terminal":    {},
+	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
+	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
+		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance", "internal/ownca",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "hint", "identity", "server", "conformance", "internal/ownca",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -98,7 +105,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "admission/resource", "tags", "tags/manifest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",

@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/resolvetags"
 )
 
 const (
@@ -48,9 +50,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitYes
-	case errors.Is(err, errNo):
+	case errors.Is(err, errNo), errors.Is(err, resolvetags.ErrUnpinned):
 		return exitNo
-	case errors.Is(err, errFound):
+	case errors.Is(err, errFound), errors.Is(err, resolvetags.ErrRefused):
 		return exitUnknown
 	}
 	_, _ = fmt.Fprintf(stderr, "gatehouse: %v\n", err)
@@ -90,6 +92,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 		caCommand(),
 		metadataCommand(),
 		conformanceCommand(),
+		resolvetags.Command("gatehouse resolve-tags"),
 		versionCommand(),
 	)
 	root.InitDefaultCompletionCmd("completion")
