@@ -20,6 +20,7 @@ import (
 	"google.golang.org/api/option"
 	gtransport "google.golang.org/api/transport/grpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -231,16 +232,18 @@ func (g *Google) sign(ctx context.Context, remote *gcp.SignerVerifier, message [
 
 // explain says that it was Cloud KMS, and whether it was too slow or refused.
 func (g *Google) explain(ctx context.Context, doing string, err error) error {
-	switch cause := ctx.Err(); {
-	case errors.Is(cause, context.DeadlineExceeded):
-		return fmt.Errorf("%s: Cloud KMS did not answer in time (%s at most): %w", doing, g.timeout, cause)
-	case cause != nil:
-		return fmt.Errorf("%s of Cloud KMS: %w", doing, cause)
-	}
 	var answered interface{ GRPCStatus() *status.Status }
+	answer := status.New(codes.OK, "")
 	if errors.As(err, &answered) {
-		s := answered.GRPCStatus()
-		return fmt.Errorf("%s: Cloud KMS answers %s: %s", doing, s.Code(), clip(s.Message()))
+		answer = answered.GRPCStatus()
+	}
+	switch cause := ctx.Err(); {
+	case errors.Is(cause, context.Canceled):
+		return fmt.Errorf("%s of Cloud KMS: %w", doing, cause)
+	case cause != nil, answer.Code() == codes.DeadlineExceeded: // our deadline is the server's too, which may notice first
+		return fmt.Errorf("%s: Cloud KMS did not answer in time (%s at most): %w", doing, g.timeout, context.DeadlineExceeded)
+	case answer.Code() != codes.OK:
+		return fmt.Errorf("%s: Cloud KMS answers %s: %s", doing, answer.Code(), clip(answer.Message()))
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
