@@ -16,9 +16,10 @@ const module = "github.com/gatehouse-dev/gatehouse/"
 // not listed may not exist: add it here, with the arrows it needs, and to the
 // picture in DESIGN.md.
 var arrows = map[string][]string{
-	"image":         {},
-	"image/resolve": {"image"},
-	"signature":     {"image"},
+	"image":            {},
+	"image/resolve":    {"image"},
+	"signature":        {"image"},
+	"signature/signer": {"signature"},
 
 	"metadata":              {},
 	"metadata/internal/*":   {"metadata"},
@@ -58,7 +59,7 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},

@@ -76,12 +76,12 @@ func (a *Authority) existing(ctx context.Context, ref image.Reference, name stri
 	return &Details{CheckName: name, Body: string(v.signed), KeyID: signer.KeyID()}
 }
 
-// sign signs, and makes sure that what a remote signer may have answered is a
-// signature of ours over this payload before it is filed.
+// sign signs, and makes sure that what a signer may have answered is a signature of
+// ours over this payload before it is filed.
 func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte, error) {
 	sig, err := signer.Sign(ctx, payload)
 	if err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", signer.KeyID(), err)
+		return nil, err // it names the key
 	}
 	if _, err := signer.PublicKey().Verify(payload, sig); err != nil {
 		return nil, fmt.Errorf("signing with key %q: what the signer returned is not its signature: %w", signer.KeyID(), err)
