@@ -103,37 +103,60 @@ func (a *Authority) occurrence(ref image.Reference, name, keyID string, payload,
 
 // file stores an occurrence and, where it may, the note that is missing.
 func (a *Authority) file(ctx context.Context, o *grafeas.Occurrence) error {
-	req := &grafeas.CreateOccurrenceRequest{Parent: "projects/" + a.Project, Occurrence: o}
-	_, err := a.Store.CreateOccurrence(ctx, req)
-	if status.Code(err) != codes.NotFound {
-		return err
-	}
+	_, id, _ := strings.Cut(o.GetNoteName(), "/notes/")
+	note := NewNote(o.GetNoteName(), fmt.Sprintf("Images that passed the check %q", id))
 	if !a.CreateNotes {
+		note = nil
+	}
+	_, created, err := File(ctx, a.Store, "projects/"+a.Project, o, note)
+	if created {
+		a.Logger.InfoContext(ctx, "created a note", "note", o.GetNoteName())
+	}
+	if status.Code(err) == codes.NotFound && !a.CreateNotes {
 		return fmt.Errorf("%w; create the note %q, or set create_notes = true", err, o.GetNoteName())
 	}
-	if err := a.createNote(ctx, o.GetNoteName()); err != nil {
-		return err
-	}
-	_, err = a.Store.CreateOccurrence(ctx, req)
 	return err
 }
 
-// createNote creates a note. Another attestor may do so at the same time.
-func (a *Authority) createNote(ctx context.Context, note string) error {
-	parent, id, _ := strings.Cut(note, "/notes/")
-	_, err := a.Store.CreateNote(ctx, &grafeas.CreateNoteRequest{Parent: parent, NoteId: id, Note: &grafeas.Note{
-		ShortDescription: fmt.Sprintf("Images that passed the check %q", id),
+// NewNote returns the note of this name, projects/P/notes/N, that attestations can be
+// filed under.
+func NewNote(name, description string) *grafeas.Note {
+	_, id, _ := strings.Cut(name, "/notes/")
+	return &grafeas.Note{
+		Name:             name,
+		ShortDescription: description,
 		Kind:             grafeas.NoteKind_ATTESTATION,
 		Type:             &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{Hint: &grafeas.AttestationNote_Hint{HumanReadableName: id}}},
-	}})
+	}
+}
+
+// File stores an attestation in a project, parent, and returns it as it was stored.
+// When its note does not exist and note is one, that is created, which is told. An
+// error has the code of the server's.
+func File(ctx context.Context, store Store, parent string, o *grafeas.Occurrence, note *grafeas.Note) (stored *grafeas.Occurrence, created bool, err error) {
+	req := &grafeas.CreateOccurrenceRequest{Parent: parent, Occurrence: o}
+	stored, err = store.CreateOccurrence(ctx, req)
+	if status.Code(err) != codes.NotFound || note == nil {
+		return stored, false, err
+	}
+	if created, err = createNote(ctx, store, note); err != nil {
+		return nil, false, err
+	}
+	stored, err = store.CreateOccurrence(ctx, req)
+	return stored, created, err
+}
+
+// createNote creates a note. Another attestor may do so at the same time.
+func createNote(ctx context.Context, store Store, note *grafeas.Note) (created bool, err error) {
+	parent, id, _ := strings.Cut(note.GetName(), "/notes/")
+	_, err = store.CreateNote(ctx, &grafeas.CreateNoteRequest{Parent: parent, NoteId: id, Note: note})
 	switch status.Code(err) {
 	case codes.OK:
-		a.Logger.InfoContext(ctx, "created a note", "note", note)
-		return nil
+		return true, nil
 	case codes.AlreadyExists:
-		return nil
+		return false, nil
 	}
-	return fmt.Errorf("creating the note %q: %w", note, err)
+	return false, fmt.Errorf("creating the note %q: %w", note.GetName(), err)
 }
 
 // confirm looks at the attestation that is there already: only one of ours
