@@ -63,6 +63,8 @@ var arrows = map[string][]string{
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
+	"attest/kritissigner":  {"image", "signature", "check", "policy", "policy/kritis", "evidence", "evidence/index", "decide", "attest"},
+	"attest/kritisapi":     {"internal/bounded", "image", "metadata", "attest/kritissigner"},
 
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
