@@ -30,6 +30,11 @@ func (k KMSKey) Validate() error {
 // The signers need the connection that is returned: close it when they have done.
 // A key that cannot be opened is an error, and there is no connection then.
 func (o *Options) OpenKMS(ctx context.Context, google signer.GoogleOptions, keys ...KMSKey) (*signer.Google, error) {
+	for _, k := range keys {
+		if err := k.Validate(); err != nil {
+			return nil, fmt.Errorf("the signing key of check %q: %w", k.Check, err)
+		}
+	}
 	conn, err := signer.DialGoogle(ctx, google)
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (s *Signer) await(ctx context.Context, reader scanReader) (evidence.Image, 
 			return evidence.Image{}, fmt.Errorf("the scan of the image has not finished: %s", state)
 		}
 		last = state
-		s.Logger.DebugContext(ctx, "waiting for a scan", "image", reader.ref.String(), "state", state)
+		s.Waiting(state)
 		if err := s.Wait(waiting, interval); err != nil {
 			if ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
 				return evidence.Image{}, s.late(last)

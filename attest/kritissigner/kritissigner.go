@@ -100,6 +100,9 @@ type Options struct {
 	// Wait waits for d, or less when there may be news, and returns an error when ctx
 	// is done. Nil means to wait for d.
 	Wait func(ctx context.Context, d time.Duration) error
+	// Waiting is told what is waited for, each time that it has been looked for; nil
+	// means no one is.
+	Waiting func(state string)
 
 	Key signature.Signer
 	// Note is what attestations are filed under, projects/P/notes/N. It is created if
@@ -144,6 +147,9 @@ func New(o Options) (*Signer, error) {
 	}
 	if o.Wait == nil {
 		o.Wait = wait
+	}
+	if o.Waiting == nil {
+		o.Waiting = func(string) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
