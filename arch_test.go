@@ -63,8 +63,9 @@ var arrows = map[string][]string{
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
-	"attest/kritissigner":  {"image", "signature", "check", "policy", "policy/kritis", "evidence", "evidence/index", "decide", "attest"},
-	"attest/kritisapi":     {"internal/bounded", "image", "metadata", "attest/kritissigner"},
+	"attest/kritissigner": {"internal/bounded", "image", "signature", "signature/signer", "check", "policy", "policy/document", "policy/kritis",
+		"evidence", "evidence/index", "decide", "attest"},
+	"attest/kritisapi": {"internal/bounded", "image", "metadata", "attest/kritissigner"},
 
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
@@ -76,7 +77,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "audit", "identity", "server", "conformance",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

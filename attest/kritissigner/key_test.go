@@ -138,7 +138,7 @@ func TestKeysThatCannotSign(t *testing.T) {
 		"another algorithm":         {kritissigner.KeyConfig{PKIXPrivateKey: write(t, "k", ecdsa), PKIXAlg: "rsa-pss-2048-sha256"}, "does not fit"},
 		"an unknown algorithm":      {kritissigner.KeyConfig{PKIXPrivateKey: write(t, "k", ecdsa), PKIXAlg: "rot13"}, "rot13"},
 		"a KMS key without version": {kritissigner.KeyConfig{KMSKeyName: "projects/p"}, "does not name a version"},
-		"a KMS that is not there":   {kritissigner.KeyConfig{KMSKeyName: "x", KMS: signer.GoogleOptions{Endpoint: "nowhere"}}, "want HOST:PORT"},
+		"a KMS that is not there":   {kritissigner.KeyConfig{KMSKeyName: "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1", KMS: signer.GoogleOptions{Endpoint: "nowhere"}}, "want HOST:PORT"},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()

@@ -169,6 +169,10 @@ func checkNote(name string) error {
 	return nil
 }
 
+// ProjectOf returns the Google Cloud project that the repository of an image belongs
+// to, or "" if it is in none of Google's registries.
+func ProjectOf(ref image.Reference) string { return check.ProjectOf(ref) }
+
 // Supports returns what is missing for a mode.
 func (s *Signer) Supports(m Mode) error {
 	var missing []error

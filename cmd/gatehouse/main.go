@@ -40,7 +40,7 @@ var errFound = errors.New("problems found")
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(longFlags(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -78,7 +78,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	})
 	root.Version = currentVersion().Version
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
-	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), conformanceCommand(), versionCommand())
+	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), signCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), metadataCommand(), conformanceCommand(), versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
