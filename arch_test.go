@@ -73,7 +73,7 @@ var arrows = map[string][]string{
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/kritissigner", "attest/kritisapi", "signature/signer", "audit", "admission", "identity",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",

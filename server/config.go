@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
@@ -41,6 +42,8 @@ type Config struct {
 	Attestor  AttestorConfig  `yaml:"attestor"`
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
+
+	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
 }
 
 // MetadataConfig is the Grafeas API.
@@ -132,7 +135,8 @@ func DefaultConfig() Config {
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
 			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
 		},
-		Ops: OpsConfig{Address: "127.0.0.1:9090"},
+		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 	}
 }
 
@@ -204,6 +208,7 @@ func (c *Config) Validate() error {
 		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
+		c.validateKritisSigner(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

@@ -45,6 +45,8 @@ type Addresses struct {
 	Attestor  string `json:"attestor"`
 	Admission string `json:"admission"`
 	Ops       string `json:"ops"`
+	// Kritis is the signer of Kritis, "" unless it runs.
+	Kritis string `json:"kritis,omitempty"`
 	// CA is the path of the PEM that signed the admission certificate.
 	CA string `json:"ca"`
 }
@@ -68,6 +70,8 @@ type parts struct {
 	ca       string
 
 	metadata, attestor, admission, ops *listener
+	kritisSigner                       *listener // nil unless it runs
+	calls                              metadata.Recorder
 
 	ready atomic.Bool
 }
@@ -114,8 +118,10 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	_, err = config.Options() // reads the keys
-	return err
+	if _, err := config.Options(); err != nil { // reads the keys
+		return err
+	}
+	return cfg.KritisSigner.check(logger)
 }
 
 // Run runs a server until ctx ends. It calls started once every part is ready.
@@ -126,6 +132,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	// Whoever reads the addresses may work in another folder.
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return fmt.Errorf("finding the data folder: %w", err)
+	}
+	if err := cfg.KritisSigner.applyEnvironment(os.Getenv, logger); err != nil {
+		return err
 	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
@@ -139,7 +148,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		return err
 	}
 	group.Go(func() error { return p.index.Run(running) })
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range p.listeners() {
 		group.Go(func() error { return l.serve(stop) })
 	}
 	group.Go(func() error { return p.policies.Run(running) })
@@ -173,14 +182,27 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	if len(p.policies.current()) == 0 {
 		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push")
 	}
-	return started(Addresses{
+	addresses := Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
-	})
+	}
+	if p.kritisSigner != nil {
+		addresses.Kritis = p.kritisSigner.addr()
+	}
+	return started(addresses)
+}
+
+// listeners are those that serve.
+func (p *parts) listeners() []*listener {
+	all := []*listener{p.metadata, p.attestor, p.admission, p.ops}
+	if p.kritisSigner != nil {
+		all = append(all, p.kritisSigner)
+	}
+	return all
 }
 
 // awaitDrained returns when the listeners have ended.
 func (p *parts) awaitDrained() {
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range p.listeners() {
 		<-l.ended
 	}
 }
@@ -222,6 +244,9 @@ func (p *parts) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.buildKritisSigner(ctx); err != nil {
+		return err
+	}
 	p.index = index.New(p.service, p.logger)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
@@ -249,13 +274,12 @@ func (p *parts) openService(ctx context.Context) error {
 	}
 	p.store = store
 	p.onClose(store.Close)
-	calls, err := p.openCalls()
-	if err != nil {
+	if p.calls, err = p.openCalls(); err != nil {
 		return err
 	}
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
-		Recorder:   calls,
+		Recorder:   p.calls,
 		Projects:   []string{kritisProject, p.cfg.Project},
 		Logger:     p.logger,
 	})
@@ -272,7 +296,11 @@ func (p *parts) listen(ctx context.Context) error {
 		{"attestor", p.cfg.Attestor.Address, &p.attestor},
 		{"admission", p.cfg.Admission.Address, &p.admission},
 		{"ops", p.cfg.Ops.Address, &p.ops},
+		{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner},
 	} {
+		if l.addr == "" { // Validate has seen that it may be
+			continue
+		}
 		bound, err := listen(ctx, l.name, l.addr, p.logger)
 		if err != nil {
 			return err

@@ -87,6 +87,7 @@ func (s *Signer) await(ctx context.Context, reader scanReader) (evidence.Image, 
 	}
 	last := ""
 	for interval := firstInterval; ; interval = min(2*interval, lastInterval) {
+		await := s.Watch()
 		known, state, err := reader.read(waiting)
 		over := ctx.Err() == nil && waiting.Err() != nil
 		switch {
@@ -103,7 +104,7 @@ func (s *Signer) await(ctx context.Context, reader scanReader) (evidence.Image, 
 		}
 		last = state
 		s.Waiting(state)
-		if err := s.Wait(waiting, interval); err != nil {
+		if err := await(waiting, interval); err != nil {
 			if ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
 				return evidence.Image{}, s.late(last)
 			}

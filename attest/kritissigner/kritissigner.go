@@ -97,9 +97,10 @@ type Options struct {
 	// Timeout is how long to wait for a scan; 0 means [DefaultTimeout], and less than
 	// 0 not to wait.
 	Timeout time.Duration
-	// Wait waits for d, or less when there may be news, and returns an error when ctx
-	// is done. Nil means to wait for d.
-	Wait func(ctx context.Context, d time.Duration) error
+	// Watch is called before what is known is read. It returns what waits for d, or less
+	// when there has been news since Watch was called, with an error when ctx is done.
+	// Nil means to wait for d.
+	Watch func() func(ctx context.Context, d time.Duration) error
 	// Waiting is told what is waited for, each time that it has been looked for; nil
 	// means no one is.
 	Waiting func(state string)
@@ -145,8 +146,8 @@ func New(o Options) (*Signer, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	if o.Wait == nil {
-		o.Wait = wait
+	if o.Watch == nil {
+		o.Watch = func() func(context.Context, time.Duration) error { return wait }
 	}
 	if o.Waiting == nil {
 		o.Waiting = func(string) {}

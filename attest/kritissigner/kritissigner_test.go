@@ -506,7 +506,9 @@ func TestWaitingEnds(t *testing.T) {
 			start := time.Now()
 			r := run(t, newSigner(t, store, func(o *kritissigner.Options) {
 				waiting(o)
-				o.Wait = func(context.Context, time.Duration) error { <-news; return nil }
+				o.Watch = func() func(context.Context, time.Duration) error {
+					return func(context.Context, time.Duration) error { <-news; return nil }
+				}
 			}), kritissigner.CheckAndSign, ref)
 			if took := time.Since(start); !r.Signed || took != 90*time.Millisecond {
 				t.Errorf("got %+v after %s", r, took)
@@ -545,7 +547,9 @@ func TestWaitingEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := newSigner(t, &attesttest.Store{}, func(o *kritissigner.Options) {
 			waiting(o)
-			o.Wait = func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() }
+			o.Watch = func() func(context.Context, time.Duration) error {
+				return func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() }
+			}
 		})
 		if _, err := s.Run(ctx, kritissigner.CheckAndSign, ref); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
