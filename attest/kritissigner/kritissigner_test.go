@@ -398,6 +398,21 @@ func TestAnErrorIsNotAPass(t *testing.T) {
 	}
 }
 
+// More is found than is kept: what is not looked at may be worse than what is.
+func TestAScanThatIsNotReadWholeIsNoPass(t *testing.T) {
+	t.Parallel()
+	ref := web(t)
+	store := &attesttest.Store{PageSize: 500}
+	store.Add(project, discovery(ref, scanNote, 1, success))
+	for i := range 1200 {
+		store.Add(project, vulnerability(ref, fmt.Sprintf("CVE-%d", i), grafeas.Severity_MINIMAL, true))
+	}
+	r, err := newSigner(t, store, nil).Run(t.Context(), kritissigner.CheckAndSign, ref)
+	if err == nil || r.Signed || r.Passed || !strings.Contains(err.Error(), "More vulnerabilities were found") {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
 func TestScansOfOthersDoNotCount(t *testing.T) {
 	t.Parallel()
 	ref, other := web(t), parse(t, "registry.example/shop/other@"+image.DigestOf([]byte("web")).String())

@@ -59,10 +59,10 @@ func local(host string) bool {
 }
 
 // lead keeps credentials where they belong, and returns the request to send. A
-// credential goes to the place that it went to first and to no other: Go's client takes
-// it along when it is redirected to another port, or to a host below the one asked.
-// That first place is the registry, or one of the same party, which is where a
-// registry may have its credentials turned into a token.
+// credential goes to the place that it went to first and to no other, whatever the
+// client library does with it: Go's own client takes a header along when it is
+// redirected to another port, or to a host below the one asked. That first place is the
+// registry, or one of the same party, where its credentials are turned into a token.
 func (b *budget) lead(req *http.Request, services map[string]string) (*http.Request, error) {
 	to := destinationOf(req.URL)
 	b.mu.Lock()
@@ -71,9 +71,6 @@ func (b *budget) lead(req *http.Request, services map[string]string) (*http.Requ
 		b.registry = to // the first request of a call asks the registry how to log in
 	}
 	if req.Method == http.MethodPost { // a refresh token in a form
-		if req.Response != nil && req.Response.Request != nil && destinationOf(req.Response.Request.URL) != to {
-			return nil, fmt.Errorf("%w: its token service redirects to %s", ErrForeignRealm, to)
-		}
 		return req, b.party(to, services)
 	}
 	credential := req.Header.Get("Authorization")
