@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/identity"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	Ops       OpsConfig       `yaml:"ops"`
 
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
+	// Registry is how registries are reached, by the attestor's checks.
+	Registry resolve.Settings `yaml:"registry"`
 }
 
 // MetadataConfig is the Grafeas API.

@@ -121,6 +121,9 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if _, err := config.Options(); err != nil { // reads the keys
 		return err
 	}
+	if _, err := cfg.Registry.Options(); err != nil { // reads the certificates
+		return fmt.Errorf("registry: %w", err)
+	}
 	return cfg.KritisSigner.check(logger)
 }
 
