@@ -79,6 +79,8 @@ type Options struct {
 	// Strict calls a request a success only when every check is attested too,
 	// and refuses groups without checks. A dry run is not held to the first.
 	Strict bool
+	// Form is how attestations are signed and filed, and which are looked for.
+	Form Form
 	// CreateNotes creates a note that does not exist when an attestation is to
 	// be filed under it.
 	CreateNotes bool

@@ -36,15 +36,16 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 		return details, nil
 	}
 	payload := signature.NewPayload(ref.Name(), ref.Digest(), signature.TypeBinauthz)
-	sig, err := sign(ctx, signer, payload)
+	sealed, err := a.Form.Seal(ctx, signer, ref, payload, a.now())
 	if err != nil {
 		return nil, fmt.Errorf("attesting that %q passed %q: %w", ref, name, err)
 	}
 	details := &Details{
-		CheckName: name, Body: string(payload), KeyID: signer.KeyID(),
-		Signature: string(sig), SignatureBase64: base64.StdEncoding.EncodeToString(sig),
+		CheckName: name, Body: string(sealed.Body), KeyID: signer.KeyID(),
+		Signature: string(sealed.Signature), SignatureBase64: base64.StdEncoding.EncodeToString(sealed.Signature),
 	}
-	err = a.file(ctx, a.occurrence(ref, name, signer.KeyID(), payload, sig))
+	sealed.Occurrence.NoteName = a.note(name)
+	err = a.file(ctx, sealed.Occurrence)
 	if status.Code(err) == codes.AlreadyExists {
 		details.Signature, details.SignatureBase64 = "", ""
 		err = a.confirm(ctx, ref, name, signer)
@@ -89,22 +90,9 @@ func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte,
 	return sig, nil
 }
 
-func (a *Authority) occurrence(ref image.Reference, name, keyID string, payload, sig []byte) *grafeas.Occurrence {
-	return &grafeas.Occurrence{
-		ResourceUri: ref.ResourceURI(),
-		NoteName:    a.note(name),
-		Kind:        grafeas.NoteKind_ATTESTATION,
-		Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
-			SerializedPayload: payload,
-			Signatures:        []*grafeas.Signature{{Signature: sig, PublicKeyId: keyID}},
-		}},
-	}
-}
-
 // file stores an occurrence and, where it may, the note that is missing.
 func (a *Authority) file(ctx context.Context, o *grafeas.Occurrence) error {
-	_, id, _ := strings.Cut(o.GetNoteName(), "/notes/")
-	note := NewNote(o.GetNoteName(), fmt.Sprintf("Images that passed the check %q", id))
+	note := a.Form.NewNote(o.GetNoteName(), fmt.Sprintf("Images that passed the check %q", noteID(o.GetNoteName())))
 	if !a.CreateNotes {
 		note = nil
 	}
@@ -118,16 +106,10 @@ func (a *Authority) file(ctx context.Context, o *grafeas.Occurrence) error {
 	return err
 }
 
-// NewNote returns the note of this name, projects/P/notes/N, that attestations can be
-// filed under.
-func NewNote(name, description string) *grafeas.Note {
+// noteID returns N of projects/P/notes/N.
+func noteID(name string) string {
 	_, id, _ := strings.Cut(name, "/notes/")
-	return &grafeas.Note{
-		Name:             name,
-		ShortDescription: description,
-		Kind:             grafeas.NoteKind_ATTESTATION,
-		Type:             &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{Hint: &grafeas.AttestationNote_Hint{HumanReadableName: id}}},
-	}
+	return id
 }
 
 // File stores an attestation in a project, parent, and returns it as it was stored.

@@ -113,6 +113,8 @@ type Options struct {
 	// Cloud project of the image's repository, as in Kritis, or for any other
 	// repository that of the note.
 	Project string
+	// Form is how attestations are signed and filed; Kritis knows the zero Form only.
+	Form attest.Form
 	// Overwrite signs anew, and deletes the attestations by the key that were there.
 	Overwrite bool
 

@@ -39,19 +39,12 @@ func (s *Signer) sign(ctx context.Context, ref image.Reference, r *Report) error
 		return nil
 	}
 	payload := signature.NewPayload(ref.Repository(), ref.Digest(), signature.TypeAtomic)
-	sig, err := s.Key.Sign(ctx, payload)
+	sealed, err := s.Form.Seal(ctx, s.Key, ref, payload, s.Now())
 	if err != nil {
 		return err // it names the key
 	}
-	occurrence := &grafeas.Occurrence{
-		ResourceUri: ref.ResourceURI(),
-		NoteName:    s.Note,
-		Kind:        grafeas.NoteKind_ATTESTATION,
-		Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
-			SerializedPayload: payload,
-			Signatures:        []*grafeas.Signature{{Signature: sig, PublicKeyId: r.KeyID}},
-		}},
-	}
+	occurrence := sealed.Occurrence
+	occurrence.NoteName = s.Note
 	stored, err := s.file(ctx, ref, occurrence)
 	if status.Code(err) == codes.AlreadyExists {
 		// The server takes one attestation under a note, and there is one already.
@@ -93,7 +86,7 @@ func (s *Signer) fileInPlace(ctx context.Context, ref image.Reference, o *grafea
 }
 
 func (s *Signer) file(ctx context.Context, ref image.Reference, o *grafeas.Occurrence) (*grafeas.Occurrence, error) {
-	stored, created, err := attest.File(ctx, s.Store, "projects/"+s.projectOf(ref), o, attest.NewNote(s.Note, noteDescription))
+	stored, created, err := attest.File(ctx, s.Store, "projects/"+s.projectOf(ref), o, s.Form.NewNote(s.Note, noteDescription))
 	if created {
 		s.Logger.InfoContext(ctx, "created a note", "note", s.Note)
 	}
@@ -126,7 +119,7 @@ func (s *Signer) remove(ctx context.Context, names []string, r *Report) error {
 func (s *Signer) list(ctx context.Context, ref image.Reference) ([]*grafeas.Occurrence, error) {
 	listed, err := check.List(ctx, func(ctx context.Context, token string) ([]*grafeas.Occurrence, string, error) {
 		resp, err := s.Store.ListNoteOccurrences(ctx, &grafeas.ListNoteOccurrencesRequest{
-			Name: s.Note, Filter: check.Filter(ref, grafeas.NoteKind_ATTESTATION), PageSize: pageSize, PageToken: token,
+			Name: s.Note, Filter: check.Filter(ref, s.Form.Kind()), PageSize: pageSize, PageToken: token,
 		})
 		return resp.GetOccurrences(), resp.GetNextPageToken(), err
 	})
@@ -134,7 +127,7 @@ func (s *Signer) list(ctx context.Context, ref image.Reference) ([]*grafeas.Occu
 		return nil, fmt.Errorf("listing the attestations under the note %q: %w", s.Note, err)
 	}
 	return slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
-		return o.GetNoteName() != s.Note || !check.About(o, ref, grafeas.NoteKind_ATTESTATION)
+		return o.GetNoteName() != s.Note || !check.About(o, ref, s.Form.Kind())
 	}), nil
 }
 
@@ -147,7 +140,8 @@ func (s *Signer) ours(ctx context.Context, ref image.Reference, there []*grafeas
 	known := facts.Images[ref.Digest()]
 	for i := range known.Attestations {
 		a := &known.Attestations[i]
-		if a.Fingerprint == public.Fingerprint() && a.Repository == ref.Repository() && a.ValidAt(s.Now()) && !slices.Contains(names, a.Occurrence) {
+		named := a.Repository == ref.Repository() || s.Form == attest.JWT && a.Repository == ""
+		if a.Fingerprint == public.Fingerprint() && named && a.ValidAt(s.Now()) && !slices.Contains(names, a.Occurrence) {
 			names = append(names, a.Occurrence)
 		}
 	}

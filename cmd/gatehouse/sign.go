@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata/transfer"
@@ -25,13 +26,13 @@ const storeTimeout = 2 * time.Minute
 
 // signFlags are the flags of Kritis' signer, and those that it did not need.
 type signFlags struct {
-	mode, image, policy string
-	scanProjects        []string
-	signer              kritissigner.Options
-	key                 kritissigner.KeyConfig
-	metadata            string
-	server              transfer.Server
-	output              *format
+	mode, image, policy, form string
+	scanProjects              []string
+	signer                    kritissigner.Options
+	key                       kritissigner.KeyConfig
+	metadata                  string
+	server                    transfer.Server
+	output                    *format
 }
 
 func signCommand() *cobra.Command {
@@ -72,6 +73,7 @@ func (s *signFlags) bind(c *cobra.Command) {
 	})
 	f.StringVar(&s.mode, "mode", string(kritissigner.CheckAndSign), "check-and-sign, check-only or bypass-and-sign")
 	f.StringVar(&s.image, "image", "", "the image, if it is not given as an argument")
+	f.StringVar(&s.form, "form", attest.SimpleSigning.String(), "how it is signed and filed: simple-signing, jwt or dsse; Kritis knows the first")
 	f.StringVar(&s.policy, "policy", "", "VulnzSigningPolicy file, to check by")
 	f.DurationVar(&s.signer.Timeout, "vulnz-timeout", kritissigner.DefaultTimeout, "how long to wait for the scan; less than 0 is not to wait")
 	f.StringVar(&s.signer.Note, "note-name", "", "note to attest under, projects/P/notes/N; it is made if it is not there")
@@ -141,6 +143,9 @@ func (s *signFlags) run(c *cobra.Command, args []string) error {
 	mode, err := kritissigner.ParseMode(s.mode)
 	if err != nil {
 		return fmt.Errorf("--mode: %w", err)
+	}
+	if s.signer.Form, err = attest.ParseForm(s.form); err != nil {
+		return fmt.Errorf("--form: %w", err)
 	}
 	ref, err := s.reference(args)
 	if err != nil {
