@@ -66,8 +66,8 @@ type KritisSignerConfig struct {
 
 // applyEnvironment takes what is not set otherwise from the variables that gcr-signer
 // reads. They count only where the signer runs.
-func (c *KritisSignerConfig) applyEnvironment(getenv func(string) string, logger *slog.Logger) error {
-	if c.Address == "" {
+func (k *KritisSignerConfig) applyEnvironment(getenv func(string) string, logger *slog.Logger) error {
+	if k.Address == "" {
 		return nil
 	}
 	take := func(name string, to *string) {
@@ -76,33 +76,33 @@ func (c *KritisSignerConfig) applyEnvironment(getenv func(string) string, logger
 			logger.Info("the signer of Kritis takes a setting from the environment", "variable", name)
 		}
 	}
-	if c.Policy == "" {
-		take("ATTESTATION_POLICY_PATH", &c.PolicyFile)
+	if k.Policy == "" {
+		take("ATTESTATION_POLICY_PATH", &k.PolicyFile)
 	}
-	if c.PolicyFile == "" {
-		take("ATTESTATION_POLICY", &c.Policy)
+	if k.PolicyFile == "" {
+		take("ATTESTATION_POLICY", &k.Policy)
 	}
-	take("ATTESTATION_NOTE_NAME", &c.NoteName)
-	take("ATTESTATION_PROJECT", &c.AttestationProject)
-	if c.PGPPrivateKeyFile == "" && c.PKIXKeyFile == "" {
-		take("ATTESTATION_KMS_KEY", &c.KMSKeyName)
-		take("ATTESTATION_DIGEST_ALGORITHM", &c.KMSDigestAlg)
+	take("ATTESTATION_NOTE_NAME", &k.NoteName)
+	take("ATTESTATION_PROJECT", &k.AttestationProject)
+	if k.PGPPrivateKeyFile == "" && k.PKIXKeyFile == "" {
+		take("ATTESTATION_KMS_KEY", &k.KMSKeyName)
+		take("ATTESTATION_DIGEST_ALGORITHM", &k.KMSDigestAlg)
 	}
 	var overwrite string
-	if take("ATTESTATION_OVERWRITE", &overwrite); overwrite != "" && !c.Overwrite {
+	if take("ATTESTATION_OVERWRITE", &overwrite); overwrite != "" && !k.Overwrite {
 		var err error
-		if c.Overwrite, err = strconv.ParseBool(overwrite); err != nil {
+		if k.Overwrite, err = strconv.ParseBool(overwrite); err != nil {
 			return fmt.Errorf("environment variable ATTESTATION_OVERWRITE: %q is not true or false", overwrite)
 		}
 	}
 	return nil
 }
 
-func (c *KritisSignerConfig) key() kritissigner.KeyConfig {
+func (k *KritisSignerConfig) key() kritissigner.KeyConfig {
 	return kritissigner.KeyConfig{
-		KMSKeyName: c.KMSKeyName, KMSDigestAlg: c.KMSDigestAlg, KMS: signer.GoogleOptions{Endpoint: c.KMSEndpoint},
-		PGPPrivateKey: c.PGPPrivateKeyFile, PGPPassphraseFile: c.PGPPassphraseFile,
-		PKIXPrivateKey: c.PKIXKeyFile, PKIXAlg: c.PKIXAlg,
+		KMSKeyName: k.KMSKeyName, KMSDigestAlg: k.KMSDigestAlg, KMS: signer.GoogleOptions{Endpoint: k.KMSEndpoint},
+		PGPPrivateKey: k.PGPPrivateKeyFile, PGPPassphraseFile: k.PGPPassphraseFile,
+		PKIXPrivateKey: k.PKIXKeyFile, PKIXAlg: k.PKIXAlg,
 	}
 }
 

@@ -285,8 +285,8 @@ func (h *handler) event(ctx context.Context, body []byte) (int, Response, error)
 	case o.GetDiscovery().GetAnalysisStatus() != grafeas.DiscoveryOccurrence_FINISHED_SUCCESS:
 		return http.StatusOK, Response{Message: messageUnready}, nil
 	}
-	ref, err := image.ParseResourceURI(o.GetResourceUri())
-	if err != nil || ref.Digest().IsZero() {
+	ref, ok := imageOf(o)
+	if !ok {
 		// It will be about no image the next time either.
 		return http.StatusOK, Response{Message: "ignoring occurrence that is about no image with a digest"}, nil
 	}
@@ -295,4 +295,11 @@ func (h *handler) event(ctx context.Context, body []byte) (int, Response, error)
 		code = http.StatusOK
 	}
 	return code, response, err
+}
+
+// imageOf returns the image that an occurrence is about, if it is about one with a
+// digest.
+func imageOf(o *grafeas.Occurrence) (image.Reference, bool) {
+	ref, err := image.ParseResourceURI(o.GetResourceUri())
+	return ref, err == nil && !ref.Digest().IsZero()
 }

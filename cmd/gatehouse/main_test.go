@@ -48,7 +48,7 @@ func postInScript(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: post PATH FILE")
 	}
-	resp, err := http.Post("http://"+ts.Getenv("GATEHOUSE_METADATA")+"/"+args[0], "application/json", strings.NewReader(ts.ReadFile(args[1]))) //nolint:noctx // the script's own server
+	resp, err := http.Post("http://"+ts.Getenv("GATEHOUSE_METADATA")+"/"+args[0], "application/json", strings.NewReader(ts.ReadFile(args[1])))
 	ts.Check(err)
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {

@@ -179,7 +179,7 @@ func secret(token bool) resolve.Option {
 // web is a network of hosts, with what each was sent.
 type web struct {
 	mu    sync.Mutex
-	hosts map[string]func(*http.Request) *http.Response
+	hosts map[string]http.HandlerFunc
 	sent  map[string][]string // Authorization, or a form, by SCHEME://HOST
 }
 
@@ -202,71 +202,77 @@ func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
 	if h == nil {
 		return nil, fmt.Errorf("there is no host %s", place)
 	}
-	resp := h(r)
+	answer := httptest.NewRecorder()
+	h(answer, r)
+	resp := answer.Result()
 	resp.Request = r
 	return resp, nil
 }
 
-func respond(status int, body string, header ...string) *http.Response {
-	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+func respond(w http.ResponseWriter, status int, body string, header ...string) {
 	for i := 0; i < len(header); i += 2 {
-		resp.Header.Set(header[i], header[i+1])
+		w.Header().Set(header[i], header[i+1])
 	}
-	return resp
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
 }
 
 // challenged is a registry that wants a token from a realm.
-func challenged(realm string) func(*http.Request) *http.Response {
-	return func(r *http.Request) *http.Response {
+func challenged(realm string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
-			return respond(404, "")
+			respond(w, 404, "")
+			return
 		}
-		return respond(401, "", "WWW-Authenticate", `Bearer realm="`+realm+`",service="s"`)
+		respond(w, 401, "", "WWW-Authenticate", `Bearer realm="`+realm+`",service="s"`)
 	}
 }
 
-func tokens(*http.Request) *http.Response { return respond(200, `{"token":"t0ken"}`) }
+func tokens(w http.ResponseWriter, _ *http.Request) { respond(w, 200, `{"token":"t0ken"}`) }
 
 // What a registry is trusted with, it alone is trusted with.
 func TestCredentialsStayWhereTheyBelong(t *testing.T) { // CVE-2025-27403, CVE-2026-48978, CVE-2026-50151
 	t.Parallel()
 	const reg = "https://registry.example.com"
-	redirect := func(to string, code int) func(*http.Request) *http.Response {
-		return func(r *http.Request) *http.Response {
+	redirect := func(to string, code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.Header.Get("Authorization") == "":
-				return respond(401, "", "WWW-Authenticate", `Basic realm="r"`)
+				respond(w, 401, "", "WWW-Authenticate", `Basic realm="r"`)
 			case r.URL.Path == "/v2/":
-				return respond(200, "")
+				respond(w, 200, "")
+			default:
+				respond(w, code, "", "Location", to+r.URL.Path)
 			}
-			return respond(code, "", "Location", to+r.URL.Path)
 		}
 	}
-	nothing := func(*http.Request) *http.Response { return respond(404, "") }
+	nothing := func(w http.ResponseWriter, _ *http.Request) { respond(w, 404, "") }
 	for about, row := range map[string]struct {
-		hosts    map[string]func(*http.Request) *http.Response
+		hosts    map[string]http.HandlerFunc
 		token    bool // the secret is a refresh token
 		services map[string]string
 		to       string // that must get the secret; "" that none but the registry may
 		foreign  bool   // the error says that it was to go elsewhere
 	}{
-		"a redirect to another host":                     {map[string]func(*http.Request) *http.Response{reg: redirect("https://evil.test", 307), "https://evil.test": nothing}, false, nil, "", false},
-		"a redirect to a host below":                     {map[string]func(*http.Request) *http.Response{reg: redirect("https://evil.registry.example.com", 307), "https://evil.registry.example.com": nothing}, false, nil, "", false},
-		"a redirect to another port":                     {map[string]func(*http.Request) *http.Response{reg: redirect("https://registry.example.com:8443", 302), "https://registry.example.com:8443": nothing}, false, nil, "", false},
-		"a realm of another party":                       {map[string]func(*http.Request) *http.Response{reg: challenged("https://evil.test/v2/"), "https://evil.test": tokens}, false, nil, "", true},
-		"a realm of another party, with a refresh token": {map[string]func(*http.Request) *http.Response{reg: challenged("https://evil.test/v2/"), "https://evil.test": tokens}, true, nil, "", true},
-		"a realm of another tenant":                      {map[string]func(*http.Request) *http.Response{"https://a.github.io": challenged("https://b.github.io/token"), "https://b.github.io": tokens}, false, nil, "", true},
-		"a realm of the domain":                          {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.example.com/token"), "https://auth.example.com": tokens}, false, nil, "https://auth.example.com", false},
-		"a realm of the domain, with a refresh token":    {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.example.com/token"), "https://auth.example.com": tokens}, true, nil, "https://auth.example.com", false},
-		"a realm at another port":                        {map[string]func(*http.Request) *http.Response{reg: challenged("https://registry.example.com:8443/token"), "https://registry.example.com:8443": tokens}, false, nil, "https://registry.example.com:8443", false},
-		"a realm that is named":                          {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, false, map[string]string{"registry.example.com": "auth.other.test"}, "https://auth.other.test", false},
-		"a realm that is named for another":              {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, false, map[string]string{"registry.other.test": "auth.other.test"}, "", true},
-		"a realm that redirects to a host below": {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.example.com/token"),
-			"https://auth.example.com": func(r *http.Request) *http.Response {
-				return respond(307, "", "Location", "https://evil.auth.example.com/token")
+		"a redirect to another host":                     {map[string]http.HandlerFunc{reg: redirect("https://evil.test", 307), "https://evil.test": nothing}, false, nil, "", false},
+		"a redirect to a host below":                     {map[string]http.HandlerFunc{reg: redirect("https://evil.registry.example.com", 307), "https://evil.registry.example.com": nothing}, false, nil, "", false},
+		"a redirect to another port":                     {map[string]http.HandlerFunc{reg: redirect("https://registry.example.com:8443", 302), "https://registry.example.com:8443": nothing}, false, nil, "", false},
+		"a realm of another party":                       {map[string]http.HandlerFunc{reg: challenged("https://evil.test/v2/"), "https://evil.test": tokens}, false, nil, "", true},
+		"a realm of another party, with a refresh token": {map[string]http.HandlerFunc{reg: challenged("https://evil.test/v2/"), "https://evil.test": tokens}, true, nil, "", true},
+		"a realm of another tenant":                      {map[string]http.HandlerFunc{"https://a.github.io": challenged("https://b.github.io/token"), "https://b.github.io": tokens}, false, nil, "", true},
+		"a realm of the domain":                          {map[string]http.HandlerFunc{reg: challenged("https://auth.example.com/token"), "https://auth.example.com": tokens}, false, nil, "https://auth.example.com", false},
+		"a realm of the domain, with a refresh token":    {map[string]http.HandlerFunc{reg: challenged("https://auth.example.com/token"), "https://auth.example.com": tokens}, true, nil, "https://auth.example.com", false},
+		"a realm at another port":                        {map[string]http.HandlerFunc{reg: challenged("https://registry.example.com:8443/token"), "https://registry.example.com:8443": tokens}, false, nil, "https://registry.example.com:8443", false},
+		"a realm that is named":                          {map[string]http.HandlerFunc{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, false, map[string]string{"registry.example.com": "auth.other.test"}, "https://auth.other.test", false},
+		"a realm that is named for another":              {map[string]http.HandlerFunc{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, false, map[string]string{"registry.other.test": "auth.other.test"}, "", true},
+		"a realm that redirects to a host below": {map[string]http.HandlerFunc{reg: challenged("https://auth.example.com/token"),
+			"https://auth.example.com": func(w http.ResponseWriter, _ *http.Request) {
+				respond(w, 307, "", "Location", "https://evil.auth.example.com/token")
 			}, "https://evil.auth.example.com": tokens}, false, nil, "https://auth.example.com", false},
-		"a realm that redirects a refresh token": {map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.example.com/token"),
-			"https://auth.example.com": func(r *http.Request) *http.Response { return respond(307, "", "Location", "https://evil.test/token") }, "https://evil.test": tokens}, true, nil, "https://auth.example.com", true},
+		"a realm that redirects a refresh token": {map[string]http.HandlerFunc{reg: challenged("https://auth.example.com/token"),
+			"https://auth.example.com": func(w http.ResponseWriter, _ *http.Request) {
+				respond(w, 307, "", "Location", "https://evil.test/token")
+			}, "https://evil.test": tokens}, true, nil, "https://auth.example.com", true},
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()
@@ -305,7 +311,7 @@ func TestCredentialsStayWhereTheyBelong(t *testing.T) { // CVE-2025-27403, CVE-2
 	}
 	t.Run("a realm of another party may be asked without credentials", func(t *testing.T) {
 		t.Parallel()
-		w := &web{hosts: map[string]func(*http.Request) *http.Response{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, sent: map[string][]string{}}
+		w := &web{hosts: map[string]http.HandlerFunc{reg: challenged("https://auth.other.test/token"), "https://auth.other.test": tokens}, sent: map[string][]string{}}
 		_, err := newResolver(resolve.WithTransport(w)).Configs(t.Context(), mustParse(t, "registry.example.com/a@"+image.DigestOf(nil).String()))
 		if !errors.Is(err, resolve.ErrNotFound) || len(w.sent["https://auth.other.test"]) != 0 {
 			t.Errorf("err = %v, sent %v", err, w.sent)
@@ -313,12 +319,13 @@ func TestCredentialsStayWhereTheyBelong(t *testing.T) { // CVE-2025-27403, CVE-2
 	})
 	t.Run("half a token in a bad answer is not told", func(t *testing.T) {
 		t.Parallel()
-		w := &web{hosts: map[string]func(*http.Request) *http.Response{reg: challenged(reg + "/token")}, sent: map[string][]string{}}
-		w.hosts[reg] = func(r *http.Request) *http.Response {
+		w := &web{hosts: map[string]http.HandlerFunc{reg: challenged(reg + "/token")}, sent: map[string][]string{}}
+		w.hosts[reg] = func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/token" {
-				return respond(200, `{"refresh_token":"s3cret"}`)
+				respond(w, 200, `{"refresh_token":"s3cret"}`)
+				return
 			}
-			return challenged(reg + "/token")(r)
+			challenged(reg+"/token")(w, r)
 		}
 		_, err := newResolver(resolve.WithTransport(w)).Configs(t.Context(), mustParse(t, "registry.example.com/a@"+image.DigestOf(nil).String()))
 		if err == nil || strings.Contains(err.Error(), "s3cret") {
