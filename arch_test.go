@@ -17,7 +17,7 @@ const module = "github.com/gatehouse-dev/gatehouse/"
 // picture in DESIGN.md.
 var arrows = map[string][]string{
 	"image":            {},
-	"image/resolve":    {"image"},
+	"image/resolve":    {"internal/bounded", "image"},
 	"signature":        {"image"},
 	"signature/signer": {"signature"},
 
@@ -104,7 +104,7 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint"}
+var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint", "github.com/sigstore/sigstore": "signature/signer", "google.golang.org/api": "signature/signer"}
 
 type listed struct {
 	ImportPath string
