@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	"policy/platform/constraint": {"policy"},
 	"policy/platform/evaluate":   {"policy", "policy/platform", "decide"},
 
+	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
@@ -54,7 +55,8 @@ var arrows = map[string][]string{
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
-	"evidence/index": {"image", "signature", "metadata", "evidence"},
+	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
+	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
 	"check":                {"image", "image/resolve"},
@@ -67,6 +69,11 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "attest"},
 	"attest/kritisapi": {"internal/bounded", "image", "metadata", "attest/kritissigner"},
 
+	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
+	"feed/feedclient": {"metadata", "api/*"},
+	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
+	"internal/sealed": {},
+
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
@@ -74,9 +81,10 @@ var arrows = map[string][]string{
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/kritissigner", "attest/kritisapi", "signature/signer", "audit", "admission", "identity",
+		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
-		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
+		"image", "hint", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
 		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "audit", "identity", "server", "conformance",
 	},
 

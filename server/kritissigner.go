@@ -117,6 +117,9 @@ func (c *Config) validateKritisSigner() error {
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("kritisSigner: "+format, args...))
 	}
+	if c.Role == AdmissionRole {
+		bad("role %s runs the gate alone, which holds no keys: leave address out", c.Role)
+	}
 	errs = append(errs, c.validateAddress("kritisSigner", k.Address, c.Identity.Secrets()))
 	if host, _, err := net.SplitHostPort(k.Address); err == nil && !isLoopback(host) && k.CertFile == "" && c.Identity.Secrets() && !c.InsecureNoAuth {
 		bad("address %q is not on loopback, and tokens and passwords would be sent in the clear: give certFile and keyFile, or --insecure-no-auth behind something that speaks TLS", k.Address)

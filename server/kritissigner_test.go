@@ -102,6 +102,7 @@ func TestTheSignerOfKritisIsRefusedBeforeAnythingIsServed(t *testing.T) {
 		"nobody who may ask":       {guarded, "nobody may ask"},
 		"callers that nobody asks": {func(c *Config) { c.KritisSigner.Callers = []string{"ci"} }, "no way to tell them"},
 		"half a certificate":       {func(c *Config) { c.KritisSigner.CertFile = "c" }, "both or neither"},
+		"a gate alone":             {func(c *Config) { c.Role = AdmissionRole }, "which holds no keys"},
 		"two policies":             {func(c *Config) { c.KritisSigner.PolicyFile = "p" }, "one of them"},
 		"a wait without end":       {func(c *Config) { c.KritisSigner.VulnzTimeout = 24 * time.Hour }, "at most an hour"},
 		"no policy":                {func(c *Config) { c.KritisSigner.Policy = "" }, "there is no policy"},

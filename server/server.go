@@ -27,6 +27,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
@@ -41,8 +42,8 @@ const kritisProject = "kritis"
 
 // Addresses tell where everything listens.
 type Addresses struct {
-	Metadata  string `json:"metadata"`
-	Attestor  string `json:"attestor"`
+	Metadata  string `json:"metadata,omitempty"`
+	Attestor  string `json:"attestor,omitempty"`
 	Admission string `json:"admission"`
 	Ops       string `json:"ops"`
 	// Kritis is the signer of Kritis, "" unless it runs.
@@ -74,6 +75,8 @@ type parts struct {
 	calls                              metadata.Recorder
 
 	ready atomic.Bool
+	// draining is set while the gate goes on to answer after it was told to stop.
+	draining atomic.Bool
 }
 
 func newParts(cfg Config, logger *slog.Logger) *parts {
@@ -100,13 +103,20 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := p.compile(content); err != nil {
+	if _, err := p.compile(content); err != nil {
 		return err
 	}
 	if cfg.Admission.CertFile != "" {
 		if _, err := openCertificate("serving certificate", cfg.Admission.CertFile, cfg.Admission.KeyFile, logger); err != nil {
 			return err
 		}
+	}
+	if cfg.Role == AdmissionRole {
+		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
+		if err != nil {
+			return err
+		}
+		return conn.Close()
 	}
 	if _, _, err := metadataTLS(cfg, logger); err != nil {
 		return err
@@ -141,6 +151,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
+	if cfg.Role == AdmissionRole {
+		return p.runGate(ctx, started)
+	}
 
 	// The parts outlive ctx while requests drain.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -168,13 +181,40 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		case <-running.Done(): // a part failed; Wait tells which
 		}
 	}
-	p.ready.Store(false)
-	close(stop)
-	// Followers end after the listeners: a request may still wait for evidence.
-	p.awaitDrained()
+	p.drain(running, stop)
 	cancel()
 	return errors.Join(err, group.Wait())
 }
+
+// drain says that the server is not ready, goes on to answer for as long as others may
+// need to notice, and returns when the listeners have ended. Followers end after those:
+// a request may still wait for evidence.
+func (p *parts) drain(running context.Context, stop chan<- struct{}) {
+	p.ready.Store(false)
+	if delay := p.cfg.Admission.DrainDelay; delay > 0 {
+		p.draining.Store(true)
+		select {
+		case <-time.After(delay):
+		case <-running.Done():
+		}
+	}
+	close(stop)
+	p.awaitDrained()
+}
+
+// listeners are those that are bound.
+func (p *parts) listeners() []*listener {
+	var all []*listener
+	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops, p.kritisSigner} {
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// noPolicy is said when there is none.
+const noPolicy = "there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push"
 
 // announce waits until everything works and tells where it listens.
 func (p *parts) announce(ctx context.Context, started func(Addresses) error) error {
@@ -183,7 +223,7 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	}
 	p.ready.Store(true)
 	if len(p.policies.current()) == 0 {
-		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push")
+		p.logger.Warn(noPolicy)
 	}
 	addresses := Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
@@ -192,15 +232,6 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 		addresses.Kritis = p.kritisSigner.addr()
 	}
 	return started(addresses)
-}
-
-// listeners are those that serve.
-func (p *parts) listeners() []*listener {
-	all := []*listener{p.metadata, p.attestor, p.admission, p.ops}
-	if p.kritisSigner != nil {
-		all = append(all, p.kritisSigner)
-	}
-	return all
 }
 
 // awaitDrained returns when the listeners have ended.
@@ -230,9 +261,8 @@ func (p *parts) build(ctx context.Context) error {
 	if p.cfg.Attestor.Address == "" {
 		p.cfg.Attestor.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Server.Port))
 	}
-	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("making the data folder: %w", err)
+	if err := p.openData(); err != nil {
+		return err
 	}
 	if err := p.openIdentity(); err != nil {
 		return err
@@ -251,17 +281,33 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
+	p.index.Bound(p.cfg.Admission.MaxStatements)
+	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
 	if err := p.policies.start(ctx); err != nil {
 		return err
 	}
-	if err := p.buildGate(); err != nil {
+	if err := p.buildGate(newStoreEvidence(p.index, p.service), p.policies.current); err != nil {
 		return err
 	}
-	p.ops.server.Handler = p.guard(p.ops, opsHandler(p.readiness, p.registry, isLoopbackAddr(p.ops.addr())), false)
+	p.serveOps(func() (string, error) { return "", p.readiness() })
 	return nil
+}
+
+// openData makes the data folder, and registers what every role measures.
+func (p *parts) openData() error {
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	return nil
+}
+
+// serveOps gives the ops listener its handler.
+func (p *parts) serveOps(ready func() (note string, err error)) {
+	p.ops.server.Handler = p.guard(p.ops, opsHandler(ready, p.registry, isLoopbackAddr(p.ops.addr())), false)
 }
 
 // guard keeps web pages of others from a listener.
@@ -291,27 +337,38 @@ func (p *parts) openService(ctx context.Context) error {
 
 // listen binds all ports, and gives the metadata API its handler.
 func (p *parts) listen(ctx context.Context) error {
-	for _, l := range []struct {
-		name, addr string
-		to         **listener
-	}{
+	all := []bound{
 		{"metadata", p.cfg.Metadata.Address, &p.metadata},
 		{"attestor", p.cfg.Attestor.Address, &p.attestor},
 		{"admission", p.cfg.Admission.Address, &p.admission},
 		{"ops", p.cfg.Ops.Address, &p.ops},
-		{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner},
-	} {
-		if l.addr == "" { // Validate has seen that it may be
-			continue
-		}
-		bound, err := listen(ctx, l.name, l.addr, p.logger)
+	}
+	if p.cfg.KritisSigner.Address != "" {
+		all = append(all, bound{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner})
+	}
+	if err := p.bind(ctx, all...); err != nil {
+		return err
+	}
+	return p.buildMetadata()
+}
+
+// A bound is a listener to be.
+type bound struct {
+	name, addr string
+	to         **listener
+}
+
+// bind binds ports.
+func (p *parts) bind(ctx context.Context, all ...bound) error {
+	for _, b := range all {
+		l, err := listen(ctx, b.name, b.addr, p.logger)
 		if err != nil {
 			return err
 		}
-		p.onClose(func() error { _ = bound.net.Close(); return nil }) // closed already if it was served
-		*l.to = bound
+		p.onClose(func() error { _ = l.net.Close(); return nil }) // closed already if it was served
+		*b.to = l
 	}
-	return p.buildMetadata()
+	return nil
 }
 
 // buildMetadata gives the metadata listener its handler and its TLS.
@@ -327,11 +384,17 @@ func (p *parts) buildMetadata() error {
 	if err != nil {
 		return err
 	}
+	following, err := feed.New(p.service, feed.Options{Logger: p.logger, Registry: p.registry})
+	if err != nil {
+		return err
+	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
-		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies)},
+		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies), following},
 	})
 	p.onClose(func() error { closeHandler(); return nil })
 	server := p.metadata.server
+	server.RegisterOnShutdown(following.Stop)
+	server.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWithin}
 	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())
 	config, cert, err := metadataTLS(p.cfg, p.logger)
 	if err != nil {
