@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/junit":        {},
+	"internal/keyed":        {},
 	"internal/gen/*":        {},
 
 	"policy":          {"image"},
@@ -61,11 +62,11 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"attest":               {"internal/bounded", "internal/keyed", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
-	"attest/kritissigner": {"internal/bounded", "image", "signature", "signature/signer", "check", "policy", "policy/document", "policy/kritis",
+	"attest/kritissigner": {"internal/bounded", "internal/keyed", "image", "signature", "signature/signer", "check", "policy", "policy/document", "policy/kritis",
 		"evidence", "evidence/index", "decide", "attest"},
 	"attest/kritisapi": {"internal/bounded", "image", "metadata", "attest/kritissigner"},
 

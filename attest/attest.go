@@ -36,6 +36,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/keyed"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -98,7 +99,7 @@ type Authority struct {
 	trust  map[string][]*signature.PublicKey
 	runner check.Runner
 	// attesting lets one request at a time attest a check of an image.
-	attesting keyedLock
+	attesting keyed.Lock
 }
 
 func (a *Authority) now() time.Time {

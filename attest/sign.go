@@ -27,7 +27,7 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 	if !ok {
 		return &Details{}, ErrNoKey
 	}
-	unlock, err := a.attesting.lock(ctx, ref.ResourceURI()+" "+name)
+	unlock, err := a.attesting.Lock(ctx, ref.ResourceURI()+" "+name)
 	if err != nil {
 		return nil, fmt.Errorf("attesting that %q passed %q: waiting for another request that does so: %w", ref, name, err)
 	}

@@ -41,6 +41,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/keyed"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -127,6 +128,8 @@ type Options struct {
 // A Signer is safe for concurrent use. Make one with [New].
 type Signer struct {
 	Options
+	// signing lets one request at a time sign an image.
+	signing keyed.Lock
 }
 
 // New returns a Signer. What a mode needs is looked for when it is asked for; what is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,6 +159,25 @@ func TestAnImageWithinThePolicyIsSigned(t *testing.T) {
 	// Once more changes nothing.
 	if again := run(t, s, kritissigner.CheckAndSign, ref); !again.Existing || !again.Signed || again.Attestation != r.Attestation || len(attestations(store)) != 1 {
 		t.Errorf("again: %+v", again)
+	}
+}
+
+func TestAnImageThatIsAskedForManyTimesIsSignedOnce(t *testing.T) {
+	t.Parallel()
+	store := &attesttest.Store{}
+	s := newSigner(t, store, nil)
+	ref := web(t)
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if r, err := s.Run(t.Context(), kritissigner.BypassAndSign, ref); err != nil || !r.Signed {
+				t.Errorf("got %+v, %v", r, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(attestations(store)); n != 1 {
+		t.Errorf("there are %d attestations", n)
 	}
 }
 

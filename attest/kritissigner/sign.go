@@ -29,6 +29,11 @@ const pageSize = 100
 // between leaves an image that is not attested.
 func (s *Signer) sign(ctx context.Context, ref image.Reference, r *Report) error {
 	r.Note, r.KeyID = s.Note, s.Key.KeyID()
+	unlock, err := s.signing.Lock(ctx, ref.ResourceURI())
+	if err != nil {
+		return fmt.Errorf("waiting for another request that does so: %w", err)
+	}
+	defer unlock()
 	there, err := s.list(ctx, ref)
 	if err != nil {
 		return err
