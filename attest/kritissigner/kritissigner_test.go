@@ -164,21 +164,28 @@ func TestAnImageWithinThePolicyIsSigned(t *testing.T) {
 
 func TestAnImageThatIsAskedForManyTimesIsSignedOnce(t *testing.T) {
 	t.Parallel()
-	store := &attesttest.Store{}
-	s := newSigner(t, store, nil)
 	ref := web(t)
-	var all sync.WaitGroup
-	for range 20 {
-		all.Go(func() {
-			if r, err := s.Run(t.Context(), kritissigner.BypassAndSign, ref); err != nil || !r.Signed {
-				t.Errorf("got %+v, %v", r, err)
+	synctest.Test(t, func(t *testing.T) {
+		store := &attesttest.Store{Fail: func(_ context.Context, method string) error {
+			if method == "CreateOccurrence" {
+				time.Sleep(time.Second) // in the bubble: all others have got as far as they can
 			}
-		})
-	}
-	all.Wait()
-	if n := len(attestations(store)); n != 1 {
-		t.Errorf("there are %d attestations", n)
-	}
+			return nil
+		}}
+		s := newSigner(t, store, nil)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if r, err := s.Run(t.Context(), kritissigner.BypassAndSign, ref); err != nil || !r.Signed {
+					t.Errorf("got %+v, %v", r, err)
+				}
+			})
+		}
+		all.Wait()
+		if n := len(attestations(store)); n != 1 {
+			t.Errorf("there are %d attestations", n)
+		}
+	})
 }
 
 func TestDockerHubIsSpelledAsKritisDoes(t *testing.T) {
