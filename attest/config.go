@@ -71,6 +71,8 @@ type Config struct {
 	Strict bool
 	// CreateNotes creates notes that do not exist.
 	CreateNotes bool
+	// Form is how attestations are signed and filed, as ParseForm reads it.
+	Form string
 }
 
 // ServerConfig is about the HTTP face of an attestor.
@@ -206,6 +208,9 @@ func (c *Config) problems() problems {
 			wrong.addf("gatehouse.metadata_projects", "metadata_projects: %q is not the id of a project", p)
 		}
 	}
+	if _, err := ParseForm(c.Form); err != nil {
+		wrong.addf("gatehouse.form", "form: %w", err)
+	}
 	for _, group := range slices.Sorted(maps.Keys(c.Groups)) {
 		c.groupProblems(&wrong, group)
 	}
@@ -286,7 +291,12 @@ func (c *Config) Options() (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
+	form, err := ParseForm(c.Form)
+	if err != nil {
+		return Options{}, err
+	}
 	return Options{
+		Form:    form,
 		Project: c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
 		DryRun: c.DryRun, Strict: c.Strict, CreateNotes: c.CreateNotes,
 	}, nil

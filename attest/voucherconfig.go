@@ -20,6 +20,7 @@ const maxTimeout = 24 * 60 * 60
 //	[gatehouse]
 //	strict = false            # success needs attestations; groups need checks
 //	create_notes = true       # create notes that do not exist
+//	form = "simple-signing"   # or "jwt" or "dsse", for PEM keys and those of Cloud KMS
 //	unscored = "fail"         # or the severity unscored vulnerabilities count as
 //	scan_wait = 50            # seconds to wait for a scan; 0 not to wait
 //	platforms = []            # of multi-platform images; none means all
@@ -160,6 +161,7 @@ func readGatehouse(root *section, c *Config) {
 	s := root.table("gatehouse")
 	c.Strict = s.flag("strict", false)
 	c.CreateNotes = s.flag("create_notes", true)
+	c.Form = s.text("form")
 	c.Unscored = s.text("unscored")
 	c.Platforms = s.texts("platforms")
 	c.MetadataProjects = s.texts("metadata_projects")

@@ -55,7 +55,11 @@ func (p *parts) buildAttestor() (attestorsFile string, err error) {
 		return "", err
 	}
 	client := grafeas.NewGrafeasClient(conn)
-	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
+	reach, err := p.cfg.Registry.Options()
+	if err != nil {
+		return "", fmt.Errorf("registry: %w", err)
+	}
+	options.Registry, options.Store, options.Logger = resolve.New(reach...), client, p.logger
 	if options.Metadata, err = config.Metadata(client); err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
 	}
