@@ -56,8 +56,8 @@ var arrows = map[string][]string{
 	"evidence/index": {"image", "signature", "metadata", "evidence"},
 	"decide":         {"image", "policy", "evidence"},
 
-	"check":                {"image", "image/resolve"},
-	"check/*":              {"image", "image/resolve", "check"},
+	"check":                {"image", "image/resolve", "metadata"},
+	"check/*":              {"image", "image/resolve", "signature", "metadata", "policy/platform/constraint", "check", "check/*"},
 	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},

@@ -50,8 +50,8 @@ func New(s Settings) (check.Check, error) {
 func doc() check.Doc {
 	return check.Doc{
 		Title:  "The image is in a repository of ours and can be pulled",
-		Text:   "Passes when the image's name is one of valid_repos or beneath one, by whole segments, and its manifests and configurations can be read and have the digests they are named by. Layers are not read.",
-		Inputs: []string{"registry"},
+		Proves: "Passes when the image's name is one of valid_repos or beneath one, by whole segments, and its manifests and configurations can be read and have the digests they are named by. Layers are not read.",
+		Needs:  []string{"registry"},
 		Settings: []check.Setting{
 			{Key: "valid_repos", Text: "registries, or repositories and what is beneath them", Default: "none, so that nothing passes"},
 		},

@@ -15,7 +15,10 @@ import (
 const digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // registry holds every image, or answers with an error.
-type registry struct{ err error }
+type registry struct {
+	check.Registry
+	err error
+}
 
 func (r registry) Configs(context.Context, image.Reference, ...resolve.Platform) ([]resolve.Config, error) {
 	return []resolve.Config{{}}, r.err

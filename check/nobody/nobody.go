@@ -51,8 +51,8 @@ func New(s Settings) check.Check {
 func doc() check.Doc {
 	return check.Doc{
 		Title:  "The image does not run as root",
-		Text:   "Fails when the user in the image's configuration is root in any spelling: none, root, 0, 00, +0, with or without a group, and numbers that overflow. All platforms of a multi-platform image must pass. Names in the image's own /etc/passwd are not looked up.",
-		Inputs: []string{"registry"},
+		Proves: "Fails when the user in the image's configuration is root in any spelling: none, root, 0, 00, +0, with or without a group, and numbers that overflow. All platforms of a multi-platform image must pass. Names in the image's own /etc/passwd are not looked up.",
+		Needs:  []string{"registry"},
 		Settings: []check.Setting{
 			{Key: "gatehouse.platforms", Text: "the platforms that are looked at", Default: "all that the image has"},
 		},

@@ -21,6 +21,7 @@ var (
 
 // registry holds one image with these users.
 type registry struct {
+	check.Registry
 	users  map[resolve.Platform]string
 	err    error
 	wanted []resolve.Platform

@@ -65,8 +65,8 @@ func New(s Settings) (check.Check, error) {
 func doc() check.Doc {
 	return check.Doc{
 		Title:  "A trusted builder built the image",
-		Text:   "Passes when one BUILD occurrence of the image has a trusted creator, a trusted project, and a built artifact whose checksum is the image's digest.",
-		Inputs: []string{"BUILD occurrences"},
+		Proves: "Passes when one BUILD occurrence of the image has a trusted creator, a trusted project, and a built artifact whose checksum is the image's digest.",
+		Needs:  []string{"BUILD occurrences"},
 		Settings: []check.Setting{
 			{Key: "trusted_builder_identities", Text: "creators that are trusted, compared exactly", Default: "none, so that nothing passes"},
 			{Key: "trusted_projects", Text: "ids of projects that are trusted to build", Default: "none, so that nothing passes"},

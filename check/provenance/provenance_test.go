@@ -16,6 +16,7 @@ import (
 const hex = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 type metadata struct {
+	check.Metadata
 	builds []*grafeas.Occurrence
 	err    error
 }

@@ -81,8 +81,8 @@ func New(s Settings) (check.Check, error) {
 func doc() check.Doc {
 	return check.Doc{
 		Title:  "The image has no serious known vulnerabilities",
-		Text:   "Passes when a scan of the image has finished and found nothing of the severity failon or a higher one. Severities, from the lowest: negligible, low, medium, unknown, high, critical. A vulnerability that no one has scored fails the image unless gatehouse.unscored says how bad to take it for.",
-		Inputs: []string{"DISCOVERY occurrences", "VULNERABILITY occurrences"},
+		Proves: "Passes when a scan of the image has finished and found nothing of the severity failon or a higher one. Severities, from the lowest: negligible, low, medium, unknown, high, critical. A vulnerability that no one has scored fails the image unless gatehouse.unscored says how bad to take it for.",
+		Needs:  []string{"DISCOVERY occurrences", "VULNERABILITY occurrences"},
 		Settings: []check.Setting{
 			{Key: "failon", Text: "the lowest severity that fails an image"},
 			{Key: "gatehouse.unscored", Text: "the severity that an unscored vulnerability is taken for", Default: "fail: it fails the image"},

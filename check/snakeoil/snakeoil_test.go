@@ -34,6 +34,7 @@ const (
 // metadata answers each question for discoveries with the next of its lists,
 // and at last with the last.
 type metadata struct {
+	check.Metadata
 	discoveries [][]*grafeas.Occurrence
 	vulns       []*grafeas.Occurrence
 	err         map[grafeas.NoteKind]error
