@@ -130,6 +130,14 @@ func (ps *problems) add(key string, err error) {
 	}
 }
 
+// about reports whether something is wrong with a key.
+func (ps *problems) about(key string) bool {
+	return slices.ContainsFunc(*ps, func(err error) bool {
+		var p problem
+		return errors.As(err, &p) && p.key == key
+	})
+}
+
 func (ps *problems) addf(key, format string, args ...any) { ps.add(key, fmt.Errorf(format, args...)) }
 
 // Validate reports all that is wrong with the configuration. Files are not
@@ -137,7 +145,7 @@ func (ps *problems) addf(key, format string, args ...any) { ps.add(key, fmt.Erro
 func (c *Config) Validate() error { return errors.Join(c.problems()...) }
 
 func (c *Config) problems() problems {
-	_, wrong := c.checks()
+	_, wrong := c.checks(checkFiles{})
 	// Without one New fails: whoever reads the file may have another to give.
 	if strings.ContainsAny(c.Project, "/\" ") {
 		wrong.addf("binauth_project", "binauth_project: %q is not the id of a project; it holds the notes and attestations", c.Project)
@@ -156,6 +164,11 @@ func (c *Config) problems() problems {
 	for _, name := range slices.Sorted(maps.Keys(c.TrustedKeys)) {
 		for _, k := range c.TrustedKeys[name] {
 			k.problems(&wrong, "gatehouse.trusted_keys."+name, name)
+		}
+	}
+	for _, k := range slices.Concat(c.Settings.BuildKeys, c.Settings.SBOMKeys) {
+		if k.File == "" {
+			wrong.addf("gatehouse", "a key of gatehouse.builds.keys or gatehouse.sbom.keys has no file")
 		}
 	}
 	c.Server.problems(&wrong)
