@@ -89,7 +89,7 @@ func (g *Grafeas) Occurrences(ctx context.Context, ref image.Reference, kind gra
 		}
 		found, err := List(ctx, page)
 		if err != nil {
-			return nil, fmt.Errorf("listing the %s metadata of %q in project %q: %w", strings.ToLower(kind.String()), ref, p, err)
+			return nil, fmt.Errorf("listing the %s metadata of %q in project %q: %w", strings.ToLower(kind.String()), ref, p, inTime(ctx, err))
 		}
 		for _, o := range found {
 			if About(o, ref, kind) {
@@ -109,7 +109,15 @@ func (g *Grafeas) Note(ctx context.Context, name string) (*grafeas.Note, error) 
 	case codes.NotFound, codes.PermissionDenied:
 		return nil, nil //nolint:nilnil // it says so
 	}
-	return nil, fmt.Errorf("reading the note %q: %w", name, err)
+	return nil, fmt.Errorf("reading the note %q: %w", name, inTime(ctx, err))
+}
+
+// inTime says that it was the metadata server that took too long.
+func inTime(ctx context.Context, err error) error {
+	if status.Code(err) == codes.DeadlineExceeded || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the metadata server did not answer in time: %w", err)
+	}
+	return err
 }
 
 // Filter is the filter, in the spelling that every Grafeas server knows, for

@@ -254,7 +254,7 @@ func (r *Resolver) Blob(ctx context.Context, ref image.Reference, digest image.D
 		return nil, fmt.Errorf("reading a blob of %q: %w", ref, err)
 	}
 	larger := *r
-	larger.transport = &guard{next: r.beneath, max: most}
+	larger.transport = &guard{next: r.beneath, max: max(most, MaxResponse)} // errors are answers too
 	puller, err := larger.puller()
 	if err != nil {
 		return nil, fmt.Errorf("reading a blob of %q: %w", ref, err)
