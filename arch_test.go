@@ -100,7 +100,11 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint"}
+var onlyIn = map[string]string{
+	"cel.dev/cel-go":                      "policy/platform/constraint",
+	"github.com/google/go-github":         "check/hosts/github",
+	"gitlab.com/gitlab-org/api/client-go": "check/hosts/gitlab",
+}
 
 type listed struct {
 	ImportPath string

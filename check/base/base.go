@@ -203,7 +203,7 @@ func beneath(ctx context.Context, registry check.Registry, config resolve.Config
 		return 0, err
 	}
 	for _, b := range configs {
-		if n := len(b.Layers); n > 0 && n <= len(config.Layers) && slices.Equal(b.Layers, config.Layers[:n]) {
+		if n := len(b.Layers); n <= len(config.Layers) && slices.Equal(b.Layers, config.Layers[:n]) {
 			return n, nil
 		}
 	}

@@ -55,6 +55,7 @@ func TestExpressions(t *testing.T) {
 	for expression, want := range map[string]string{ // parts of the reason; "" means that it passes
 		`image.registry == "registry.example" && image.path.startsWith("team/") && image.digest.startsWith("sha256:")`: "",
 		`config.user != "0" && config.platform.os == "linux"`:                                                          "",
+		`config.user == "1001"`: `the expression is false on linux/amd64: config.user == "1001"`,
 		`config.user == "1000"`: `the expression is false on linux/arm64: config.user == "1000"; ask the platform team`,
 		`config.platform.architecture != "amd64" || (config.env.HOME == "/" && config.env.X == "" && config.labels.team == "a" && "8080/tcp" in config.ports)`: "",
 		`!has(config.created) || now - config.created < duration("2h")`:                                                                                        "",

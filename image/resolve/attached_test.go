@@ -77,7 +77,9 @@ func digestString(t *testing.T, img v1.Image) string {
 func TestAttached(t *testing.T) {
 	t.Parallel()
 	for about, wrap := range map[string]func(http.Handler) http.Handler{
-		"with the referrers API":    func(http.Handler) http.Handler { return registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))) },
+		"with the referrers API": func(http.Handler) http.Handler {
+			return registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
+		},
 		"with the tag in its place": nil,
 	} {
 		t.Run(about, func(t *testing.T) {
@@ -118,6 +120,36 @@ func TestAttached(t *testing.T) {
 				t.Errorf("a blob that is not there: %v", err)
 			}
 		})
+	}
+}
+
+// TestAnArtifactIsAboutWhatItSays and not what a registry lists it for.
+func TestAnArtifactIsAboutWhatItSays(t *testing.T) {
+	t.Parallel()
+	var listed string
+	host := serve(t, hook(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			return false
+		}
+		w.Header().Set("Content-Type", string(types.OCIImageIndex))
+		_, _ = w.Write([]byte(listed))
+		return true
+	}))
+	ref := push(t, host+"/app:v1", imageOf(t, "linux/amd64", "1000"))
+	other := push(t, host+"/app:v2", imageOf(t, "linux/amd64", "1"))
+	foreign := artifactOf(t, "application/spdx+json", "{}", descriptorOf(t, other, types.OCIManifestSchema1))
+	silent := artifactOf(t, "application/spdx+json", "[]", nil)
+	for _, img := range []v1.Image{foreign, silent} {
+		write(t, host+"/app@"+digestString(t, img), img)
+	}
+	entry := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"`
+	listed = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[` +
+		entry + digestString(t, foreign) + `"},` + entry + digestString(t, silent) + `"},` + entry + `sha256:` + strings.Repeat("f", 64) + `"}]}`
+	if got, err := newResolver().Attached(t.Context(), ref); err != nil || len(got) != 0 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := newResolver().Attached(t.Context(), other); err != nil || len(got) != 1 {
+		t.Errorf("of the other: %+v, %v", got, err)
 	}
 }
 

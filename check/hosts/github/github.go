@@ -200,7 +200,7 @@ func (h *Host) Requests(ctx context.Context, repo builds.Repository, id string) 
 			return nil, h.explain("the pull requests of commit "+id+" of "+repo.String(), resp, err)
 		}
 		for _, p := range list {
-			if p.GetMergedAt().Time.IsZero() || p.GetMergeCommitSHA() != id || !strings.EqualFold(p.GetBase().GetRepo().GetFullName(), repo.Path) {
+			if p.GetMergedAt().IsZero() || p.GetMergeCommitSHA() != id || !strings.EqualFold(p.GetBase().GetRepo().GetFullName(), repo.Path) {
 				continue
 			}
 			merged = append(merged, p)
