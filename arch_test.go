@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"policy/platform/constraint": {"policy"},
 	"policy/platform/evaluate":   {"policy", "policy/platform", "decide"},
 
+	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
@@ -53,7 +54,8 @@ var arrows = map[string][]string{
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
-	"evidence/index": {"image", "signature", "metadata", "evidence"},
+	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
+	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
 	"check":                {"image", "image/resolve", "metadata"},
@@ -63,6 +65,11 @@ var arrows = map[string][]string{
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
+	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
+	"feed/feedclient": {"metadata", "api/*"},
+	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
+	"internal/sealed": {},
+
 	"identity":  {"internal/bounded", "metadata"},
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
@@ -70,6 +77,7 @@ var arrows = map[string][]string{
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
