@@ -35,6 +35,7 @@ Settings are keys of the attestor's configuration: Voucher's own, and those in t
 	for _, d := range docs {
 		writeCheck(b, d)
 	}
+	fmt.Fprintf(b, "\n## All settings, by example\n\n```toml\n%s```\n", everyCheck)
 }
 
 func writeCheck(b *bytes.Buffer, d attest.CheckDoc) {

@@ -21,8 +21,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/gatehouse-dev/gatehouse/check/approved"
 	"github.com/gatehouse-dev/gatehouse/check/builds"
+	"github.com/gatehouse-dev/gatehouse/check/checktest"
 	"github.com/gatehouse-dev/gatehouse/check/hosts"
 	"github.com/gatehouse-dev/gatehouse/check/hosts/github"
 )
@@ -246,6 +250,35 @@ func TestBranchProtection(t *testing.T) {
 				t.Errorf("branch (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestApproved asks the whole way, from a record of a build to the API and back.
+func TestApproved(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.fill()
+	const at = "/repos/my-org/app"
+	s.answers[at+"/commits/"+head+"/check-runs"] = list{"check_runs", []any{
+		object{"name": "test", "status": "completed", "conclusion": "success", "completed_at": "2026-05-01T12:08:00Z"},
+		object{"name": "lint", "status": "completed", "conclusion": "success", "completed_at": "2026-05-01T12:08:00Z"},
+	}}
+	s.answers[at+"/commits/"+head+"/status"] = list{"statuses", nil}
+	c, err := approved.New(approved.Settings{Hosts: hosts.Set{{Alias: "us", Host: "github.com", Path: "my-org", Of: s.host(t, github.Auth{Token: token})}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := checktest.Build("https://github.com/my-org/app.git", commit)
+	o.GetBuild().GetProvenance().StartTime = timestamppb.New(minute(20))
+	for permission, want := range map[string]string{
+		"read":  "pull request #7 has 1, needs 2; approved by bob; not counted: cat, who may not write to the repository",
+		"admin": "",
+	} {
+		s.answers[at+"/collaborators/cat/permission"] = object{"permission": permission}
+		got, err := checktest.Run(t, c, &checktest.Metadata{List: []*grafeas.Occurrence{o}}, nil)
+		if err != nil || got.Passed() != (want == "") || !strings.Contains(got.Reason(), want) {
+			t.Errorf("cat has %s: got %+v, %v", permission, got, err)
+		}
 	}
 }
 

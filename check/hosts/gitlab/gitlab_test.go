@@ -12,8 +12,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/gatehouse-dev/gatehouse/check/approved"
 	"github.com/gatehouse-dev/gatehouse/check/builds"
+	"github.com/gatehouse-dev/gatehouse/check/checktest"
 	"github.com/gatehouse-dev/gatehouse/check/hosts"
 	"github.com/gatehouse-dev/gatehouse/check/hosts/gitlab"
 )
@@ -138,6 +142,31 @@ func TestHost(t *testing.T) {
 	branch, err := h.Branch(t.Context(), repo, "main", commit)
 	if diff := cmp.Diff(hosts.Branch{Protected: true, Has: true}, branch); err != nil || diff != "" {
 		t.Errorf("branch: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestApproved asks the whole way, from a record of a build to the API and back.
+func TestApproved(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	c, err := approved.New(approved.Settings{Hosts: hosts.Set{{Alias: "us", Host: "gitlab.com", Path: "my-group", Of: s.host(t, "t0ken")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := checktest.Build("git@gitlab.com:my-group/team/app.git", commit)
+	o.GetBuild().GetProvenance().StartTime = timestamppb.New(minute(20))
+	for _, row := range []struct {
+		status any
+		want   string
+	}{
+		{object{"name": "e2e", "status": "canceled", "finished_at": "2026-05-01T12:08:00Z"}, `of merge request !7, check "e2e" has failed`},
+		{object{"name": "e2e", "status": "success", "finished_at": "2026-05-01T12:08:00Z"}, ""},
+	} {
+		s.answers[at+"/repository/commits/"+head+"/statuses"] = []any{row.status}
+		got, err := checktest.Run(t, c, &checktest.Metadata{List: []*grafeas.Occurrence{o}}, nil)
+		if err != nil || got.Passed() != (row.want == "") || !strings.Contains(got.Reason(), row.want) {
+			t.Errorf("want %q: got %+v, %v", row.want, got, err)
+		}
 	}
 }
 
