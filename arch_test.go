@@ -62,9 +62,9 @@ var arrows = map[string][]string{
 	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
-	"check":                {"image", "image/resolve"},
-	"check/*":              {"image", "image/resolve", "check"},
 	"attest":               {"internal/bounded", "internal/keyed", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"check":                {"image", "image/resolve", "metadata"},
+	"check/*":              {"image", "image/resolve", "signature", "metadata", "policy/platform/constraint", "check", "check/*"},
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
@@ -122,7 +122,13 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint", "github.com/sigstore/sigstore": "signature/signer", "google.golang.org/api": "signature/signer"}
+var onlyIn = map[string]string{
+	"cel.dev/cel-go":                      "policy/platform/constraint",
+	"github.com/google/go-github":         "check/hosts/github",
+	"github.com/sigstore/sigstore":        "signature/signer",
+	"google.golang.org/api":               "signature/signer",
+	"gitlab.com/gitlab-org/api/client-go": "check/hosts/gitlab",
+}
 
 type listed struct {
 	ImportPath string

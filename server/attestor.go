@@ -60,9 +60,11 @@ func (p *parts) buildAttestor() (attestorsFile string, err error) {
 		return "", fmt.Errorf("registry: %w", err)
 	}
 	options.Registry, options.Store, options.Logger = resolve.New(reach...), client, p.logger
-	if options.Metadata, err = config.Metadata(client); err != nil {
+	known, err := config.Metadata(client)
+	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
 	}
+	options.Metadata = known.WithFeed(p.service)
 	authority, err := attest.New(options)
 	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
