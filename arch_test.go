@@ -16,9 +16,10 @@ const module = "github.com/gatehouse-dev/gatehouse/"
 // not listed may not exist: add it here, with the arrows it needs, and to the
 // picture in DESIGN.md.
 var arrows = map[string][]string{
-	"image":         {},
-	"image/resolve": {"image"},
-	"signature":     {"image"},
+	"image":            {},
+	"image/resolve":    {"internal/bounded", "image"},
+	"signature":        {"image"},
+	"signature/signer": {"signature"},
 
 	"metadata":              {},
 	"metadata/internal/*":   {"metadata"},
@@ -32,7 +33,10 @@ var arrows = map[string][]string{
 	"metadata/transfer":     {"internal/bounded", "metadata", "metadata/v1beta1", "api/*"},
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
+	"internal/durable":      {},
+	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
+	"internal/keyed":        {},
 	"internal/gen/*":        {},
 
 	"policy":          {"image"},
@@ -58,30 +62,40 @@ var arrows = map[string][]string{
 	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
-	"check":                {"image", "image/resolve"},
-	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"attest":               {"internal/bounded", "internal/keyed", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"check":                {"image", "image/resolve", "metadata"},
+	"check/*":              {"image", "image/resolve", "signature", "metadata", "policy/platform/constraint", "check", "check/*"},
 	"attest/attesttest":    {},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
+	"attest/kritissigner": {"internal/bounded", "internal/keyed", "image", "signature", "signature/signer", "check", "policy", "policy/document", "policy/kritis",
+		"evidence", "evidence/index", "decide", "attest"},
+	"attest/kritisapi": {"internal/bounded", "image", "metadata", "attest/kritissigner"},
 
 	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
 	"feed/feedclient": {"metadata", "api/*"},
 	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
 	"internal/sealed": {},
 
-	"identity":  {"internal/bounded", "metadata"},
-	"audit":     {"decide", "metadata"},
-	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
+	"identity":           {"internal/bounded", "metadata"},
+	"audit":              {"decide", "metadata"},
+	"admission/resource": {},
+	"tags":               {"image"},
+	"tags/manifest":      {"image", "admission/resource", "policy/document"},
+	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
-	"server": {"internal/bounded",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/kritissigner", "attest/kritisapi", "signature/signer", "audit", "admission", "identity",
 		"feed", "feed/*",
 	},
+	"cmd/internal/terminal":    {},
+	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
+	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
+		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "audit", "hint", "identity", "server", "conformance", "internal/ownca",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -96,7 +110,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "admission/resource", "tags", "tags/manifest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
@@ -108,7 +122,13 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint"}
+var onlyIn = map[string]string{
+	"cel.dev/cel-go":                      "policy/platform/constraint",
+	"github.com/google/go-github":         "check/hosts/github",
+	"github.com/sigstore/sigstore":        "signature/signer",
+	"google.golang.org/api":               "signature/signer",
+	"gitlab.com/gitlab-org/api/client-go": "check/hosts/gitlab",
+}
 
 type listed struct {
 	ImportPath string

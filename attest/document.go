@@ -196,6 +196,20 @@ func (s *section) table(key string) *section {
 	return s.doc.section(s.at(key), typed[map[string]any](s, key, "a table", nil))
 }
 
+// tables returns the tables of a list.
+func (s *section) tables(key string) []*section {
+	var tables []*section
+	for i, v := range typed[[]any](s, key, "a list of tables", nil) {
+		t, ok := v.(map[string]any)
+		if !ok {
+			s.problem(key, "want a list of tables, have %s in place %d", kindOf(v), i+1)
+			continue
+		}
+		tables = append(tables, s.doc.section(s.at(key), t))
+	}
+	return tables
+}
+
 // finish warns of the keys that no one asked for.
 func (s *section) finish() {
 	for _, k := range slices.Sorted(maps.Keys(s.values)) {

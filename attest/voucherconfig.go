@@ -20,6 +20,7 @@ const maxTimeout = 24 * 60 * 60
 //	[gatehouse]
 //	strict = false            # success needs attestations; groups need checks
 //	create_notes = true       # create notes that do not exist
+//	form = "simple-signing"   # or "jwt" or "dsse", for PEM keys and those of Cloud KMS
 //	unscored = "fail"         # or the severity unscored vulnerabilities count as
 //	scan_wait = 50            # seconds to wait for a scan; 0 not to wait
 //	platforms = []            # of multi-platform images; none means all
@@ -66,6 +67,7 @@ func ParseVoucherConfig(file string, data []byte) (*Config, []Warning, error) {
 	readMetadata(root, c)
 	readGroups(root, c)
 	readGatehouse(root, c)
+	readRepositories(root.table("repository"), root.table("gatehouse").table("repository"), c)
 	readLater(root)
 	root.finish()
 	wrong := doc.problems
@@ -95,7 +97,7 @@ func readWords(root *section) {
 	default:
 		root.problem("signer", "%q is not a signer: want \"pgp\"", s)
 	}
-	if !root.has("failon") {
+	if ours, _ := root.values["gatehouse"].(map[string]any); !root.has("failon") && ours["snakeoil"] == nil {
 		root.doc.warn(nil, "failon is not set, and so the check snakeoil is not active")
 	}
 }
@@ -149,9 +151,6 @@ func readGroup(s *section) []string {
 			continue
 		}
 		names = append(names, name)
-		if laterCheck(name) {
-			s.warn(name, "this check is not available yet; requests for the group are answered with 404 until it is taken out")
-		}
 	}
 	return names
 }
@@ -160,6 +159,7 @@ func readGatehouse(root *section, c *Config) {
 	s := root.table("gatehouse")
 	c.Strict = s.flag("strict", false)
 	c.CreateNotes = s.flag("create_notes", true)
+	c.Form = s.text("form")
 	c.Unscored = s.text("unscored")
 	c.Platforms = s.texts("platforms")
 	c.MetadataProjects = s.texts("metadata_projects")
@@ -167,6 +167,8 @@ func readGatehouse(root *section, c *Config) {
 	if c.ScanWait == 0 {
 		c.ScanWait = -1 // not to wait, as zero of a Config means the default
 	}
+	readChecks(s, c)
+	_ = s.table("repository") // readRepositories does
 	c.Keys = map[string]KeyFile{}
 	keys := s.table("keys")
 	for _, name := range keys.keys() {
@@ -183,16 +185,20 @@ func readGatehouse(root *section, c *Config) {
 	s.finish()
 }
 
-func readKey(s *section, private bool) KeyFile {
-	beside := func(file string) string {
-		if file == "" || filepath.IsAbs(file) {
-			return file
-		}
-		return filepath.Join(filepath.Dir(s.doc.file), file)
+// beside returns the file that a key names, which is found from the folder of the
+// configuration.
+func (s *section) beside(key string) string {
+	file := s.text(key)
+	if file == "" || filepath.IsAbs(file) {
+		return file
 	}
-	k := KeyFile{File: beside(s.text("file")), Algorithm: s.text("algorithm"), ID: s.text("id")}
+	return filepath.Join(filepath.Dir(s.doc.file), file)
+}
+
+func readKey(s *section, private bool) KeyFile {
+	k := KeyFile{File: s.beside("file"), Algorithm: s.text("algorithm"), ID: s.text("id")}
 	if private {
-		k.PassphraseFile = beside(s.text("passphrase_file"))
+		k.PassphraseFile = s.beside("passphrase_file")
 	}
 	s.finish()
 	return k
@@ -200,7 +206,7 @@ func readKey(s *section, private bool) KeyFile {
 
 // readLater knows Voucher's keys that are about what Gatehouse does not do.
 func readLater(root *section) {
-	for _, key := range []string{"ejson", "sops", "repository", "repositories", "kms_keys", "metrics", "statsd", "opentelemetry", "pubsub", "containeranalysis"} {
+	for _, key := range []string{"ejson", "sops", "repositories", "kms_keys", "metrics", "statsd", "opentelemetry", "pubsub", "containeranalysis"} {
 		if root.has(key) {
 			root.warn(key, "has no effect yet")
 		}

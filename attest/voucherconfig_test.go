@@ -83,6 +83,8 @@ func TestParseVoucherConfig(t *testing.T) {
 		Groups: map[string][]string{"all": {"diy", "nobody", "snakeoil"}, "prod": {"snakeoil", "diy"}, "github": {"approved", "is_us"}},
 		Server: attest.ServerConfig{Port: 8080, Timeout: 2 * time.Minute, RequireAuth: true, Username: "vouch", PasswordHash: "$2a$04$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
 		Keys:   map[string]attest.KeyFile{}, TrustedKeys: map[string][]attest.KeyFile{},
+
+		Repositories: map[string]attest.Repository{"us": {OrgURL: "https://github.com/us"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -94,22 +96,21 @@ func TestParseVoucherConfig(t *testing.T) {
 	all := strings.Join(told, "\n")
 	for _, want := range []string{
 		"config.toml:4: metadata_client:", "config.toml:5: image_project:", "config.toml:7: signer:",
-		"config.toml:31: required.github.approved: this check is not available yet", "config.toml:32: required.github.is_us:",
 		"config.toml:34: ejson: has no effect yet", "config.toml:37: kms_keys:", "config.toml:40: metrics:",
-		"config.toml:45: grafeasos.version:", "config.toml:47: repository:",
+		"config.toml:45: grafeasos.version:",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the warnings lack %q:\n%s", want, all)
 		}
 	}
-	if len(warnings) != 10 {
-		t.Errorf("%d warnings, want 10:\n%s", len(warnings), all)
+	if len(warnings) != 7 {
+		t.Errorf("%d warnings, want 7:\n%s", len(warnings), all)
 	}
 	options, err := got.Options()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(options.Checks) != 4 || options.Project != "binauth" || !options.CreateNotes {
+	if len(options.Checks) != 7 || options.Project != "binauth" || !options.CreateNotes {
 		t.Errorf("options: %+v", options)
 	}
 }

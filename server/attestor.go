@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -54,10 +55,16 @@ func (p *parts) buildAttestor() (attestorsFile string, err error) {
 		return "", err
 	}
 	client := grafeas.NewGrafeasClient(conn)
-	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
-	if options.Metadata, err = config.Metadata(client); err != nil {
+	reach, err := p.cfg.Registry.Options()
+	if err != nil {
+		return "", fmt.Errorf("registry: %w", err)
+	}
+	options.Registry, options.Store, options.Logger = resolve.New(reach...), client, p.logger
+	known, err := config.Metadata(client)
+	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
 	}
+	options.Metadata = known.WithFeed(p.service)
 	authority, err := attest.New(options)
 	if err != nil {
 		return "", fmt.Errorf("configuring the attestor: %w", err)
@@ -117,7 +124,7 @@ func developmentSigner(path string) (signature.Signer, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
-		if err := writeFile(path, pem, 0o600); err != nil {
+		if err := durable.WriteFile(path, pem, 0o600); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
 	} else if err != nil {
@@ -184,7 +191,7 @@ func writeAttestors(path string, options attest.Options) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
-	if err := writeFile(path, append(text, '\n'), 0o644); err != nil {
+	if err := durable.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
 	return nil

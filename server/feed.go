@@ -62,8 +62,8 @@ func (c *Config) validateRole() error {
 	if (f.CertFile == "") != (f.KeyFile == "") {
 		bad("admission.feed certFile and keyFile: give both or neither")
 	}
-	if f.CopyInterval <= 0 || f.MaxSilence < 0 || c.Admission.DrainDelay < 0 {
-		bad("admission.feed.copyInterval and admission.drainDelay are times, such as 30s")
+	if f.CopyInterval <= 0 || f.MaxSilence < 0 {
+		bad("admission.feed.copyInterval and maxSilence are times, such as 30s")
 	}
 	return errors.Join(errs...)
 }
@@ -136,7 +136,7 @@ func (p *parts) feedTLS(f FeedConfig, host string) (func() (*tls.Config, error),
 	var own *certificate
 	if f.CertFile != "" {
 		var err error
-		if own, err = openCertificate("client certificate of the gate", f.CertFile, f.KeyFile, p.logger); err != nil {
+		if own, err = openCertificate(feedCertificate, f.CertFile, f.KeyFile, p.logger); err != nil {
 			return nil, err
 		}
 		p.certificates = append(p.certificates, own)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/resolvetags"
 )
 
 const (
@@ -40,7 +42,7 @@ var errFound = errors.New("problems found")
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(longFlags(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -48,9 +50,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitYes
-	case errors.Is(err, errNo):
+	case errors.Is(err, errNo), errors.Is(err, resolvetags.ErrUnpinned):
 		return exitNo
-	case errors.Is(err, errFound):
+	case errors.Is(err, errFound), errors.Is(err, resolvetags.ErrRefused):
 		return exitUnknown
 	}
 	_, _ = fmt.Fprintf(stderr, "gatehouse: %v\n", err)
@@ -81,14 +83,18 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.AddCommand(
 		serveCommand(),
 		checkCommand(),
+		checksCommand(),
 		verifyCommand(),
+		signCommand(),
 		policyCommand(),
 		attestorCommand(),
 		hintCommand(),
 		auditCommand(),
 		identityCommand(),
+		caCommand(),
 		metadataCommand(),
 		conformanceCommand(),
+		resolvetags.Command("gatehouse resolve-tags"),
 		versionCommand(),
 	)
 	root.InitDefaultCompletionCmd("completion")

@@ -1,10 +1,11 @@
-package admission
+package resource
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,7 @@ const (
 	maxMember = 253
 )
 
-// A path leads from a JSON object to values in it:
+// A Path leads from an object to values in it:
 //
 //	path = step { "." step | index }
 //	step = name | "*"                 a member; "*" is every member
@@ -29,38 +30,43 @@ const (
 //
 // as in spec.template.spec.containers[*].image or spec.replicas.*.template or
 // spec["a.b"].image. There is no root "$", no filter, no descent and no index by
-// number: each step says what has to be there. The zero path leads nowhere.
-type path struct {
-	text  string
-	steps []step
+// number: each step says what has to be there. The zero Path leads nowhere.
+type Path struct {
+	steps []Step
 }
 
-type stepKind int
+// A StepKind says where a step of a Path leads.
+type StepKind int
 
+// The kinds of steps.
 const (
-	member stepKind = iota + 1
-	anyMember
-	anyItem
+	Member    StepKind = iota + 1 // to the member of an object that has the step's name
+	AnyMember                     // to every member of an object
+	AnyItem                       // to every item of a list
 )
 
-type step struct {
-	kind stepKind
-	name string // of a member
+// A Step of a Path. The zero Step leads nowhere.
+type Step struct {
+	Kind StepKind
+	Name string // of a Member
 }
 
-// parsePath reads a path. Errors name the column, which begins at 1.
-func parsePath(text string) (path, error) {
+// Steps returns the steps of the path.
+func (p Path) Steps() []Step { return slices.Clone(p.steps) }
+
+// ParsePath reads a path. Errors name the column, which begins at 1.
+func ParsePath(text string) (Path, error) {
 	if len(text) > maxPath {
-		return path{}, fmt.Errorf("a path of %d characters: at most %d are taken", len(text), maxPath)
+		return Path{}, fmt.Errorf("a path of %d characters: at most %d are taken", len(text), maxPath)
 	}
-	p := path{text: text}
+	var p Path
 	for at := 0; at < len(text) || at == 0; {
 		s, next, err := parseStep(text, at)
 		if err != nil {
-			return path{}, fmt.Errorf("column %d: %w", next+1, err)
+			return Path{}, fmt.Errorf("column %d: %w", next+1, err)
 		}
 		if len(p.steps) == maxSteps {
-			return path{}, fmt.Errorf("column %d: more than %d steps", at+1, maxSteps)
+			return Path{}, fmt.Errorf("column %d: more than %d steps", at+1, maxSteps)
 		}
 		at = next
 		p.steps = append(p.steps, s)
@@ -70,70 +76,70 @@ func parsePath(text string) (path, error) {
 
 // parseStep reads the step at a place, and returns where the next one begins, or
 // where the error is.
-func parseStep(text string, at int) (step, int, error) {
+func parseStep(text string, at int) (Step, int, error) {
 	switch rest := text[at:]; {
 	case strings.HasPrefix(rest, "[*]") && at > 0:
-		return step{kind: anyItem}, at + len("[*]"), nil
+		return Step{Kind: AnyItem}, at + len("[*]"), nil
 	case strings.HasPrefix(rest, `["`):
 		return parseQuoted(text, at+1)
 	case strings.HasPrefix(rest, "["):
-		return step{}, at, errors.New(`want [*] for every item of a list, or ["name"]`)
+		return Step{}, at, errors.New(`want [*] for every item of a list, or ["name"]`)
 	case at > 0 && !strings.HasPrefix(rest, "."):
-		return step{}, at, fmt.Errorf("unexpected %q: steps are separated by a dot", rest[:1])
+		return Step{}, at, fmt.Errorf("unexpected %q: steps are separated by a dot", rest[:1])
 	case at > 0:
 		at++
 	}
 	if strings.HasPrefix(text[at:], "*") {
-		return step{kind: anyMember}, at + 1, nil
+		return Step{Kind: AnyMember}, at + 1, nil
 	}
 	end := at
 	for end < len(text) && isNameByte(text[end]) {
 		end++
 	}
 	if end == at {
-		return step{}, at, errors.New(`want the name of a member (letters, digits, "_", "-", "$"), or "*" for each; write others as ["name"]`)
+		return Step{}, at, errors.New(`want the name of a member (letters, digits, "_", "-", "$"), or "*" for each; write others as ["name"]`)
 	}
-	return step{kind: member, name: text[at:end]}, end, nil
+	return Step{Kind: Member, Name: text[at:end]}, end, nil
 }
 
 // parseQuoted reads "name"] at a place.
-func parseQuoted(text string, at int) (step, int, error) {
+func parseQuoted(text string, at int) (Step, int, error) {
 	dec := json.NewDecoder(strings.NewReader(text[at:]))
 	var name string
 	if err := dec.Decode(&name); err != nil {
-		return step{}, at, errors.New("want a JSON string")
+		return Step{}, at, errors.New("want a JSON string")
 	}
 	end := at + int(dec.InputOffset())
 	if !strings.HasPrefix(text[end:], "]") {
-		return step{}, end, errors.New(`want "]"`)
+		return Step{}, end, errors.New(`want "]"`)
 	}
-	return step{kind: member, name: name}, end + 1, nil
+	return Step{Kind: Member, Name: name}, end + 1, nil
 }
 
 func isNameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '$'
 }
 
-// each calls visit for every value that the path leads to in raw, with the place of
+// Each calls visit for every value that the path leads to in raw, with the place of
 // the value. What is absent or null on the way leads nowhere; what is of another
 // type than the path says is an error.
-func (p path) each(raw jsontext.Value, visit func(place string, v jsontext.Value) error) error {
+func (p Path) Each(raw jsontext.Value, visit func(place string, v jsontext.Value) error) error {
 	if len(p.steps) == 0 {
 		return errors.New("an empty path leads nowhere")
 	}
-	w := walk{path: p, dec: jsontext.NewDecoder(bytes.NewBuffer(raw)), visit: visit}
+	w := jsonWalk{path: p, dec: jsontext.NewDecoder(bytes.NewBuffer(raw)), visit: visit}
 	return w.from(0, "")
 }
 
-// A walk is a path on its way through a value.
-type walk struct {
-	path  path
+// A jsonWalk is a path on its way through a value.
+type jsonWalk struct {
+	path  Path
 	dec   *jsontext.Decoder
 	visit func(place string, v jsontext.Value) error
 }
 
 // from takes the steps from the i-th on. place is where the value stands.
-func (w walk) from(i int, place string) error {
+func (w jsonWalk) from(i int, place string) error {
 	kind := w.dec.PeekKind()
 	if kind == 'n' {
 		return w.dec.SkipValue()
@@ -146,11 +152,11 @@ func (w walk) from(i int, place string) error {
 		return w.visit(place, v)
 	}
 	want := jsontext.Kind('{')
-	if w.path.steps[i].kind == anyItem {
+	if w.path.steps[i].Kind == AnyItem {
 		want = '['
 	}
 	if kind != want {
-		return fmt.Errorf("%s: want %s, found %s", w.at(place), nameOfKind(want), nameOfKind(kind))
+		return fmt.Errorf("%s: want %s, found %s", w.at(place), NameOfKind(want), NameOfKind(kind))
 	}
 	if _, err := w.dec.ReadToken(); err != nil {
 		return err
@@ -161,7 +167,7 @@ func (w walk) from(i int, place string) error {
 	return w.members(i, place)
 }
 
-func (w walk) items(i int, place string) error {
+func (w jsonWalk) items(i int, place string) error {
 	for n := 0; w.dec.PeekKind() != ']'; n++ {
 		if err := w.from(i+1, place+"["+strconv.Itoa(n)+"]"); err != nil {
 			return err
@@ -171,7 +177,7 @@ func (w walk) items(i int, place string) error {
 	return err
 }
 
-func (w walk) members(i int, place string) error {
+func (w jsonWalk) members(i int, place string) error {
 	s := w.path.steps[i]
 	for w.dec.PeekKind() != '}' {
 		token, err := w.dec.ReadToken()
@@ -179,16 +185,16 @@ func (w walk) members(i int, place string) error {
 			return err
 		}
 		name := token.String()
-		if s.kind == member && name != s.name {
+		if s.Kind == Member && name != s.Name {
 			if err := w.dec.SkipValue(); err != nil {
 				return err
 			}
 			continue
 		}
-		if s.kind == anyMember && len(name) > maxMember {
+		if s.Kind == AnyMember && len(name) > maxMember {
 			return fmt.Errorf("%s: a member has a name of %d characters", w.at(place), len(name))
 		}
-		if err := w.from(i+1, placeOf(place, name)); err != nil {
+		if err := w.from(i+1, PlaceOf(place, name)); err != nil {
 			return err
 		}
 	}
@@ -196,8 +202,9 @@ func (w walk) members(i int, place string) error {
 	return err
 }
 
-// placeOf returns where a member stands. No two have the same place.
-func placeOf(parent, name string) string {
+// PlaceOf returns where a member of what stands at parent stands, "" being the whole
+// object. No two have the same place.
+func PlaceOf(parent, name string) string {
 	switch odd := func(c rune) bool { return c > 0x7f || !isNameByte(byte(c)) }; {
 	case name == "" || strings.ContainsFunc(name, odd):
 		return parent + "[" + strconv.Quote(name) + "]"
@@ -208,14 +215,15 @@ func placeOf(parent, name string) string {
 }
 
 // at names a place in a message.
-func (w walk) at(place string) string {
+func (w jsonWalk) at(place string) string {
 	if place == "" {
 		return "the object"
 	}
 	return clip(place)
 }
 
-func nameOfKind(k jsontext.Kind) string {
+// NameOfKind says what a JSON value is, in words.
+func NameOfKind(k jsontext.Kind) string {
 	switch k {
 	case '{':
 		return "an object"
@@ -232,3 +240,5 @@ func nameOfKind(k jsontext.Kind) string {
 	}
 	return "something else"
 }
+
+func clip(s string) string { return s[:min(len(s), 100)] }

@@ -1,10 +1,13 @@
-package main
+// Package terminal is how commands speak to people: progress, and text that others chose.
+package terminal
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // How often a meter shows where long work is: on a terminal, and in a log.
@@ -13,9 +16,9 @@ const (
 	meterLog      = 5 * time.Second
 )
 
-// A meter shows the progress of long work: on a terminal in one line that changes,
+// A Meter shows the progress of long work: on a terminal in one line that changes,
 // elsewhere by a line now and then.
-type meter struct {
+type Meter struct {
 	w        io.Writer
 	quiet    bool
 	terminal bool
@@ -26,8 +29,10 @@ type meter struct {
 	open     bool // a line is on the screen
 }
 
-func newMeter(w io.Writer, quiet bool) *meter {
-	m := &meter{w: w, quiet: quiet, begun: time.Now()}
+// NewMeter returns a Meter that writes to w, which nobody waits for. A quiet one shows
+// nothing, and still says things.
+func NewMeter(w io.Writer, quiet bool) *Meter {
+	m := &Meter{w: w, quiet: quiet, begun: time.Now()}
 	if f, ok := w.(*os.File); ok {
 		info, err := f.Stat()
 		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -36,8 +41,8 @@ func newMeter(w io.Writer, quiet bool) *meter {
 	return m
 }
 
-// show shows the progress, if it is time to, with how much of done came a second.
-func (m *meter) show(done int64, format string, args ...any) {
+// Show shows the progress, if it is time to, with how much of done came a second.
+func (m *Meter) Show(done int64, format string, args ...any) {
 	now := time.Now()
 	if !m.started {
 		m.started, m.first = true, done
@@ -60,16 +65,27 @@ func (m *meter) show(done int64, format string, args ...any) {
 	_, _ = fmt.Fprintln(m.w, text)
 }
 
-// say writes a line that stays.
-func (m *meter) say(format string, args ...any) {
-	m.end()
+// Say writes a line that stays.
+func (m *Meter) Say(format string, args ...any) {
+	m.End()
 	_, _ = fmt.Fprintf(m.w, format+"\n", args...) // as with show
 }
 
-// end leaves the line that changes.
-func (m *meter) end() {
+// End leaves the line that changes.
+func (m *Meter) End() {
 	if m.open {
 		_, _ = fmt.Fprint(m.w, "\r\x1b[K")
 		m.open = false
 	}
+}
+
+// Printable makes text that others chose, such as the name of an image or a user, safe
+// for a terminal: control characters could rewrite what it shows.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
 }

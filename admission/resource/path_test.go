@@ -1,4 +1,4 @@
-package admission
+package resource_test
 
 import (
 	"fmt"
@@ -7,17 +7,19 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse/admission/resource"
 )
 
 // found lists what a path leads to: PLACE=VALUE.
 func found(t testing.TB, text, object string) ([]string, error) {
 	t.Helper()
-	p, err := parsePath(text)
+	p, err := resource.ParsePath(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []string
-	err = p.each(jsontext.Value(object), func(place string, v jsontext.Value) error {
+	err = p.Each(jsontext.Value(object), func(place string, v jsontext.Value) error {
 		list = append(list, place+"="+string(v))
 		return nil
 	})
@@ -70,7 +72,7 @@ func TestPath(t *testing.T) {
 	if _, err := found(t, "a.*", `{"a":{"`+strings.Repeat("x", 300)+`":"i"}}`); err == nil {
 		t.Error("a member of 300 characters was taken")
 	}
-	if err := (path{}).each(jsontext.Value(`{}`), nil); err == nil {
+	if err := (resource.Path{}).Each(jsontext.Value(`{}`), nil); err == nil {
 		t.Error("the zero path leads somewhere")
 	}
 }
@@ -101,7 +103,7 @@ func TestPathsThatAreRefused(t *testing.T) {
 		strings.Repeat("a.", 40) + "a": "column 64: more than 32 steps",
 		strings.Repeat("a", 513):       "at most 512",
 	} {
-		_, err := parsePath(text)
+		_, err := resource.ParsePath(text)
 		if want == "" && err == nil {
 			continue
 		}
@@ -118,13 +120,13 @@ func FuzzPath(f *testing.F) {
 	f.Add(`a.*["b"]`, `{"a":{"x":{"b":1},"y":null}}`)
 	f.Add("a.*.*", `{"a":{"b":{"c.d":1},"b.c":{"d":2}}}`)
 	f.Fuzz(func(t *testing.T, text, object string) {
-		p, err := parsePath(text)
+		p, err := resource.ParsePath(text)
 		if err != nil || !jsontext.Value(object).IsValid() {
 			return
 		}
 		walk := func() (list []string) {
 			seen := map[string]bool{}
-			_ = p.each(jsontext.Value(object), func(place string, v jsontext.Value) error {
+			_ = p.Each(jsontext.Value(object), func(place string, v jsontext.Value) error {
 				if seen[place] {
 					t.Errorf("two values at %s", place)
 				}
