@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"internal/durable":      {},
 	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
+	"internal/kube":         {},
 	"internal/keyed":        {},
 	"internal/gen/*":        {},
 
@@ -84,7 +85,7 @@ var arrows = map[string][]string{
 	"tags/manifest":      {"image", "admission/resource", "policy/document"},
 	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/kritissigner", "attest/kritisapi", "signature/signer", "audit", "admission", "identity",
 		"feed", "feed/*",
@@ -127,6 +128,7 @@ var onlyIn = map[string]string{
 	"github.com/google/go-github":         "check/hosts/github",
 	"github.com/sigstore/sigstore":        "signature/signer",
 	"google.golang.org/api":               "signature/signer",
+	"k8s.io/client-go":                    "internal/kube",
 	"gitlab.com/gitlab-org/api/client-go": "check/hosts/gitlab",
 }
 

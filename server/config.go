@@ -51,6 +51,7 @@ type Config struct {
 	Ops       OpsConfig       `yaml:"ops"`
 
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
+	Mutate       MutateConfig       `yaml:"mutate"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
 }
@@ -174,6 +175,7 @@ type Role string
 const (
 	AllRoles      Role = ""
 	AdmissionRole Role = "admission"
+	MutateRole    Role = "mutate"
 )
 
 // OpsConfig is health, metrics and profiles.
@@ -193,6 +195,7 @@ func DefaultConfig() Config {
 			MaxStatements: defaultMaxStatements,
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
+		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 	}
@@ -283,6 +286,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
+	}
+	if err := c.Mutate.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
 		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)

@@ -42,9 +42,20 @@ func (c *Config) validateRole() error {
 			return errors.New("admission.feed is for a gate that runs alone: set role: admission, or leave it out")
 		}
 		return nil
+	case MutateRole:
+		if c.Mutate.Address == "" {
+			c.Mutate.Address = defaultMutateAddress
+		}
+		if len(c.Admission.HintSignersFiles) == 0 {
+			return nil
+		}
+		if _, err := f.target(c.InsecureNoAuth); err != nil {
+			return fmt.Errorf("rollout hints are told by a metadata service: %w", err)
+		}
+		return nil
 	case AdmissionRole:
 	default:
-		return fmt.Errorf("role %q: want %q, or none for all roles", c.Role, AdmissionRole)
+		return fmt.Errorf("role %q: want %q or %q, or none for all roles", c.Role, AdmissionRole, MutateRole)
 	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

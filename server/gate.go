@@ -57,6 +57,7 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 	if err != nil {
 		return err
 	}
+	p.admissionTLSConfig = config
 	guarded, err := newGuardedListener(p.admission.net, a.MaxConnections, p.registry)
 	if err != nil {
 		return err

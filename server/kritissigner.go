@@ -259,7 +259,7 @@ func (p *parts) buildKritisSigner(ctx context.Context) error {
 	if k.CertFile == "" {
 		return nil
 	}
-	cert, err := openCertificate("certificate of the signer of Kritis", k.CertFile, k.KeyFile, p.logger)
+	cert, err := openCertificate(kritisCertificate, k.CertFile, k.KeyFile, p.logger)
 	if err != nil {
 		return err
 	}

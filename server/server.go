@@ -45,8 +45,10 @@ const kritisProject = "kritis"
 type Addresses struct {
 	Metadata  string `json:"metadata,omitempty"`
 	Attestor  string `json:"attestor,omitempty"`
-	Admission string `json:"admission"`
-	Ops       string `json:"ops"`
+	Admission string `json:"admission,omitempty"`
+	// Mutate is the webhook that pins tags, "" unless it runs.
+	Mutate string `json:"mutate,omitempty"`
+	Ops    string `json:"ops"`
 	// Kritis is the signer of Kritis, "" unless it runs.
 	Kritis string `json:"kritis,omitempty"`
 	// CA is the path of the PEM that signed the admission certificate.
@@ -74,8 +76,10 @@ type parts struct {
 	ca       string
 
 	metadata, attestor, admission, ops *listener
-	kritisSigner                       *listener // nil unless it runs
-	calls                              metadata.Recorder
+	kritisSigner, mutate               *listener // nil unless they run
+	// admissionTLSConfig is that of the webhooks, once it was made.
+	admissionTLSConfig *tls.Config
+	calls              metadata.Recorder
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -113,6 +117,10 @@ func Check(cfg Config, logger *slog.Logger) error {
 		if _, err := openCertificate(admissionCertificate, cfg.Admission.CertFile, cfg.Admission.KeyFile, logger); err != nil {
 			return err
 		}
+	}
+	if cfg.Role == MutateRole {
+		_, err := cfg.Registry.Options()
+		return err
 	}
 	if cfg.Role == AdmissionRole {
 		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
@@ -154,8 +162,11 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
-	if cfg.Role == AdmissionRole {
+	switch cfg.Role {
+	case AdmissionRole:
 		return p.runGate(ctx, started)
+	case MutateRole:
+		return p.runMutate(ctx, started)
 	}
 
 	if err := p.build(ctx); err != nil {
@@ -225,7 +236,7 @@ func (p *parts) drain(running context.Context, s stops) {
 // others are the listeners that are bound, without ops.
 func (p *parts) others() []*listener {
 	var all []*listener
-	for _, l := range []*listener{p.metadata, p.attestor, p.kritisSigner, p.admission} {
+	for _, l := range []*listener{p.metadata, p.attestor, p.kritisSigner, p.mutate, p.admission} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -250,6 +261,9 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	}
 	if p.kritisSigner != nil {
 		addresses.Kritis = p.kritisSigner.addr()
+	}
+	if p.mutate != nil {
+		addresses.Mutate = p.mutate.addr()
 	}
 	return started(addresses)
 }
@@ -305,6 +319,9 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.buildGate(newStoreEvidence(p.index, p.service), p.policies.current); err != nil {
 		return err
 	}
+	if err := p.buildMutate(hintsOf(p.index, len(p.cfg.Admission.HintSignersFiles) > 0)); err != nil {
+		return err
+	}
 	p.serveOps(func() (string, error) { return "", p.readiness() })
 	return p.registerCertificates()
 }
@@ -358,6 +375,9 @@ func (p *parts) listen(ctx context.Context) error {
 	}
 	if p.cfg.KritisSigner.Address != "" {
 		all = append(all, bound{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner})
+	}
+	if p.cfg.Mutate.Address != "" {
+		all = append(all, bound{"mutate", p.cfg.Mutate.Address, &p.mutate})
 	}
 	if err := p.bind(ctx, all...); err != nil {
 		return err

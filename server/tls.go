@@ -26,6 +26,7 @@ const (
 	admissionCertificate certificateUse = "admission"
 	metadataCertificate  certificateUse = "metadata"
 	feedCertificate      certificateUse = "feed"
+	kritisCertificate    certificateUse = "kritis"
 )
 
 func (u certificateUse) String() string {
@@ -34,6 +35,8 @@ func (u certificateUse) String() string {
 		return "certificate of the metadata API"
 	case feedCertificate:
 		return "client certificate of the gate"
+	case kritisCertificate:
+		return "certificate of the signer of Kritis"
 	}
 	return "serving certificate"
 }

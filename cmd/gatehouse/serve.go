@@ -71,7 +71,7 @@ Without a policy the gate lets everything in, and says so in each answer.`,
 // serveFlags binds the flags that Config has fields for.
 func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "folder for everything that is kept (required)")
-	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys (default: all)")
+	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys, "+string(server.MutateRole)+" for the webhook that pins tags (default: all)")
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
 	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")
@@ -79,6 +79,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringSliceVar(&cfg.Admission.AttestorsFiles, "attestors", cfg.Admission.AttestorsFiles, "attestors files, watched for changes (default: those of the development attestor)")
 	f.StringSliceVar(&cfg.Admission.BuildersFiles, "builders", cfg.Admission.BuildersFiles, "builders files, whose provenance platform policies may trust, watched for changes")
 	f.StringSliceVar(&cfg.Admission.HintSignersFiles, "hint-signers", cfg.Admission.HintSignersFiles, "files that say whose rollout hints count, watched for changes")
+	f.StringVar(&cfg.Mutate.Address, "mutate-addr", cfg.Mutate.Address, "address of the webhook that writes digests beside tags; empty does not serve it")
 	f.BoolVar(&cfg.Admission.MatchRepository, "match-repository", cfg.Admission.MatchRepository, "demand of attestations that they name the repository of the image, as Kritis does")
 	f.BoolVar(&cfg.Admission.PlatformDryRun, "platform-dry-run", cfg.Admission.PlatformDryRun, "record what platform policies deny, and let it in")
 	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
