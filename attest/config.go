@@ -37,8 +37,11 @@ type Config struct {
 	// MetadataProjects hold what the checks read. When there are none it is
 	// Project and, as with Voucher, the Google Cloud project of the image.
 	MetadataProjects []string
-	// GrafeasHostname is where the metadata server is, when it is not ours.
-	GrafeasHostname string
+	// BuildProject holds builds that the projects above do not
+	// (build_detail_fallback_project).
+	BuildProject string
+	// Grafeas is the metadata server of an attestor that runs alone.
+	Grafeas GrafeasConfig
 
 	ValidRepos      []string // for diy
 	TrustedBuilders []string // for provenance
@@ -60,6 +63,12 @@ type Config struct {
 	Groups map[string][]string
 	Server ServerConfig
 
+	// Secrets are the files with Voucher's secrets.
+	Secrets SecretFiles
+	// Signer is what signs: SignerPGP, with the keys of Keys and those in the secrets,
+	// or SignerKMS, with those of KMSKeys, which win over Keys.
+	Signer  string
+	KMSKeys []KMSKey
 	// Keys are the private keys that sign, by the name of the check.
 	Keys map[string]KeyFile
 	// TrustedKeys are public keys that are believed besides, by the name of the
@@ -81,7 +90,54 @@ type ServerConfig struct {
 	Username    string
 	// PasswordHash is the bcrypt hash of the password.
 	PasswordHash string
+	// CloudRun is set where Cloud Run asks who the caller is before it lets him in.
+	CloudRun bool
+	// RequestsPerMinute is how often each caller may ask, on the average, and Burst how
+	// often at once; 0 is as often as he likes.
+	RequestsPerMinute, Burst int
+	// ConcurrentPerCaller is how many requests of one caller are worked on at once; 0
+	// is half of all that are.
+	ConcurrentPerCaller int
 }
+
+// The values of Config.Signer.
+const (
+	SignerPGP = "pgp"
+	SignerKMS = "kms"
+)
+
+// A KMSKey is a version of a key of Google Cloud KMS that signs for a check.
+type KMSKey struct {
+	Check string
+	// Path is projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/V.
+	Path string
+	// Algorithm is how what is signed is hashed: SHA256, SHA384 or SHA512.
+	Algorithm string
+}
+
+// GrafeasConfig says which metadata server an attestor files with and reads from. One
+// that runs with the metadata service in one process uses that.
+type GrafeasConfig struct {
+	// Client is ClientContainerAnalysis, Google's service, which an empty one means,
+	// or ClientGrafeasOS, the REST API of the server at Hostname. Server is used
+	// before either.
+	Client string
+	// Hostname and Version are put together to the URL of the REST API, such as
+	// http://grafeas:8080/ and v1beta1/.
+	Hostname, Version string
+	// Server is Gatehouse's metadata service, or any that speaks Grafeas v1 over gRPC:
+	// https://HOST:PORT, or http://HOST:PORT on loopback.
+	Server string
+	// CAFile has the certificates that the server's is issued by; TokenFile a bearer
+	// token; CertFile and KeyFile a client certificate.
+	CAFile, TokenFile, CertFile, KeyFile string
+}
+
+// The values of GrafeasConfig.Client.
+const (
+	ClientContainerAnalysis = "containeranalysis"
+	ClientGrafeasOS         = "grafeasos"
+)
 
 // A KeyFile is a file with a key: an armoured OpenPGP key, or a key in PEM.
 type KeyFile struct {
@@ -206,9 +262,13 @@ func (c *Config) problems() problems {
 			wrong.addf("gatehouse.metadata_projects", "metadata_projects: %q is not the id of a project", p)
 		}
 	}
+	if strings.ContainsAny(c.BuildProject, "/\" ") {
+		wrong.addf("containeranalysis.build_detail_fallback_project", "build_detail_fallback_project: %q is not the id of a project", c.BuildProject)
+	}
 	for _, group := range slices.Sorted(maps.Keys(c.Groups)) {
 		c.groupProblems(&wrong, group)
 	}
+	c.kmsProblems(&wrong)
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		c.Keys[name].problems(&wrong, "gatehouse.keys."+name, name)
 	}
@@ -269,7 +329,7 @@ func (s ServerConfig) problems(wrong *problems) {
 }
 
 // Options makes what an [Authority] is made from, all but Registry, Metadata,
-// Store and Logger. It reads the key files.
+// Store and Logger. It reads the key files and the secrets.
 func (c *Config) Options() (Options, error) {
 	if err := c.Validate(); err != nil {
 		return Options{}, err
@@ -280,6 +340,9 @@ func (c *Config) Options() (Options, error) {
 	}
 	signers, err := c.signers()
 	if err != nil {
+		return Options{}, err
+	}
+	if err := c.addSecretSigners(signers); err != nil {
 		return Options{}, err
 	}
 	trusted, err := c.trustedKeys()
@@ -294,33 +357,16 @@ func (c *Config) Options() (Options, error) {
 
 // Metadata returns what the checks read, from a metadata server.
 func (c *Config) Metadata(lister check.Lister) (*check.Grafeas, error) {
-	if len(c.MetadataProjects) > 0 {
-		return check.NewGrafeas(lister, c.MetadataProjects...)
+	var more []string
+	if c.BuildProject != "" {
+		more = append(more, c.BuildProject)
 	}
-	g, err := check.NewGrafeas(lister, c.Project)
+	if len(c.MetadataProjects) > 0 {
+		return check.NewGrafeas(lister, append(more, c.MetadataProjects...)...)
+	}
+	g, err := check.NewGrafeas(lister, append(more, c.Project)...)
 	if err != nil {
 		return nil, err
 	}
 	return g.WithImageProject(), nil
-}
-
-// ApplyVoucherEnvironment changes the configuration by the variables of the
-// environment that Voucher knows: IS_CLOUDRUN=true, where Cloud Run asks who
-// the caller is, turns authentication off, and VOUCHER_TARGET_OS and
-// VOUCHER_TARGET_ARCH name the platform that is looked at.
-func (c *Config) ApplyVoucherEnvironment(getenv func(string) string) {
-	if getenv("IS_CLOUDRUN") == "true" {
-		c.Server.RequireAuth = false
-	}
-	os, arch := getenv("VOUCHER_TARGET_OS"), getenv("VOUCHER_TARGET_ARCH")
-	if os == "" && arch == "" {
-		return
-	}
-	if os == "" {
-		os = "linux"
-	}
-	if arch == "" {
-		arch = "amd64"
-	}
-	c.Platforms = []string{os + "/" + arch}
 }
