@@ -58,8 +58,10 @@ var arrows = map[string][]string{
 
 	"check":                {"image", "image/resolve"},
 	"check/*":              {"image", "image/resolve", "check"},
-	"attest":               {"internal/bounded", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
+	"attest":               {"internal/bounded", "attest/secretfile", "image", "image/resolve", "signature", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {},
+	"attest/secretfile":    {"internal/bounded"},
+	"attest/grafeasclient": {"attest", "metadata/transfer", "metadata/v1beta1", "api/*"},
 	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
@@ -100,7 +102,11 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint"}
+var onlyIn = map[string]string{
+	"cel.dev/cel-go":           "policy/platform/constraint",
+	"filippo.io/age":           "attest/secretfile",
+	"github.com/Shopify/ejson": "attest/secretfile",
+}
 
 type listed struct {
 	ImportPath string
