@@ -106,15 +106,6 @@ const (
 	SignerKMS = "kms"
 )
 
-// A KMSKey is a version of a key of Google Cloud KMS that signs for a check.
-type KMSKey struct {
-	Check string
-	// Path is projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/V.
-	Path string
-	// Algorithm is how what is signed is hashed: SHA256, SHA384 or SHA512.
-	Algorithm string
-}
-
 // GrafeasConfig says which metadata server an attestor files with and reads from. One
 // that runs with the metadata service in one process uses that.
 type GrafeasConfig struct {

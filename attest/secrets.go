@@ -151,7 +151,7 @@ func (c *Config) kmsProblems(wrong *problems) {
 			wrong.addf("kms_keys", "%s: path %q: want projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/V", at, clip(k.Path))
 		}
 		switch k.Algorithm {
-		case "SHA256", "SHA384", "SHA512":
+		case "", "SHA256", "SHA384", "SHA512":
 		default:
 			wrong.addf("kms_keys", "%s: algo %q: want SHA256, SHA384 or SHA512", at, clip(k.Algorithm))
 		}
