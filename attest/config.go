@@ -92,12 +92,22 @@ type ServerConfig struct {
 	PasswordHash string
 	// CloudRun is set where Cloud Run asks who the caller is before it lets him in.
 	CloudRun bool
+	// Callers are further users, by name.
+	Callers map[string]CallerConfig
 	// RequestsPerMinute is how often each caller may ask, on the average, and Burst how
 	// often at once; 0 is as often as he likes.
 	RequestsPerMinute, Burst int
 	// ConcurrentPerCaller is how many requests of one caller are worked on at once; 0
 	// is half of all that are.
 	ConcurrentPerCaller int
+}
+
+// A CallerConfig is a user of an attestor.
+type CallerConfig struct {
+	// PasswordHash is the bcrypt hash of the password.
+	PasswordHash string
+	// May are the checks and groups that he may ask for; none means all.
+	May []string
 }
 
 // The values of Config.Signer.
@@ -308,14 +318,27 @@ func (s ServerConfig) problems(wrong *problems) {
 	if s.Timeout <= 0 {
 		wrong.addf("server.timeout", "server.timeout: %v is not a time to answer in", s.Timeout)
 	}
-	if !s.RequireAuth {
-		return
+	// The cause would quote the password.
+	const noHash = "it is not a bcrypt hash; make one with \"htpasswd -nB USER\""
+	for _, name := range slices.Sorted(maps.Keys(s.Callers)) {
+		if _, err := bcrypt.Cost([]byte(s.Callers[name].PasswordHash)); err != nil {
+			wrong.addf("gatehouse.callers."+name+".password", "gatehouse.callers.%s: password: "+noHash, clip(name))
+		}
+		if name == s.Username {
+			wrong.addf("gatehouse.callers."+name, "gatehouse.callers.%s: server.username is called so", clip(name))
+		}
 	}
-	if s.Username == "" || s.PasswordHash == "" {
+	switch {
+	case len(s.Callers) > 0 && !s.RequireAuth && !s.CloudRun:
+		wrong.addf("gatehouse.callers", "gatehouse.callers has no effect without server.require_auth = true")
+	case !s.RequireAuth:
+	case s.Username == "" && s.PasswordHash == "" && len(s.Callers) > 0:
+	case s.Username == "" || s.PasswordHash == "":
 		wrong.addf("server.require_auth", "server.require_auth: username and password must be set, or no one gets in")
-	} else if _, err := bcrypt.Cost([]byte(s.PasswordHash)); err != nil {
-		// The cause would quote the password.
-		wrong.addf("server.password", "server.password: it is not a bcrypt hash; make one with \"htpasswd -nB USER\"")
+	default:
+		if _, err := bcrypt.Cost([]byte(s.PasswordHash)); err != nil {
+			wrong.addf("server.password", "server.password: "+noHash)
+		}
 	}
 }
 

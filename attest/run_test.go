@@ -51,7 +51,9 @@ func (r *indexRegistry) Configs(_ context.Context, ref image.Reference, wanted .
 		}
 		all = append(all, resolve.Config{Manifest: d, Platform: p, User: "app"})
 	}
-	slices.SortFunc(all, func(a, b resolve.Config) int { return strings.Compare(a.Platform.Architecture, b.Platform.Architecture) })
+	slices.SortFunc(all, func(a, b resolve.Config) int {
+		return strings.Compare(a.Platform.Architecture, b.Platform.Architecture)
+	})
 	if len(all) == 0 {
 		return nil, fmt.Errorf("reading %q: %w", ref, resolve.ErrNoPlatform)
 	}

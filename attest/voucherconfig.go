@@ -31,6 +31,10 @@ const maxTimeout = 24 * 60 * 60
 //	burst = 0                 # of each caller at once; 0 is a minute's
 //	concurrent_per_caller = 0 # requests of one caller worked on; 0 is half of all
 //
+//	[gatehouse.callers.ci]    # a user beside server.username
+//	password = "$2y$…"        # a bcrypt hash
+//	may = []                  # checks and groups that he may ask for; none means all
+//
 //	[gatehouse.metadata]      # of an attestor that runs alone
 //	server = "https://gatehouse:8080"
 //	ca_file = ""              # and token_file, cert_file, key_file
@@ -246,6 +250,15 @@ func readGatehouse(root *section, c *Config) {
 	c.Server.RequestsPerMinute = s.number("requests_per_minute", 0, 0, many)
 	c.Server.Burst = s.number("burst", 0, 0, many)
 	c.Server.ConcurrentPerCaller = s.number("concurrent_per_caller", 0, 0, many)
+	callers := s.table("callers")
+	for _, name := range callers.keys() {
+		caller := callers.table(name)
+		if c.Server.Callers == nil {
+			c.Server.Callers = map[string]CallerConfig{}
+		}
+		c.Server.Callers[name] = CallerConfig{PasswordHash: caller.text("password"), May: caller.texts("may")}
+		caller.finish()
+	}
 	readServerOfMetadata(s.table("metadata"), c)
 	c.Keys = map[string]KeyFile{}
 	keys := s.table("keys")
