@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/junit":        {},
+	"internal/limit":        {},
 	"internal/gen/*":        {},
 
 	"policy":          {"image"},
@@ -62,10 +63,12 @@ var arrows = map[string][]string{
 	"attest/attesttest":    {},
 	"attest/secretfile":    {"internal/bounded"},
 	"attest/grafeasclient": {"attest", "metadata/transfer", "metadata/v1beta1", "api/*"},
-	"attest/voucherapi":    {"internal/bounded", "image", "attest"},
+	"attest/door":          {"internal/limit", "attest"},
+	"attest/voucherapi":    {"internal/bounded", "image", "attest", "attest/door"},
+	"attest/checksapi":     {"internal/bounded", "image", "check", "attest", "attest/door"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
-	"identity":  {"internal/bounded", "metadata"},
+	"identity":  {"internal/bounded", "internal/limit", "metadata"},
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 

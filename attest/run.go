@@ -71,6 +71,8 @@ const (
 	EventStarted   EventType = "started"   // a check begins
 	EventChecked   EventType = "checked"   // a check has a verdict
 	EventAttested  EventType = "attested"  // an attestation is filed, or was there
+	// EventDone ends the events, and is for transports to tell.
+	EventDone EventType = "done"
 )
 
 // A Verdict is what a check says of an image. The zero Verdict is no verdict.
@@ -87,7 +89,8 @@ const (
 // A Report is what came of a request, by check and platform.
 type Report struct {
 	Image string `json:"image"`
-	Name  string `json:"name"`
+	// Name is the check or group that was asked for.
+	Name string `json:"check"`
 	// Success is true when there was a check and all passed; when strict, and all are
 	// attested.
 	Success bool `json:"success"`
