@@ -369,6 +369,21 @@ func (c *Config) Options() (Options, error) {
 	}, nil
 }
 
+// Files are the files that the configuration names, whose change is one of the
+// configuration.
+func (c *Config) Files() []string {
+	files := []string{c.Secrets.EJSONFile, c.Secrets.SOPSFile}
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		files = append(files, c.Keys[name].File, c.Keys[name].PassphraseFile)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.TrustedKeys)) {
+		for _, k := range c.TrustedKeys[name] {
+			files = append(files, k.File)
+		}
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
+}
+
 // Metadata returns what the checks read, from a metadata server.
 func (c *Config) Metadata(lister check.Lister) (*check.Grafeas, error) {
 	var more []string

@@ -122,9 +122,11 @@ type CheckReport struct {
 	Platforms []PlatformReport `json:"platforms,omitempty"`
 	// Attested is true when all that is to be attested is: the image, and those of an
 	// index. AttestError says why it is not, when the check passed.
-	Attested     bool          `json:"attested"`
-	AttestError  string        `json:"attestError,omitempty"`
-	Attestations []Attestation `json:"attestations,omitempty"`
+	Attested    bool   `json:"attested"`
+	AttestError string `json:"attestError,omitempty"`
+	// AttestSeconds is how long attesting took.
+	AttestSeconds float64       `json:"attestSeconds,omitempty"`
+	Attestations  []Attestation `json:"attestations,omitempty"`
 
 	details *Details
 }
@@ -433,6 +435,7 @@ func (r *run) attestAll(ctx context.Context) {
 	type made struct {
 		details *Details
 		err     error
+		took    time.Duration
 	}
 	results := make([][]made, len(r.checks))
 	var group errgroup.Group
@@ -444,7 +447,8 @@ func (r *run) attestAll(ctx context.Context) {
 		results[i] = make([]made, len(r.targets))
 		for k, t := range r.targets {
 			group.Go(func() error {
-				m := &results[i][k]
+				m, start := &results[i][k], r.now()
+				defer func() { m.took = r.now().Sub(start) }()
 				m.details, m.err = r.attestOne(ctx, t, r.checks[i].Name)
 				return nil
 			})
@@ -458,6 +462,7 @@ func (r *run) attestAll(ctx context.Context) {
 			if k == 0 {
 				c.details, c.Attested = m.details, true
 			}
+			c.AttestSeconds = max(c.AttestSeconds, m.took.Seconds())
 			if m.err != nil {
 				c.Attested = false
 				if c.AttestError == "" {

@@ -14,8 +14,6 @@ import (
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
-	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
-	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -32,43 +30,32 @@ const (
 // buildAttestor makes the attestor and its handler, and returns the file that
 // describes its keys as Binary Authorization attestors.
 func (p *parts) buildAttestor() (attestorsFile string, err error) {
-	config := p.attestorConfig
-	options, err := config.Options()
-	if err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	dir := filepath.Join(p.cfg.Data, attestorDir)
-	if len(options.Signers) == 0 && !options.DryRun {
-		signer, err := developmentSigner(filepath.Join(dir, attestorKey))
-		if err != nil {
-			return "", err
-		}
-		p.logger.Warn("no signing key is configured: attestations are signed with the development key of this data folder", "key", signer.KeyID())
-		options.Signers = make(map[string]signature.Signer, len(options.Checks))
-		for _, c := range options.Checks {
-			options.Signers[c.Name] = signer
-		}
-	}
 	conn, err := p.connectInProcess()
 	if err != nil {
 		return "", err
 	}
-	client := grafeas.NewGrafeasClient(conn)
-	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
-	if options.Metadata, err = config.Metadata(client); err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	authority, err := attest.New(options)
-	if err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	api := voucherapi.NewHandler(authority, voucherapi.Options{
-		RequireAuth: config.Server.RequireAuth, Username: config.Server.Username, PasswordHash: config.Server.PasswordHash,
-		Timeout: config.Server.Timeout, Logger: p.logger,
-	})
-	p.attestor.server.Handler = p.guard(p.attestor, api, config.Server.RequireAuth)
 	attestorsFile = attestorsPath(p.cfg.Data)
-	return attestorsFile, writeAttestors(attestorsFile, options)
+	err = p.openAttestor(grafeas.NewGrafeasClient(conn), p.withDevelopmentKey, func(o attest.Options) error {
+		return writeAttestors(attestorsFile, o)
+	})
+	return attestorsFile, err
+}
+
+// withDevelopmentKey has the development key sign what no other does.
+func (p *parts) withDevelopmentKey(options *attest.Options) error {
+	if len(options.Signers) > 0 || options.DryRun {
+		return nil
+	}
+	signer, err := developmentSigner(filepath.Join(p.cfg.Data, attestorDir, attestorKey))
+	if err != nil {
+		return err
+	}
+	p.logger.Warn("no signing key is configured: attestations are signed with the development key of this data folder", "key", signer.KeyID())
+	options.Signers = make(map[string]signature.Signer, len(options.Checks))
+	for _, c := range options.Checks {
+		options.Signers[c.Name] = signer
+	}
+	return nil
 }
 
 // attestorsPath is where the attestor's keys are described for policy.
@@ -87,15 +74,30 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 			CreateNotes: true,
 		}, nil
 	}
-	config, warnings, err := attest.LoadVoucherConfig(cfg.Attestor.ConfigFile)
+	load := attest.LoadVoucherConfig
+	if cfg.Role == AttestorRole {
+		load = func(file string) (*attest.Config, []attest.Warning, error) {
+			return attest.LoadVoucherConfigOver(file, os.Getenv)
+		}
+	}
+	config, warnings, err := load(cfg.Attestor.ConfigFile)
 	for _, w := range warnings {
 		logger.Warn("reading the attestor's configuration", "finding", w.String())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the attestor's configuration: %w", err)
 	}
+	if cfg.Role == AllRoles && config.Grafeas != (attest.GrafeasConfig{}) {
+		logger.Warn("the attestor files with the metadata service that runs beside it, whatever metadata_client says; role attestor files with others")
+	}
 	if config.Project == "" {
 		config.Project = cfg.Project
+	}
+	if cfg.Attestor.Port != 0 {
+		config.Server.Port = cfg.Attestor.Port
+	}
+	if cfg.Attestor.Timeout != 0 {
+		config.Server.Timeout = cfg.Attestor.Timeout
 	}
 	config.ApplyVoucherEnvironment(os.Getenv)
 	if err := config.Validate(); err != nil {
@@ -104,8 +106,11 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 	if cfg.Attestor.Address == "" {
 		return config, nil
 	}
-	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, config.Server.RequireAuth)
+	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, guarded(config))
 }
+
+// guarded reports whether the callers of an attestor have to say who they are.
+func guarded(config *attest.Config) bool { return config.Server.RequireAuth || config.Server.CloudRun }
 
 // developmentSigner reads the key at path, or makes it.
 func developmentSigner(path string) (signature.Signer, error) {

@@ -41,12 +41,12 @@ const kritisProject = "kritis"
 
 // Addresses tell where everything listens.
 type Addresses struct {
-	Metadata  string `json:"metadata"`
-	Attestor  string `json:"attestor"`
-	Admission string `json:"admission"`
+	Metadata  string `json:"metadata,omitempty"`
+	Attestor  string `json:"attestor,omitempty"`
+	Admission string `json:"admission,omitempty"`
 	Ops       string `json:"ops"`
 	// CA is the path of the PEM that signed the admission certificate.
-	CA string `json:"ca"`
+	CA string `json:"ca,omitempty"`
 }
 
 // parts is a server that has been put together and does not serve yet.
@@ -65,6 +65,7 @@ type parts struct {
 	service  *metadata.Service
 	index    *index.Index
 	policies *policies
+	live     *liveAttestor
 	ca       string
 
 	metadata, attestor, admission, ops *listener
@@ -81,6 +82,9 @@ func newParts(cfg Config, logger *slog.Logger) *parts {
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
+	}
+	if cfg.Role == AttestorRole {
+		return checkLoneAttestor(cfg, logger)
 	}
 	if cfg.Store.Postgres.ConnectionFile != "" {
 		if _, err := cfg.Store.Postgres.connString(); err != nil {
@@ -123,6 +127,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if cfg.Role == AttestorRole {
+		return runLoneAttestor(ctx, cfg, logger, started)
+	}
 	// Whoever reads the addresses may work in another folder.
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return fmt.Errorf("finding the data folder: %w", err)
@@ -143,6 +150,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		group.Go(func() error { return l.serve(stop) })
 	}
 	group.Go(func() error { return p.policies.Run(running) })
+	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
 	for _, c := range p.certificates {
 		group.Go(func() error { return c.Run(running) })
