@@ -9,7 +9,7 @@ import (
 // [os.Getenv] does.
 type Getenv func(name string) string
 
-// environment is what Voucher reads from the environment, over its file: each key in
+// environmentKeys are what Voucher reads from the environment, over its file: each key in
 // capitals, without a prefix, and with the dots of nested keys.
 func environmentKeys() map[string]func(string) (any, bool) {
 	text := func(s string) (any, bool) { return s, true }
@@ -21,7 +21,7 @@ func environmentKeys() map[string]func(string) (any, bool) {
 		return list, true
 	}
 	flag := func(s string) (any, bool) { b, err := strconv.ParseBool(s); return b, err == nil }
-	number := func(s string) (any, bool) { n, err := strconv.ParseInt(s, 10, 64); return n, err == nil }
+	number := func(s string) (any, bool) { return integer(s) }
 	return map[string]func(string) (any, bool){
 		"dryrun": flag, "scanner": text, "failon": text, "metadata_client": text, "binauth_project": text, "image_project": text, "signer": text,
 		"valid_repos": texts, "trusted_builder_identities": texts, "trusted_projects": texts,
@@ -32,6 +32,13 @@ func environmentKeys() map[string]func(string) (any, bool) {
 	}
 }
 
+func integer(s string) (int64, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+func upper(key string) string { return strings.ToUpper(key) }
+
 // overlay puts what the environment says over the values of the file, and tells: who
 // reads the file must not believe that it decides.
 func (d *document) overlay(root *section, env Getenv) {
@@ -39,7 +46,7 @@ func (d *document) overlay(root *section, env Getenv) {
 		return
 	}
 	for key, parse := range environmentKeys() {
-		variable := strings.ToUpper(key)
+		variable := upper(key)
 		given := env(variable)
 		if given == "" {
 			continue

@@ -57,7 +57,8 @@ func LoadVoucherConfig(file string) (*Config, []Warning, error) {
 }
 
 // LoadVoucherConfigOver is [LoadVoucherConfig] with what the environment says over what
-// the file does, as in Voucher; each such key is a warning.
+// the file does, as in Voucher; each such key is a warning. See
+// [Config.ApplyVoucherEnvironment] for what else it says.
 func LoadVoucherConfigOver(file string, env Getenv) (*Config, []Warning, error) {
 	data, err := bounded.ReadFile(file, maxFile)
 	if err != nil {
@@ -109,6 +110,9 @@ func parseVoucherConfig(file string, data []byte, env Getenv) (*Config, []Warnin
 	readGatehouse(root, c)
 	readLater(root)
 	root.finish()
+	if env != nil {
+		c.ApplyVoucherEnvironment(env)
+	}
 	wrong := doc.problems
 	if len(wrong) == 0 {
 		// What was refused has its zero value, which would be reported again.

@@ -74,13 +74,7 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 			CreateNotes: true,
 		}, nil
 	}
-	load := attest.LoadVoucherConfig
-	if cfg.Role == AttestorRole {
-		load = func(file string) (*attest.Config, []attest.Warning, error) {
-			return attest.LoadVoucherConfigOver(file, os.Getenv)
-		}
-	}
-	config, warnings, err := load(cfg.Attestor.ConfigFile)
+	config, warnings, err := attest.LoadVoucherConfigOver(cfg.Attestor.ConfigFile, environmentOf(cfg.Role))
 	for _, w := range warnings {
 		logger.Warn("reading the attestor's configuration", "finding", w.String())
 	}
@@ -99,7 +93,6 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 	if cfg.Attestor.Timeout != 0 {
 		config.Server.Timeout = cfg.Attestor.Timeout
 	}
-	config.ApplyVoucherEnvironment(os.Getenv)
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("reading the attestor's configuration %s: %w", cfg.Attestor.ConfigFile, err)
 	}
@@ -107,6 +100,21 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 		return config, nil
 	}
 	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, guarded(config))
+}
+
+// environmentOf is what the attestor's configuration takes from the environment: all that
+// Voucher does, in its place; else only what Voucher has in no file.
+func environmentOf(role Role) attest.Getenv {
+	if role == AttestorRole {
+		return os.Getenv
+	}
+	return func(name string) string {
+		switch name {
+		case "IS_CLOUDRUN", "VOUCHER_TARGET_OS", "VOUCHER_TARGET_ARCH":
+			return os.Getenv(name)
+		}
+		return ""
+	}
 }
 
 // guarded reports whether the callers of an attestor have to say who they are.

@@ -191,6 +191,9 @@ type StatusError struct {
 	text   string
 }
 
+// Said is what the attestor said.
+func (e *StatusError) Said() string { return e.text }
+
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("the attestor answered %d: %s", e.Status, e.text)
 }
