@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"gatehouse": main})
+	testscript.Main(m, map[string]func(){"gatehouse": main, "voucher_server": main, "voucher_client": main})
 }
 
 func TestScripts(t *testing.T) {
@@ -81,6 +81,7 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 	var addresses server.Addresses
 	ts.Check(json.Unmarshal(line, &addresses))
 	ts.Setenv("GATEHOUSE_METADATA", addresses.Metadata)
+	ts.Setenv("GATEHOUSE_ATTESTOR", "http://"+addresses.Attestor)
 }
 
 // trusting returns a client that trusts the certificates in a file.
