@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -215,6 +217,28 @@ func TestB12_AServerThatHangsEndsWithTheDeadline(t *testing.T) {
 	_, err := client.GetNote(ctx, &grafeas.GetNoteRequest{Name: "projects/p/notes/n"})
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("err = %v", err)
+	}
+}
+
+func TestB13_ConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	var opened atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	client := open(t, attest.GrafeasConfig{Client: attest.ClientGrafeasOS, Hostname: s.URL})
+	for range 20 {
+		if _, err := client.ListOccurrences(t.Context(), &grafeas.ListOccurrencesRequest{Parent: "projects/p"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections for 20 calls", n)
 	}
 }
 
