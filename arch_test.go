@@ -68,6 +68,11 @@ var arrows = map[string][]string{
 	"attest/checksapi":     {"internal/bounded", "image", "check", "attest", "attest/door"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
+	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
+	"feed/feedclient": {"metadata", "api/*"},
+	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
+	"internal/sealed": {},
+
 	"identity":  {"internal/bounded", "internal/limit", "metadata"},
 	"audit":     {"decide", "metadata"},
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
@@ -75,6 +80,7 @@ var arrows = map[string][]string{
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",

@@ -39,6 +39,16 @@ type Evidence interface {
 	Collect(ctx context.Context, refs []image.Reference) evidence.Facts
 }
 
+// A Refresher is Evidence that may not have heard yet of what was committed
+// somewhere else.
+type Refresher interface {
+	Evidence
+	// Refresh looks at a decision, and asks for what its images lack and may be there by
+	// now. It returns the facts to decide by again, in which what could not be asked is
+	// Unavailable; and false if there is nothing to be asked.
+	Refresh(ctx context.Context, d *decide.Decision, facts evidence.Facts) (evidence.Facts, bool)
+}
+
 // Recorder keeps the record of decisions.
 type Recorder interface {
 	// Append takes a record without waiting for a disk.
@@ -158,6 +168,12 @@ func (g *Gate) judge(ctx context.Context, req *request, p part, rules policy.Set
 	facts := g.Evidence.Collect(ctx, References(p.images))
 	g.grants.remind(&facts)
 	d := decide.Decide(in, rules, facts, g.Now())
+	if r, ok := g.Evidence.(Refresher); ok {
+		if fresh, asked := r.Refresh(ctx, &d, facts); asked {
+			g.grants.remind(&fresh)
+			d = decide.Decide(in, rules, fresh, g.Now())
+		}
+	}
 	g.grants.keep(d.Grants)
 
 	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}

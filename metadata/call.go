@@ -125,7 +125,7 @@ func levelOf(r CallRecord) slog.Level {
 // reads reports whether a call that needs p changes nothing.
 func reads(p Permission) bool {
 	switch verb := p[strings.LastIndexByte(string(p), '.')+1:]; verb {
-	case "get", "list", "listOccurrences", "getIamPolicy", "verifyImageAttested", "evaluatePolicy":
+	case "get", "list", "listOccurrences", "getIamPolicy", "verifyImageAttested", "evaluatePolicy", "watch":
 		return true
 	}
 	return false

@@ -20,7 +20,7 @@ type role struct {
 }
 
 // roles returns the table, from narrow to broad for each service. It is Google's,
-// but that admin has all permissions of Container Analysis: Google's lacks
+// but for gate, which gates in other places have, and that admin has all permissions of Container Analysis: Google's lacks
 // notes.listOccurrences. Permissions on projects are part of the roles there that
 // have resourcemanager.projects.
 func roles() []role {
@@ -30,6 +30,7 @@ func roles() []role {
 		ProjectsGet, ProjectsList,
 	}
 	return []role{
+		{"gate", []Permission{FeedWatch}},
 		{"notes.occurrences.viewer", []Permission{NotesGet, NotesListOccurrences}},
 		{"notes.attacher", []Permission{NotesGet, NotesAttachOccurrence}},
 		{"notes.viewer", []Permission{NotesGet, NotesList, ProjectsGet, ProjectsList}},

@@ -88,6 +88,10 @@ const (
 	PlatformPoliciesReplace        Permission = "binaryauthorization.platformPolicies.replace"
 	PlatformPoliciesDelete         Permission = "binaryauthorization.platformPolicies.delete"
 	PlatformPoliciesEvaluatePolicy Permission = "binaryauthorization.platformPolicies.evaluatePolicy"
+
+	// FeedWatch is what a gate in another place needs on a project, to be told what is
+	// filed there and the project's policies, as they change.
+	FeedWatch Permission = "gatehouse.feed.watch"
 )
 
 // Permissions are all of them.
@@ -102,6 +106,7 @@ var Permissions = []Permission{
 	AttestorsGetIamPolicy, AttestorsSetIamPolicy,
 	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
 	PlatformPoliciesEvaluatePolicy,
+	FeedWatch,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a

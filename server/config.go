@@ -23,8 +23,10 @@ type Config struct {
 	// Data is the folder for everything that is kept: the store, the audit log,
 	// the development CA and keys. Required. One server at a time may use it.
 	Data string `yaml:"data"`
-	// Role is the part to run: "" is all of them, and "attestor" the attestor alone, which
-	// files with the metadata server that its own configuration names.
+	// Role is the part to run: "" is all of them; "admission" the gate alone, which
+	// follows the metadata service that Admission.Feed names, and needs no store and no
+	// keys; "attestor" the attestor alone, which files with the metadata server that its
+	// own configuration names.
 	Role Role `yaml:"role"`
 	// Project is the project whose policy this gate enforces and whose notes the
 	// attestor writes. Default "default".
@@ -65,15 +67,6 @@ type TLSConfig struct {
 	// identity.mtls needs it.
 	ClientCAFile string `yaml:"clientCAFile"`
 }
-
-// A Role is the part of Gatehouse that a server runs.
-type Role string
-
-// The roles.
-const (
-	AllRoles     Role = ""
-	AttestorRole Role = "attestor"
-)
 
 // AttestorConfig is Voucher's API, and ours beside it.
 type AttestorConfig struct {
@@ -128,13 +121,52 @@ type AdmissionConfig struct {
 	// address may have as many as are left free. Default 4096 and 1024.
 	MaxConnections int `yaml:"maxConnections"`
 	MaxRequests    int `yaml:"maxRequests"`
+	// MaxStatements bounds the statements that are kept in memory; 0 is no bound.
+	MaxStatements int `yaml:"maxStatements"`
 	// CertFile and KeyFile are the serving certificate. Without them the
 	// development CA issues one.
 	CertFile string `yaml:"certFile"`
 	KeyFile  string `yaml:"keyFile"`
 	// Hosts are further names and addresses that the development certificate is for.
 	Hosts []string `yaml:"hosts"`
+	// DrainDelay is how long the gate goes on to answer after it was told to stop, while
+	// it says that it is not ready: whoever sends it requests has to notice.
+	DrainDelay time.Duration `yaml:"drainDelay"`
+	// Feed is the metadata service of a gate that runs alone.
+	Feed FeedConfig `yaml:"feed"`
 }
+
+// FeedConfig is how a gate reaches its metadata service.
+type FeedConfig struct {
+	// Server is https://HOST:PORT, or unix:///path, or http://HOST:PORT on loopback.
+	Server string `yaml:"server"`
+	// CAFile has the certificates that the server's is issued by; those of the system if
+	// it is empty. It is read for each connection.
+	CAFile string `yaml:"caFile"`
+	// CertFile and KeyFile are the client certificate; they are watched. TokenFile has a
+	// bearer token, and is read for each call. Either says who this gate is.
+	CertFile  string `yaml:"certFile"`
+	KeyFile   string `yaml:"keyFile"`
+	TokenFile string `yaml:"tokenFile"`
+	// Gate is what the server calls this gate. Default: the name of the machine.
+	Gate string `yaml:"gate"`
+	// CopyInterval is how often the copy on the local disk is replaced, if there is
+	// something new. Default 30s.
+	CopyInterval time.Duration `yaml:"copyInterval"`
+	// MaxSilence is how long decisions rest on what is in memory, or in the copy, after
+	// the service was last heard; 0 is as long as it takes.
+	MaxSilence time.Duration `yaml:"maxSilence"`
+}
+
+// A Role is the part of Gatehouse that a server runs.
+type Role string
+
+// The roles.
+const (
+	AllRoles      Role = ""
+	AdmissionRole Role = "admission"
+	AttestorRole  Role = "attestor"
+)
 
 // OpsConfig is health, metrics and profiles.
 type OpsConfig struct {
@@ -150,6 +182,8 @@ func DefaultConfig() Config {
 		Admission: AdmissionConfig{
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
 			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
+			MaxStatements: defaultMaxStatements,
+			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
 		Ops: OpsConfig{Address: "127.0.0.1:9090"},
 	}
@@ -200,11 +234,8 @@ func placed(path string, err error) error {
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch {
-	case c.Role == AttestorRole:
+	if c.Role == AttestorRole {
 		return c.validateAttestorAlone()
-	case c.Role != AllRoles:
-		bad("role %q: want %q, or none for all roles", c.Role, AttestorRole)
 	}
 	if c.Data == "" {
 		bad("no data folder: give --data DIR")
@@ -223,6 +254,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs,
+		c.validateRole(),
 		c.Store.validate(),
 		c.validateMetadataAddress(),
 		c.validateTLS(),
@@ -244,6 +276,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
+	}
+	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
+		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)
 	}
 	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
 		bad("admission certFile and keyFile: give both or neither")

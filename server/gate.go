@@ -13,10 +13,15 @@ import (
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
 const (
 	defaultMaxConnections = 4096
+	// defaultMaxStatements takes about 2 GB; fewer than minStatements would be dropped and
+	// read again all the time.
+	defaultMaxStatements = 10_000_000
+	minStatements        = 1000
 
 	// reviewTimeout is how long a review may take, from the first byte of its header to
 	// the last of its answer: an API server waits for 30 s at most. Whoever is slower at
@@ -24,7 +29,8 @@ const (
 	reviewTimeout = 35 * time.Second
 )
 
-func (p *parts) buildGate() error {
+// buildGate gives the admission listener its handler and its TLS.
+func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) error {
 	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
 	if err != nil {
 		return err
@@ -36,7 +42,7 @@ func (p *parts) buildGate() error {
 		return err
 	}
 	gate, err := admission.NewGate(admission.Options{
-		Rules: p.policies.current, Evidence: p.index, Recorder: log,
+		Rules: rules, Evidence: facts, Recorder: log,
 		Place: p.cfg.place(), Templates: a.Templates, Resources: resources, Limits: admission.Limits{MaxRequests: a.MaxRequests},
 		Now: time.Now, Logger: p.logger, Registry: p.registry,
 	})
@@ -52,7 +58,7 @@ func (p *parts) buildGate() error {
 		return err
 	}
 	p.admission.net = guarded
-	p.admission.server.Handler = recovered(gateHandler(gate), p.logger)
+	p.admission.server.Handler = recovered(lastAnswers(gateHandler(gate), &p.draining), p.logger)
 	harden(p.admission.server, config)
 	return nil
 }

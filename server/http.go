@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,10 @@ const (
 	// quick; an API server waits for 30 s at most.
 	readTimeout    = 30 * time.Second
 	maxHeaderBytes = 64 << 10
+
+	// A connection to the metadata API that says nothing is asked whether it is there:
+	// gates keep theirs for hours, and may be gone without a word.
+	pingAfter, pingWithin = 20 * time.Second, 10 * time.Second
 
 	// drainTimeout is how long running requests may take after a stop signal.
 	drainTimeout = 10 * time.Second
@@ -97,16 +102,21 @@ func (l *listener) serve(stop <-chan struct{}) error {
 	return nil
 }
 
-// opsHandler serves health, readiness, metrics and profiles.
-func opsHandler(ready func() error, registry *prometheus.Registry, profiles bool) http.Handler {
+// opsHandler serves health, readiness, metrics and profiles. A server that is ready may
+// have something to say all the same.
+func opsHandler(ready func() (note string, err error), registry *prometheus.Registry, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		note, err := ready()
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		if note != "" {
+			note = ": " + note
+		}
+		_, _ = fmt.Fprintf(w, "ok%s\n", note)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	if profiles {
@@ -141,6 +151,18 @@ func isLoopbackHost(hostport string) bool {
 		host = strings.Trim(hostport, "[]")
 	}
 	return isLoopback(host)
+}
+
+// lastAnswers hangs up after each answer while the server drains, so that whoever comes
+// again looks for another one. Connections on which nobody asks are left alone: to close
+// one just when a request is on its way would fail that request.
+func lastAnswers(next http.Handler, draining *atomic.Bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recovered turns a panic of one request into an error of that request.

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
@@ -26,7 +24,7 @@ func (c *Config) validateAttestorAlone() error {
 	}
 	for what, given := range map[string]bool{
 		"store": c.Store != (StoreConfig{}), "identity": c.Identity.Enabled() || len(c.Identity.Rules) > 0, "metadata.tls": c.Metadata.TLS != (TLSConfig{}),
-		"a policy": len(c.Admission.PolicyFiles) > 0 || len(c.Admission.AttestorsFiles) > 0,
+		"a policy": len(c.Admission.PolicyFiles) > 0 || len(c.Admission.AttestorsFiles) > 0, "admission.feed": c.Admission.Feed.Server != "",
 	} {
 		if given {
 			errs = append(errs, fmt.Errorf("role attestor does not run what %s is for: leave it out", what))
@@ -52,7 +50,7 @@ func runLoneAttestor(ctx context.Context, cfg Config, logger *slog.Logger, start
 	defer cancel()
 	stop := make(chan struct{})
 	group, running := errgroup.WithContext(background)
-	for _, l := range []*listener{p.attestor, p.ops} {
+	for _, l := range p.listeners() {
 		group.Go(func() error { return l.serve(stop) })
 	}
 	group.Go(func() error { return p.live.Run(running) })
@@ -66,9 +64,7 @@ func runLoneAttestor(ctx context.Context, cfg Config, logger *slog.Logger, start
 	}
 	p.ready.Store(false)
 	close(stop)
-	for _, l := range []*listener{p.attestor, p.ops} {
-		<-l.ended
-	}
+	p.awaitDrained()
 	cancel()
 	return errors.Join(err, group.Wait())
 }
@@ -79,27 +75,16 @@ func (p *parts) buildLoneAttestor(ctx context.Context) error {
 		return err
 	}
 	p.attestorConfig = config
-	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if p.cfg.Data != "" {
-		if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
-			return fmt.Errorf("making the data folder: %w", err)
-		}
+	if err := p.openData(); err != nil {
+		return err
 	}
 	client, err := grafeasclient.Open(ctx, config.Grafeas)
 	if err != nil {
 		return err
 	}
 	p.onClose(client.Close)
-	for _, l := range []struct {
-		name, addr string
-		to         **listener
-	}{{"attestor", p.loneAddress(), &p.attestor}, {"ops", p.cfg.Ops.Address, &p.ops}} {
-		bound, err := listen(ctx, l.name, l.addr, p.logger)
-		if err != nil {
-			return err
-		}
-		p.onClose(func() error { _ = bound.net.Close(); return nil }) // closed already if it was served
-		*l.to = bound
+	if err := p.bind(ctx, bound{"attestor", p.loneAddress(), &p.attestor}, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
+		return err
 	}
 	if err := p.openAttestor(client, func(o *attest.Options) error {
 		if len(o.Signers) == 0 && !o.DryRun {
@@ -109,12 +94,12 @@ func (p *parts) buildLoneAttestor(ctx context.Context) error {
 	}, func(attest.Options) error { return nil }); err != nil {
 		return err
 	}
-	p.ops.server.Handler = p.guard(p.ops, opsHandler(func() error {
+	p.serveOps(func() (string, error) {
 		if !p.ready.Load() {
-			return errors.New("starting or stopping")
+			return "", errors.New("starting or stopping")
 		}
-		return nil
-	}, p.registry, isLoopbackAddr(p.ops.addr())), false)
+		return "", nil
+	})
 	return nil
 }
 

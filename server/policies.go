@@ -45,6 +45,12 @@ type policies struct {
 	storedFor [sha256.Size]byte
 	wake      chan struct{}
 	followed  uint64
+	// storedSeq is the number of the last change that stored reflects at least, and
+	// inForce that of the policies in force. Enforced, unless it is nil, is told the keys
+	// and the projects whose scans those need.
+	storedSeq uint64
+	inForce   atomic.Uint64
+	enforced  func(index.Trust, []string)
 
 	rules atomic.Pointer[policy.Set]
 	// denying says that the rules in force stand in for some that cannot be enforced.
@@ -108,7 +114,11 @@ func (p *policies) load(ctx context.Context) error {
 			return p.triedErr
 		}
 		p.forget(ctx)
-		return p.keepStatements(ctx, p.current()) // no longer those of the policy before
+		err := p.keepStatements(ctx, p.current()) // no longer those of the policy before
+		if err == nil {
+			p.inForce.Store(p.storedSeq)
+		}
+		return err
 	}
 	set, trust, err := p.compile(now)
 	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
@@ -124,6 +134,10 @@ func (p *policies) load(ctx context.Context) error {
 	p.denying = false
 	p.sources.Store(&now.Sources)
 	p.replaced = trust
+	p.inForce.Store(p.storedSeq)
+	if p.enforced != nil {
+		p.enforced(trust, set.ScanProjects())
+	}
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
 	}

@@ -70,7 +70,7 @@ func (p *policies) withStored(ctx context.Context, files bundle.Sources) (bundle
 		}
 		stored := read.Sources
 		stored.Attestors = append(withoutNamesakes(files.Attestors, stored.Attestors), stored.Attestors...)
-		p.stored, p.storedFor = &stored, sum
+		p.stored, p.storedFor, p.storedSeq = &stored, sum, read.Seq
 	}
 	if len(p.files.policies) == 0 {
 		files.Policies = p.stored.Policies

@@ -27,6 +27,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
+	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
@@ -71,6 +72,8 @@ type parts struct {
 	metadata, attestor, admission, ops *listener
 
 	ready atomic.Bool
+	// draining is set while the gate goes on to answer after it was told to stop.
+	draining atomic.Bool
 }
 
 func newParts(cfg Config, logger *slog.Logger) *parts {
@@ -108,6 +111,13 @@ func Check(cfg Config, logger *slog.Logger) error {
 			return err
 		}
 	}
+	if cfg.Role == AdmissionRole {
+		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
 	if _, _, err := metadataTLS(cfg, logger); err != nil {
 		return err
 	}
@@ -136,6 +146,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
+	if cfg.Role == AdmissionRole {
+		return p.runGate(ctx, started)
+	}
 
 	// The parts outlive ctx while requests drain.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -146,7 +159,7 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		return err
 	}
 	group.Go(func() error { return p.index.Run(running) })
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range p.listeners() {
 		group.Go(func() error { return l.serve(stop) })
 	}
 	group.Go(func() error { return p.policies.Run(running) })
@@ -164,13 +177,40 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		case <-running.Done(): // a part failed; Wait tells which
 		}
 	}
-	p.ready.Store(false)
-	close(stop)
-	// Followers end after the listeners: a request may still wait for evidence.
-	p.awaitDrained()
+	p.drain(running, stop)
 	cancel()
 	return errors.Join(err, group.Wait())
 }
+
+// drain says that the server is not ready, goes on to answer for as long as others may
+// need to notice, and returns when the listeners have ended. Followers end after those:
+// a request may still wait for evidence.
+func (p *parts) drain(running context.Context, stop chan<- struct{}) {
+	p.ready.Store(false)
+	if delay := p.cfg.Admission.DrainDelay; delay > 0 {
+		p.draining.Store(true)
+		select {
+		case <-time.After(delay):
+		case <-running.Done():
+		}
+	}
+	close(stop)
+	p.awaitDrained()
+}
+
+// listeners are those that are bound.
+func (p *parts) listeners() []*listener {
+	var all []*listener
+	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// noPolicy is said when there is none.
+const noPolicy = "there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push"
 
 // announce waits until everything works and tells where it listens.
 func (p *parts) announce(ctx context.Context, started func(Addresses) error) error {
@@ -179,7 +219,7 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	}
 	p.ready.Store(true)
 	if len(p.policies.current()) == 0 {
-		p.logger.Warn("there is no policy: the gate lets everything in, records what it sees, and says so in each answer; give --policy FILE, or write one with gatehouse policy push")
+		p.logger.Warn(noPolicy)
 	}
 	return started(Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
@@ -188,7 +228,7 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 
 // awaitDrained returns when the listeners have ended.
 func (p *parts) awaitDrained() {
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range p.listeners() {
 		<-l.ended
 	}
 }
@@ -213,9 +253,8 @@ func (p *parts) build(ctx context.Context) error {
 	if p.cfg.Attestor.Address == "" {
 		p.cfg.Attestor.Address = net.JoinHostPort("127.0.0.1", strconv.Itoa(config.Server.Port))
 	}
-	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("making the data folder: %w", err)
+	if err := p.openData(); err != nil {
+		return err
 	}
 	if err := p.openIdentity(); err != nil {
 		return err
@@ -231,17 +270,36 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
+	p.index.Bound(p.cfg.Admission.MaxStatements)
+	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
 	if err := p.policies.start(ctx); err != nil {
 		return err
 	}
-	if err := p.buildGate(); err != nil {
+	if err := p.buildGate(newStoreEvidence(p.index, p.service), p.policies.current); err != nil {
 		return err
 	}
-	p.ops.server.Handler = p.guard(p.ops, opsHandler(p.readiness, p.registry, isLoopbackAddr(p.ops.addr())), false)
+	p.serveOps(func() (string, error) { return "", p.readiness() })
 	return nil
+}
+
+// openData makes the data folder, and registers what every role measures.
+func (p *parts) openData() error {
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if p.cfg.Data == "" { // an attestor alone may do without
+		return nil
+	}
+	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	return nil
+}
+
+// serveOps gives the ops listener its handler.
+func (p *parts) serveOps(ready func() (note string, err error)) {
+	p.ops.server.Handler = p.guard(p.ops, opsHandler(ready, p.registry, isLoopbackAddr(p.ops.addr())), false)
 }
 
 // guard keeps web pages of others from a listener.
@@ -272,23 +330,35 @@ func (p *parts) openService(ctx context.Context) error {
 
 // listen binds all ports, and gives the metadata API its handler.
 func (p *parts) listen(ctx context.Context) error {
-	for _, l := range []struct {
-		name, addr string
-		to         **listener
-	}{
-		{"metadata", p.cfg.Metadata.Address, &p.metadata},
-		{"attestor", p.cfg.Attestor.Address, &p.attestor},
-		{"admission", p.cfg.Admission.Address, &p.admission},
-		{"ops", p.cfg.Ops.Address, &p.ops},
-	} {
-		bound, err := listen(ctx, l.name, l.addr, p.logger)
+	err := p.bind(ctx,
+		bound{"metadata", p.cfg.Metadata.Address, &p.metadata},
+		bound{"attestor", p.cfg.Attestor.Address, &p.attestor},
+		bound{"admission", p.cfg.Admission.Address, &p.admission},
+		bound{"ops", p.cfg.Ops.Address, &p.ops},
+	)
+	if err != nil {
+		return err
+	}
+	return p.buildMetadata()
+}
+
+// A bound is a listener to be.
+type bound struct {
+	name, addr string
+	to         **listener
+}
+
+// bind binds ports.
+func (p *parts) bind(ctx context.Context, all ...bound) error {
+	for _, b := range all {
+		l, err := listen(ctx, b.name, b.addr, p.logger)
 		if err != nil {
 			return err
 		}
-		p.onClose(func() error { _ = bound.net.Close(); return nil }) // closed already if it was served
-		*l.to = bound
+		p.onClose(func() error { _ = l.net.Close(); return nil }) // closed already if it was served
+		*b.to = l
 	}
-	return p.buildMetadata()
+	return nil
 }
 
 // buildMetadata gives the metadata listener its handler and its TLS.
@@ -304,11 +374,17 @@ func (p *parts) buildMetadata() error {
 	if err != nil {
 		return err
 	}
+	following, err := feed.New(p.service, feed.Options{Logger: p.logger, Registry: p.registry})
+	if err != nil {
+		return err
+	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
-		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies)},
+		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies), following},
 	})
 	p.onClose(func() error { closeHandler(); return nil })
 	server := p.metadata.server
+	server.RegisterOnShutdown(following.Stop)
+	server.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWithin}
 	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())
 	config, cert, err := metadataTLS(p.cfg, p.logger)
 	if err != nil {

@@ -20,14 +20,7 @@ import (
 // TestStatementsAreKeptWhileAPolicyLooksIntoThem and as long as that may be in force.
 func TestStatementsAreKeptWhileAPolicyLooksIntoThem(t *testing.T) {
 	t.Parallel()
-	private, err := signature.GeneratePKIX(signature.ECDSAP256SHA256, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := signature.ParsePKIXSigner(private, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := testSigner(t)
 	svc, ref := builds(t, signer)
 	dir := t.TempDir()
 	write := func(name string, text string) string {

@@ -153,7 +153,7 @@ func (s *self) attest(ctx context.Context, registry *conformance.Registry) error
 	good, bad := registry.Images()
 	s.Profile = conformance.Profile{
 		Good: conformance.ProfileImage{Image: good, Tag: strings.Split(good, "@")[0] + ":1"}, Bad: conformance.ProfileImage{Image: bad},
-		Timeout:    conformance.Duration(5 * time.Second),
+		Timeout:    conformance.Duration(20 * time.Second),
 		Versions:   []string{"v1", "v1beta1"},
 		Kinds:      []string{"deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "replicationcontrollers", "podtemplates"},
 		Exempt:     conformance.ProfileExemptions{Image: selfExempt, Namespace: selfNamespace},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -27,16 +28,61 @@ const mainVariable = "GATEHOUSE_TEST_MAIN"
 type serveProcess struct {
 	server.Addresses
 	cmd    *exec.Cmd
-	stderr *strings.Builder
+	stderr *output
 }
 
-func startServe(t *testing.T, args ...string) *serveProcess {
-	t.Helper()
+// An output is what a process has written so far.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func serveCommandOf(args ...string) *serveProcess {
 	p := &serveProcess{cmd: exec.Command(os.Args[0], append([]string{
 		"serve", "--metadata-addr", "127.0.0.1:0", "--attestor-addr", "127.0.0.1:0", "--admission-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0",
-	}, args...)...), stderr: new(strings.Builder)}
+	}, args...)...), stderr: new(output)}
 	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
 	p.cmd.Stderr = p.stderr
+	return p
+}
+
+// launchServe starts one that does not get ready.
+func launchServe(t testing.TB, args ...string) *serveProcess {
+	t.Helper()
+	p := serveCommandOf(args...)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// freePort returns an address that nobody listens at.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func startServe(t testing.TB, args ...string) *serveProcess {
+	t.Helper()
+	p := serveCommandOf(args...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/server"
 )
 
@@ -22,8 +23,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"gatehouse": main, "voucher_server": main, "voucher_client": main})
+	testscript.Main(databases{m}, map[string]func(){"gatehouse": main, "voucher_server": main, "voucher_client": main})
 }
+
+// databases stops the PostgreSQL server of the tests, if there was one, when they end.
+type databases struct{ m *testing.M }
+
+// Run runs the tests.
+func (d databases) Run() int { return postgres.Main(d.m) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -85,7 +92,7 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // trusting returns a client that trusts the certificates in a file.
-func trusting(t *testing.T, file string) *http.Client {
+func trusting(t testing.TB, file string) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(file)
 	if err != nil {

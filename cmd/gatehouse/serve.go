@@ -71,7 +71,7 @@ Without a policy the gate lets everything in, and says so in each answer.`,
 // serveFlags binds the flags that Config has fields for.
 func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "folder for everything that is kept (required)")
-	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AttestorRole)+" for the attestor alone, as gatehouse attestor does (default: all)")
+	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys; "+string(server.AttestorRole)+" for the attestor alone, as gatehouse attestor does (default: all)")
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
 	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")
@@ -92,6 +92,13 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Admission.CertFile, "tls-cert-file", cfg.Admission.CertFile, "the webhook's certificate (default: issued by the development CA)")
 	f.StringVar(&cfg.Admission.KeyFile, "tls-key-file", cfg.Admission.KeyFile, "key of --tls-cert-file")
 	f.StringSliceVar(&cfg.Admission.Hosts, "tls-hosts", cfg.Admission.Hosts, "more names and addresses for the development certificate")
+	f.DurationVar(&cfg.Admission.DrainDelay, "drain-delay", cfg.Admission.DrainDelay, "how long the webhook goes on to answer, not ready any more, after it was told to stop")
+	f.StringVar(&cfg.Admission.Feed.Server, "feed-server", cfg.Admission.Feed.Server, "metadata service that a gate alone follows: https://HOST:PORT, unix:///path, or http://HOST:PORT on loopback")
+	f.StringVar(&cfg.Admission.Feed.CAFile, "feed-ca-file", cfg.Admission.Feed.CAFile, "certificates that the metadata service's is issued by (default: those of the system)")
+	f.StringVar(&cfg.Admission.Feed.CertFile, "feed-cert-file", cfg.Admission.Feed.CertFile, "client certificate for the metadata service")
+	f.StringVar(&cfg.Admission.Feed.KeyFile, "feed-key-file", cfg.Admission.Feed.KeyFile, "key of --feed-cert-file")
+	f.StringVar(&cfg.Admission.Feed.TokenFile, "feed-token-file", cfg.Admission.Feed.TokenFile, "file with a bearer token for the metadata service")
+	f.StringVar(&cfg.Admission.Feed.Gate, "gate", cfg.Admission.Feed.Gate, "what the metadata service calls this gate (default: the name of the machine)")
 	f.BoolVar(&cfg.InsecureNoAuth, "insecure-no-auth", cfg.InsecureNoAuth, "allow listeners off loopback that do not authenticate their callers")
 }
 

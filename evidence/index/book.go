@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math"
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
@@ -33,6 +34,7 @@ type book struct {
 	// analyses are those that scans tell of.
 	analyses analyses
 	wholes   wholes
+	cold     cold
 }
 
 // newBook returns a book that keeps so many bytes of statements whole.
@@ -41,6 +43,7 @@ func newBook(statements int) book {
 		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
 		analyses: analyses{known: make(map[string]bool)},
 		wholes:   newWholes(statements),
+		cold:     cold{before: math.MinInt64},
 	}
 }
 
@@ -56,6 +59,7 @@ func (b *book) add(d image.Digest, statements []statement) {
 
 // replace adds the statements of an occurrence in place of those that it made before.
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
+	statements = b.cold.warm(statements)
 	b.wholes.admit(d, occurrence, statements)
 	have, ok := b.statements[d]
 	if ok {
@@ -96,7 +100,8 @@ func bounded(all []statement, added occurrenceName) []statement {
 
 // put sets what is known of a digest by statements; none drops it.
 func (b *book) put(d image.Digest, statements []statement) {
-	_, had := b.statements[d]
+	before, had := b.statements[d]
+	b.cold.kept += len(statements) - len(before)
 	if len(statements) == 0 {
 		delete(b.statements, d)
 	} else {

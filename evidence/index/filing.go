@@ -33,6 +33,7 @@ func (x *Index) put(o *grafeas.Occurrence, from origin) {
 		}
 		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
 	}
+	x.cool()
 }
 
 // file replaces what is known from one occurrence, unless the trust has changed.

@@ -31,6 +31,9 @@ func (x *Index) Run(ctx context.Context) error {
 func (x *Index) learnBuilds(ctx context.Context) error {
 	for at := uint64(0); at < x.start; {
 		changes, err := x.source.Changes(ctx, at, changesPage)
+		if errors.Is(err, metadata.ErrCompacted) {
+			return nil // they are only a help
+		}
 		if err != nil {
 			return err
 		}
@@ -98,7 +101,10 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 	x.progress.restart()
 	head := x.source.Head()
 	x.mu.Lock()
+	limit := x.book.cold.limit
 	x.book = newBook(x.book.wholes.limit)
+	x.book.cold.limit = limit
+	x.renewed++
 	x.mu.Unlock()
 	for name := range *x.trust.Load() {
 		if err := x.read(ctx, name, nil); err != nil {

@@ -42,6 +42,12 @@
 // or project, and an image is told one of those that say the same. The statements of
 // provenances, which have up to 256 KiB, are kept as far as [Index.KeepStatements] says.
 // Of scans an image is told 1,000 with 50,000 findings, and that there are more.
+//
+// [Index.Bound] sets how many statements are kept. Beyond it the oldest go, but for
+// uploads, and whoever is denied for want of one has to look where they came from: see
+// [Index.Cold] and [Index.About]. That is sound because no statement of those kinds makes
+// a decision worse: with fewer of them less is allowed. Scans are not dropped, since with
+// fewer findings more would be.
 package index
 
 import (
@@ -122,9 +128,17 @@ type Index struct {
 	// unkept is set if provenances have not all been read again since more of their
 	// statements are to be kept.
 	unkept bool
+	// copied are the keys that statements from a copy were verified with, until the
+	// first trust tells which of them count; nil without one.
+	copied      map[string]map[keyName]bool
+	copiedLimit int // of the statements of provenances in it
 
 	mu   sync.RWMutex
 	book book
+	// cooling is set while statements that are too many are dropped.
+	cooling atomic.Bool
+	// renewed counts how often everything was read anew.
+	renewed int
 	// told names occurrences, and toldOf resources, that the feed has told of while a
 	// scan runs, so that the scan cannot bring back what it read before they were
 	// changed or deleted; nil while none runs.
@@ -161,6 +175,7 @@ func New(source Source, logger *slog.Logger) *Index {
 func (x *Index) SetTrust(ctx context.Context, trust Trust) error {
 	x.setting.Lock()
 	defer x.setting.Unlock()
+	x.adopt(trust)
 	old := *x.trust.Load()
 	for name, keys := range trust {
 		if !sameKeys(old[name], keys) {
@@ -426,4 +441,11 @@ func (x *Index) Len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.book.digests
+}
+
+// Statements returns how many statements about them are kept.
+func (x *Index) Statements() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.book.cold.kept
 }

@@ -124,7 +124,9 @@ func NewHandler(svc *metadata.Service, opts Options) (handler http.Handler, stop
 		}
 		r = r.WithContext(withIdentity(r.Context(), identity{caller, err, true}))
 		if r.ProtoMajor == 2 && isGRPC(r.Header.Get("Content-Type")) {
-			rpc.ServeHTTP(w, r)
+			ctx, done := withAnswer(r.Context(), w)
+			defer done()
+			rpc.ServeHTTP(w, r.WithContext(ctx))
 			return
 		}
 		rest.ServeHTTP(w, r)
