@@ -68,6 +68,8 @@ var arrows = map[string][]string{
 	"attest/checksapi":     {"internal/bounded", "image", "check", "attest", "attest/door"},
 	"attest/voucherclient": {"image", "check", "attest"},
 
+	"attest/voucherclient/googletoken": {},
+
 	"feed":            {"metadata", "metadata/grafeasapi", "api/*"},
 	"feed/feedclient": {"metadata", "api/*"},
 	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
@@ -79,12 +81,12 @@ var arrows = map[string][]string{
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "check", "audit", "admission", "identity",
 		"feed", "feed/*",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "identity", "server", "conformance",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

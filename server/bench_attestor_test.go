@@ -44,7 +44,12 @@ func newAttestBench(b *testing.B, images int) *attestBench {
 	ctx, cancel := context.WithCancel(context.Background())
 	started, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg, discard(), func(a Addresses) error { started <- a; return nil }) }()
-	b.Cleanup(func() { cancel(); <-ended })
+	b.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
 	select {
 	case addresses := <-started:
 		a.running = &running{t: b, data: cfg.Data, Addresses: addresses}
@@ -86,7 +91,7 @@ func (a *attestBench) each(refs []image.Reference, do func(image.Reference) erro
 
 // vouch has the attestor check and attest an image.
 func (a *attestBench) vouch(ref image.Reference) error {
-	resp, err := a.client.Post("http://"+a.Attestor+"/nobody", "application/json", strings.NewReader(fmt.Sprintf(`{"image_url":%q}`, ref))) //nolint:noctx // a benchmark
+	resp, err := a.client.Post("http://"+a.Attestor+"/nobody", "application/json", strings.NewReader(fmt.Sprintf(`{"image_url":%q}`, ref)))
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,7 @@ func (a *attestBench) vouch(ref image.Reference) error {
 }
 
 func (a *attestBench) read(url string) error {
-	resp, err := a.client.Get(url) //nolint:noctx // a benchmark
+	resp, err := a.client.Get(url)
 	if err != nil {
 		return err
 	}
@@ -180,7 +185,7 @@ func BenchmarkAttestation(b *testing.B) {
 func (a *attestBench) configs() map[image.Digest]string {
 	found := map[image.Digest]string{}
 	for _, ref := range a.refs {
-		resp, err := a.client.Get("http://" + ref.Registry() + "/v2/" + ref.Path() + "/manifests/" + ref.Digest().String()) //nolint:noctx // a benchmark
+		resp, err := a.client.Get("http://" + ref.Registry() + "/v2/" + ref.Path() + "/manifests/" + ref.Digest().String())
 		if err != nil {
 			a.t.Fatal(err)
 		}

@@ -96,7 +96,6 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 	a.checks = checksapi.New(checksapi.Options{Current: func() checksapi.State { return a.now.Load().State }, Logger: p.logger})
 	p.onClose(func() error { a.checks.Close(); return nil })
 	p.live = a
-	p.attestor.server.RegisterOnShutdown(a.checks.Close)
 	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), guarded(p.attestorConfig))
 	return nil
 }

@@ -131,7 +131,7 @@ func (a *api) request(method, path, body string, header ...string) *http.Respons
 // ask asks, and holds the answer to the document.
 func (a *api) ask(method, path, body string, want int, into any, header ...string) http.Header {
 	a.Helper()
-	resp := a.request(method, path, body, header...)
+	resp := a.request(method, path, body, header...) //nolint:bodyclose // request does it
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		a.Fatal(err)
@@ -255,7 +255,7 @@ func events(t *testing.T, body io.Reader) (kinds []string, last string) {
 func TestProgressIsToldAsItHappens(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, door.Options{})
-	resp := a.request("POST", "/v1/checks", `{"image": "`+ref+`", "check": "wait"}`, "Accept", "text/event-stream")
+	resp := a.request("POST", "/v1/checks", `{"image": "`+ref+`", "check": "wait"}`, "Accept", "text/event-stream") //nolint:bodyclose // request does it
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 	}
@@ -278,11 +278,11 @@ func TestProgressIsToldAsItHappens(t *testing.T) {
 	if err := json.Unmarshal([]byte(last), &done); err != nil || !done.Report.Success {
 		t.Fatalf("the last: %s, %v", last, err)
 	}
-	again := a.request("GET", "/v1/checks/"+done.ID+"/events", "")
+	again := a.request("GET", "/v1/checks/"+done.ID+"/events", "") //nolint:bodyclose // request does it
 	if kinds, _ := events(t, again.Body); strings.Join(kinds, " ") != "started checked attested done" {
 		t.Errorf("asked again: %v", kinds)
 	}
-	rest := a.request("GET", "/v1/checks/"+done.ID+"/events", "", "Last-Event-ID", "2")
+	rest := a.request("GET", "/v1/checks/"+done.ID+"/events", "", "Last-Event-ID", "2") //nolint:bodyclose // request does it
 	if kinds, _ := events(t, rest.Body); strings.Join(kinds, " ") != "attested done" {
 		t.Errorf("after the second: %v", kinds)
 	}

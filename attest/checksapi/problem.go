@@ -63,7 +63,7 @@ func problemOf(err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	var refusal *door.Refusal
+	var refusal *door.RefusalError
 	if !errors.As(err, &refusal) {
 		return &problem{Type: problemInternal, Status: http.StatusInternalServerError, Detail: "the log of the server says more"}
 	}
@@ -87,7 +87,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := *problemOf(err)
 	p.Title, p.Instance = title(p.Type), r.URL.Path
 	h.Logger.WarnContext(r.Context(), "request refused", "path", r.URL.Path, "status", p.Status, "reason", err.Error())
-	var refusal *door.Refusal
+	var refusal *door.RefusalError
 	if errors.As(err, &refusal) {
 		refusal.SetHeader(w.Header())
 	}

@@ -6,7 +6,7 @@
 //	leave, err := d.Enter(caller)
 //	defer leave()
 //
-// An error is a [*Refusal], which has what to answer.
+// An error is a [*RefusalError], which has what to answer.
 package door
 
 import (
@@ -93,8 +93,8 @@ func New(o Options) *Door {
 	return d
 }
 
-// A Refusal says why somebody is not let in.
-type Refusal struct {
+// A RefusalError says why somebody is not let in.
+type RefusalError struct {
 	// Status is the HTTP status.
 	Status int
 	Text   string
@@ -102,10 +102,10 @@ type Refusal struct {
 	RetryAfter time.Duration
 }
 
-func (r *Refusal) Error() string { return r.Text }
+func (r *RefusalError) Error() string { return r.Text }
 
 // SetHeader puts what a refusal says into the header of an answer.
-func (r *Refusal) SetHeader(h http.Header) {
+func (r *RefusalError) SetHeader(h http.Header) {
 	if r.Status == http.StatusUnauthorized {
 		// Without it browsers and some clients do not send the password they have.
 		h.Set("WWW-Authenticate", `Basic realm="gatehouse", charset="UTF-8"`)
@@ -115,7 +115,7 @@ func (r *Refusal) SetHeader(h http.Header) {
 	}
 }
 
-// Identify tells who sends a request. The error is a [*Refusal].
+// Identify tells who sends a request. The error is a [*RefusalError].
 func (d *Door) Identify(ctx context.Context, r *http.Request) (attest.Caller, error) {
 	caller := attest.Caller{Address: limit.AddressOf(r.RemoteAddr)}
 	if d.login == nil {
@@ -124,41 +124,41 @@ func (d *Door) Identify(ctx context.Context, r *http.Request) (attest.Caller, er
 	name, err := d.login.caller(ctx, r)
 	switch {
 	case err != nil:
-		return caller, &Refusal{http.StatusServiceUnavailable, err.Error(), retryAfter}
+		return caller, &RefusalError{http.StatusServiceUnavailable, err.Error(), retryAfter}
 	case name == "":
-		return caller, &Refusal{Status: http.StatusUnauthorized, Text: "username or password is incorrect"}
+		return caller, &RefusalError{Status: http.StatusUnauthorized, Text: "username or password is incorrect"}
 	}
 	caller.Name = name
 	return caller, nil
 }
 
-// May reports whether the caller may ask for a check or group; the error is a [*Refusal].
+// May reports whether the caller may ask for a check or group; the error is a [*RefusalError].
 func (d *Door) May(caller attest.Caller, name string) error {
 	c, ok := d.callers[caller.Name]
 	if !ok || len(c.May) == 0 || slices.Contains(c.May, name) {
 		return nil
 	}
-	return &Refusal{Status: http.StatusForbidden, Text: fmt.Sprintf("%q may not ask for %.100q; whoever runs the attestor can allow it with gatehouse.callers", caller.Name, name)}
+	return &RefusalError{Status: http.StatusForbidden, Text: fmt.Sprintf("%q may not ask for %.100q; whoever runs the attestor can allow it with gatehouse.callers", caller.Name, name)}
 }
 
 // Enter takes a place for a request of the caller, and leave gives it back. The error is
-// a [*Refusal].
+// a [*RefusalError].
 func (d *Door) Enter(caller attest.Caller) (leave func(), err error) {
 	key := caller.Name + "@" + caller.Address // several may share a user name
 	if d.rate != nil {
 		if wait, ok := d.rate.Take(key); !ok {
-			return nil, &Refusal{http.StatusTooManyRequests, "too many requests of yours in a minute; try again later", wait}
+			return nil, &RefusalError{http.StatusTooManyRequests, "too many requests of yours in a minute; try again later", wait}
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.here[key] >= d.perCaller {
-		return nil, &Refusal{http.StatusTooManyRequests, "too many requests of yours are being worked on; try again later", retryAfter}
+		return nil, &RefusalError{http.StatusTooManyRequests, "too many requests of yours are being worked on; try again later", retryAfter}
 	}
 	select {
 	case d.turns <- struct{}{}:
 	default:
-		return nil, &Refusal{http.StatusServiceUnavailable, "too many requests are being worked on; try again later", retryAfter}
+		return nil, &RefusalError{http.StatusServiceUnavailable, "too many requests are being worked on; try again later", retryAfter}
 	}
 	d.here[key]++
 	return func() { d.leave(key) }, nil

@@ -31,7 +31,7 @@ func request(t *testing.T, user, password string) *http.Request {
 }
 
 func status(err error) int {
-	var refusal *Refusal
+	var refusal *RefusalError
 	if errors.As(err, &refusal) {
 		return refusal.Status
 	}
@@ -64,7 +64,7 @@ func TestALoginThatCannotBeComparedIsBusy(t *testing.T) {
 			d := New(Options{RequireAuth: true, Username: "vouch", PasswordHash: "hash"})
 			_, err := d.Identify(fill(d.login), request(t, "vouch", "hunter2"))
 			h := http.Header{}
-			var refusal *Refusal
+			var refusal *RefusalError
 			if errors.As(err, &refusal) {
 				refusal.SetHeader(h)
 			}
@@ -136,7 +136,7 @@ func TestB18_RunsAreLimitedPerCaller(t *testing.T) {
 		enter(d, a, 0)()
 		enter(d, a, 0)()
 		_, err := d.Enter(a)
-		var refusal *Refusal
+		var refusal *RefusalError
 		if !errors.As(err, &refusal) || refusal.Status != 429 || refusal.RetryAfter != 10*time.Second {
 			t.Errorf("the third: %v", err)
 		}

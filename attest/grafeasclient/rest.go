@@ -219,7 +219,7 @@ func refused(u *url.URL, httpStatus int, text []byte) error {
 		Message string     `json:"message"`
 		Code    codes.Code `json:"code"`
 	}
-	code, said := codeOf(httpStatus), ""
+	code, said := codeOf(httpStatus), strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "?")), " ")
 	switch {
 	case json.Unmarshal(text, &google) == nil && google.Error.Message != "":
 		said = google.Error.Message
@@ -229,8 +229,6 @@ func refused(u *url.URL, httpStatus int, text []byte) error {
 		if gateway.Code != codes.OK {
 			code = gateway.Code
 		}
-	default:
-		said = strings.Join(strings.Fields(strings.ToValidUTF8(string(text), "?")), " ")
 	}
 	if len(said) > maxSaid {
 		said = said[:maxSaid] + "…"

@@ -167,7 +167,7 @@ func (h *handler) asked(name, method string) http.HandlerFunc {
 		response, err := h.answer(ctx, req, method)
 		if err != nil {
 			h.logger.ErrorContext(ctx, "request failed", "path", r.URL.Path, "image", req.Image.String(), "error", err)
-			h.refuse(w, r, &door.Refusal{Status: http.StatusInternalServerError, Text: misconfigured})
+			h.refuse(w, r, &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured})
 			return
 		}
 		h.logger.InfoContext(ctx, "request answered", "path", r.URL.Path, "caller", req.Caller.Name, "address", req.Caller.Address,
@@ -199,7 +199,7 @@ func (h *handler) understand(ctx context.Context, w http.ResponseWriter, r *http
 		return req, nil, err
 	}
 	if _, err := h.authority.Active(name); err != nil {
-		return req, nil, &door.Refusal{Status: http.StatusNotFound, Text: err.Error()}
+		return req, nil, &door.RefusalError{Status: http.StatusNotFound, Text: err.Error()}
 	}
 	if err := h.door.May(req.Caller, name); err != nil {
 		return req, nil, err
@@ -207,10 +207,10 @@ func (h *handler) understand(ctx context.Context, w http.ResponseWriter, r *http
 	// A body that stalls must not hold a place, and so it is read first.
 	body, status, err := h.readBody(w, r)
 	if err != nil {
-		return req, nil, &door.Refusal{Status: status, Text: err.Error()}
+		return req, nil, &door.RefusalError{Status: status, Text: err.Error()}
 	}
 	if req.Image, err = parseImage(body); err != nil {
-		return req, nil, &door.Refusal{Status: http.StatusUnprocessableEntity, Text: err.Error()}
+		return req, nil, &door.RefusalError{Status: http.StatusUnprocessableEntity, Text: err.Error()}
 	}
 	leave, err = h.door.Enter(req.Caller)
 	return req, leave, err
@@ -220,7 +220,7 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, response attest.R
 	body, err := json.Marshal(response)
 	if err != nil {
 		h.logger.ErrorContext(r.Context(), "encoding an answer", "error", err)
-		h.refuse(w, r, &door.Refusal{Status: http.StatusInternalServerError, Text: misconfigured})
+		h.refuse(w, r, &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured})
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -229,7 +229,7 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, response attest.R
 }
 
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	refusal := &door.Refusal{Status: http.StatusInternalServerError, Text: misconfigured}
+	refusal := &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured}
 	errors.As(err, &refusal)
 	h.logger.WarnContext(r.Context(), "request refused", "path", r.URL.Path, "status", refusal.Status, "reason", refusal.Text)
 	refusal.SetHeader(w.Header())

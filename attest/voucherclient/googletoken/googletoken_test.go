@@ -73,7 +73,7 @@ func TestTokensAreThoseOfTheDefaultCredentials(t *testing.T) {
 			t.Errorf("%s: %v", about, err)
 			continue
 		}
-		resp, err := client.Get(attestor.URL) //nolint:noctx // a test
+		resp, err := client.Get(attestor.URL)
 		if err != nil {
 			t.Errorf("%s: %v", about, err)
 			continue
