@@ -106,6 +106,9 @@ func (a *liveAttestor) use(config *attest.Config) error {
 	if err != nil {
 		return fmt.Errorf("configuring the attestor: %w", err)
 	}
+	if len(config.KMSKeys) > 0 && config.Signer == attest.SignerKMS {
+		return errors.New("configuring the attestor: this Gatehouse cannot sign with keys of Cloud KMS; use gatehouse.keys")
+	}
 	if err := a.complete(&options); err != nil {
 		return fmt.Errorf("configuring the attestor: %w", err)
 	}
