@@ -37,6 +37,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/internal/keyed"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -85,6 +86,8 @@ type Options struct {
 	// Strict calls a request a success only when every check is attested too,
 	// and refuses groups without checks. A dry run is not held to the first.
 	Strict bool
+	// Form is how attestations are signed and filed, and which are looked for.
+	Form Form
 	// CreateNotes creates a note that does not exist when an attestation is to
 	// be filed under it.
 	CreateNotes bool
@@ -102,7 +105,7 @@ type Authority struct {
 	trust  map[string][]*signature.PublicKey
 	runner check.Runner
 	// attesting lets one request at a time attest a check of an image.
-	attesting keyedLock
+	attesting keyed.Lock
 }
 
 func (a *Authority) now() time.Time {

@@ -69,6 +69,9 @@ type Config struct {
 	// or SignerKMS, with those of KMSKeys, which win over Keys.
 	Signer  string
 	KMSKeys []KMSKey
+	// KMSEndpoint is HOST:PORT of a regional or private endpoint of Cloud KMS, or
+	// http://HOST:PORT on this machine; "" is Google's.
+	KMSEndpoint string
 	// Keys are the private keys that sign, by the name of the check.
 	Keys map[string]KeyFile
 	// TrustedKeys are public keys that are believed besides, by the name of the
@@ -80,6 +83,8 @@ type Config struct {
 	Strict bool
 	// CreateNotes creates notes that do not exist.
 	CreateNotes bool
+	// Form is how attestations are signed and filed, as ParseForm reads it.
+	Form string
 }
 
 // ServerConfig is about the HTTP face of an attestor.
@@ -266,6 +271,9 @@ func (c *Config) problems() problems {
 	if strings.ContainsAny(c.BuildProject, "/\" ") {
 		wrong.addf("containeranalysis.build_detail_fallback_project", "build_detail_fallback_project: %q is not the id of a project", c.BuildProject)
 	}
+	if _, err := ParseForm(c.Form); err != nil {
+		wrong.addf("gatehouse.form", "form: %w", err)
+	}
 	for _, group := range slices.Sorted(maps.Keys(c.Groups)) {
 		c.groupProblems(&wrong, group)
 	}
@@ -363,7 +371,12 @@ func (c *Config) Options() (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
+	form, err := ParseForm(c.Form)
+	if err != nil {
+		return Options{}, err
+	}
 	return Options{
+		Form:    form,
 		Project: c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
 		DryRun: c.DryRun, Strict: c.Strict, CreateNotes: c.CreateNotes,
 	}, nil

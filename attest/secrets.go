@@ -147,13 +147,8 @@ func (c *Config) kmsProblems(wrong *problems) {
 		} else if !known(k.Check) {
 			wrong.addf("kms_keys", "%s: there is no check %q", at, clip(k.Check))
 		}
-		if parts := strings.Split(k.Path, "/"); len(parts) != 10 || parts[0] != "projects" || parts[8] != "cryptoKeyVersions" {
-			wrong.addf("kms_keys", "%s: path %q: want projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/V", at, clip(k.Path))
-		}
-		switch k.Algorithm {
-		case "", "SHA256", "SHA384", "SHA512":
-		default:
-			wrong.addf("kms_keys", "%s: algo %q: want SHA256, SHA384 or SHA512", at, clip(k.Algorithm))
+		if err := k.Validate(); err != nil {
+			wrong.addf("kms_keys", "%s: %w", at, err)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 	note := a.note(name)
 	page := func(ctx context.Context, token string) ([]*grafeas.Occurrence, string, error) {
 		resp, err := a.Store.ListNoteOccurrences(ctx, &grafeas.ListNoteOccurrencesRequest{
-			Name: note, Filter: check.Filter(ref, grafeas.NoteKind_ATTESTATION), PageSize: pageSize, PageToken: token,
+			Name: note, Filter: check.Filter(ref, a.Form.Kind()), PageSize: pageSize, PageToken: token,
 		})
 		return resp.GetOccurrences(), resp.GetNextPageToken(), err
 	}
@@ -103,13 +103,13 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 		return verdict{}, fmt.Errorf("listing the attestations of %q under the note %q: %w", ref, note, err)
 	}
 	found := slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
-		return o.GetNoteName() != note || !check.About(o, ref, grafeas.NoteKind_ATTESTATION)
+		return o.GetNoteName() != note || !check.About(o, ref, a.Form.Kind())
 	})
 	facts := index.FromOccurrences(ctx, found, index.Trust{note: trusted}, []image.Reference{ref})
 	rules := &policy.Ruleset{
 		Name:      note,
 		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: name}}}}},
-		Attestors: map[string]policy.Attestor{name: {Name: name, Note: note, Keys: keys.Compile(trusted), MatchRepository: true}},
+		Attestors: map[string]policy.Attestor{name: {Name: name, Note: note, Keys: keys.Compile(trusted), MatchRepository: a.Form.namesRepository()}},
 	}
 	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{rules}, facts, a.now())
 	why := d.Images[0].Reasons[0]

@@ -22,11 +22,13 @@ const maxTimeout = 24 * 60 * 60
 //	[gatehouse]
 //	strict = false            # success needs attestations; groups need checks
 //	create_notes = true       # create notes that do not exist
+//	form = "simple-signing"   # or "jwt" or "dsse", for PEM keys and those of Cloud KMS
 //	unscored = "fail"         # or the severity unscored vulnerabilities count as
 //	scan_wait = 50            # seconds to wait for a scan; 0 not to wait
 //	platforms = []            # of multi-platform images; none means all
 //	metadata_projects = []    # what the checks read, instead of binauth_project
 //	                          # and the image's Google Cloud project
+//	kms_endpoint = ""         # of Cloud KMS, where it is not Google's
 //	requests_per_minute = 0   # of each caller, on the average; 0 is no limit
 //	burst = 0                 # of each caller at once; 0 is a minute's
 //	concurrent_per_caller = 0 # requests of one caller worked on; 0 is half of all
@@ -243,6 +245,7 @@ func readGatehouse(root *section, c *Config) {
 	s := root.table("gatehouse")
 	c.Strict = s.flag("strict", false)
 	c.CreateNotes = s.flag("create_notes", true)
+	c.Form = s.text("form")
 	c.Unscored = s.text("unscored")
 	c.Platforms = s.texts("platforms")
 	c.MetadataProjects = s.texts("metadata_projects")
@@ -263,6 +266,7 @@ func readGatehouse(root *section, c *Config) {
 		c.Server.Callers[name] = CallerConfig{PasswordHash: caller.text("password"), May: caller.texts("may")}
 		caller.finish()
 	}
+	c.KMSEndpoint = s.text("kms_endpoint")
 	readServerOfMetadata(s.table("metadata"), c)
 	c.Keys = map[string]KeyFile{}
 	keys := s.table("keys")

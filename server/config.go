@@ -12,7 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/identity"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -47,6 +49,10 @@ type Config struct {
 	Attestor  AttestorConfig  `yaml:"attestor"`
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
+
+	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
+	// Registry is how registries are reached, by the attestor's checks.
+	Registry resolve.Settings `yaml:"registry"`
 }
 
 // MetadataConfig is the Grafeas API.
@@ -188,7 +194,8 @@ func DefaultConfig() Config {
 			MaxStatements: defaultMaxStatements,
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
-		Ops: OpsConfig{Address: "127.0.0.1:9090"},
+		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 	}
 }
 
@@ -264,6 +271,7 @@ func (c *Config) Validate() error {
 		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
+		c.validateKritisSigner(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

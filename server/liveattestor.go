@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/signature/signer"
 )
 
 const (
@@ -62,14 +64,19 @@ type liveAttestor struct {
 // attestorState is one configuration in force.
 type attestorState struct {
 	checksapi.State
-	voucher http.Handler
-	files   []string
+	voucher  http.Handler
+	files    []string
+	closeKMS func()
 }
 
 // openAttestor makes the attestor of p.attestorConfig, and gives its listener a handler.
 func (p *parts) openAttestor(client metadataClient, complete func(*attest.Options) error, made func(attest.Options) error) error {
+	reach, err := p.cfg.Registry.Options()
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
 	a := &liveAttestor{
-		cfg: p.cfg, logger: p.logger, client: client, config: p.attestorConfig, complete: complete, made: made, resolver: resolve.New(), interval: attestorInterval,
+		cfg: p.cfg, logger: p.logger, client: client, config: p.attestorConfig, complete: complete, made: made, resolver: resolve.New(reach...), interval: attestorInterval,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_attestor_config_reloads_total",
 			Help: "Times that the attestor's configuration changed, by result: ok or error. After an error the last good one stays in force.",
@@ -84,6 +91,12 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 		return err
 	}
 	a.recorder = recorder
+	p.onClose(func() error {
+		if state := a.now.Load(); state != nil {
+			state.closeKMS()
+		}
+		return nil
+	})
 	for _, c := range []prometheus.Collector{a.reloads, a.inForce} {
 		if err := p.registry.Register(c); err != nil {
 			return err
@@ -96,7 +109,7 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 	a.checks = checksapi.New(checksapi.Options{Current: func() checksapi.State { return a.now.Load().State }, Logger: p.logger})
 	p.onClose(func() error { a.checks.Close(); return nil })
 	p.live = a
-	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), guarded(p.attestorConfig))
+	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), asksCallers(p.attestorConfig))
 	return nil
 }
 
@@ -106,35 +119,69 @@ func (a *liveAttestor) use(config *attest.Config) error {
 	if err != nil {
 		return fmt.Errorf("configuring the attestor: %w", err)
 	}
-	if len(config.KMSKeys) > 0 && config.Signer == attest.SignerKMS {
-		return errors.New("configuring the attestor: this Gatehouse cannot sign with keys of Cloud KMS; use gatehouse.keys")
-	}
-	if err := a.complete(&options); err != nil {
-		return fmt.Errorf("configuring the attestor: %w", err)
-	}
-	options.Registry, options.Store, options.Recorder, options.Logger = a.resolver, a.client, a.recorder, a.logger
-	if options.Metadata, err = config.Metadata(a.client); err != nil {
-		return fmt.Errorf("configuring the attestor: %w", err)
-	}
-	authority, err := attest.New(options)
+	closeKMS, err := a.openKMS(config, &options)
 	if err != nil {
 		return fmt.Errorf("configuring the attestor: %w", err)
 	}
-	if err := a.made(options); err != nil {
+	state, err := a.stateOf(config, &options)
+	if err != nil {
+		closeKMS()
 		return err
+	}
+	state.closeKMS = closeKMS
+	if old := a.now.Swap(state); old != nil {
+		// What it was asked may still be signed.
+		time.AfterFunc(old.Timeout, old.closeKMS)
+	}
+	a.inForce.Set(1)
+	return nil
+}
+
+// openKMS opens the keys of Cloud KMS, and returns what closes them.
+func (a *liveAttestor) openKMS(config *attest.Config, options *attest.Options) (func(), error) {
+	if config.Signer != attest.SignerKMS || len(config.KMSKeys) == 0 || config.DryRun {
+		return func() {}, nil
+	}
+	conn, err := options.OpenKMS(context.Background(), signer.GoogleOptions{Endpoint: config.KMSEndpoint}, config.KMSKeys...)
+	if err != nil {
+		return nil, err
+	}
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			if err := conn.Close(); err != nil {
+				a.logger.Warn("closing the connection to Cloud KMS", "error", err)
+			}
+		})
+	}, nil
+}
+
+func (a *liveAttestor) stateOf(config *attest.Config, options *attest.Options) (*attestorState, error) {
+	if err := a.complete(options); err != nil {
+		return nil, fmt.Errorf("configuring the attestor: %w", err)
+	}
+	options.Registry, options.Store, options.Recorder, options.Logger = a.resolver, a.client, a.recorder, a.logger
+	var err error
+	if options.Metadata, err = config.Metadata(a.client); err != nil {
+		return nil, fmt.Errorf("configuring the attestor: %w", err)
+	}
+	authority, err := attest.New(*options)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the attestor: %w", err)
+	}
+	if err := a.made(*options); err != nil {
+		return nil, err
 	}
 	s := config.Server
 	d := door.New(door.Options{
 		RequireAuth: s.RequireAuth, Username: s.Username, PasswordHash: s.PasswordHash, Callers: s.Callers,
 		PerMinute: s.RequestsPerMinute, Burst: s.Burst, PerCaller: s.ConcurrentPerCaller,
 	})
-	a.now.Store(&attestorState{
+	return &attestorState{
 		State:   checksapi.State{Authority: authority, Door: d, Timeout: s.Timeout},
 		voucher: voucherapi.NewHandler(authority, voucherapi.Options{Door: d, Timeout: s.Timeout, Logger: a.logger}),
 		files:   a.filesOf(config),
-	})
-	a.inForce.Set(1)
-	return nil
+	}, nil
 }
 
 // ServeHTTP serves our API under its paths, and Voucher's under all others.
@@ -194,7 +241,7 @@ func (a *liveAttestor) replace() error {
 		return fmt.Errorf("binauth_project was %q and is %q: this takes a restart", was.Project, config.Project)
 	case config.Grafeas != was.Grafeas:
 		return errors.New("another metadata server takes a restart")
-	case guarded(config) != guarded(was):
+	case asksCallers(config) != asksCallers(was):
 		return errors.New("server.require_auth takes a restart")
 	case config.Server.Port != was.Server.Port:
 		return fmt.Errorf("server.port was %d and is %d: this takes a restart", was.Server.Port, config.Server.Port)

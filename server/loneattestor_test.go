@@ -17,12 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"cloud.google.com/go/kms/apiv1/kmspb"
 	"github.com/Shopify/ejson"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/gatetest/kms"
 	"github.com/gatehouse-dev/gatehouse/gatetest/registry"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/signature"
@@ -78,7 +80,7 @@ type lone struct {
 const loneUser, lonePassword = "vouch", "hunter2-password"
 
 // voucherConfig is a configuration of Voucher's with all its secrets.
-func voucherConfig(t *testing.T, dir, metadata, version, registry string) (text string, secrets []string) {
+func voucherConfig(t *testing.T, dir, metadata, version, registry string, more ...string) (text string, secrets []string) {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(lonePassword), bcrypt.MinCost)
 	if err != nil {
@@ -132,7 +134,10 @@ version = %q
 [ejson]
 dir = %q
 secrets = %q
-`, registry, loneUser, string(hash), metadata, version, filepath.Join(dir, "keys"), filepath.Join(dir, "secrets.ejson"))
+%s`, registry, loneUser, string(hash), metadata, version, filepath.Join(dir, "keys"), filepath.Join(dir, "secrets.ejson"), strings.Join(more, ""))
+	if len(more) > 0 {
+		text = strings.Replace(text, `signer = "pgp"`, `signer = "kms"`, 1)
+	}
 	inner := func(armoured string) string { // a line of the key itself
 		return strings.Split(armoured, "\n")[4]
 	}
@@ -140,11 +145,11 @@ secrets = %q
 }
 
 // startLone starts an attestor whose metadata service speaks a version of Grafeas.
-func startLone(t *testing.T, metadata, version, registry string) *lone {
+func startLone(t *testing.T, metadata, version, registry string, more ...string) *lone {
 	t.Helper()
 	dir := t.TempDir()
 	l := &lone{journal: newJournal(), config: filepath.Join(dir, "voucher.toml")}
-	l.text, l.keys = voucherConfig(t, dir, metadata, version, registry)
+	l.text, l.keys = voucherConfig(t, dir, metadata, version, registry, more...)
 	write(t, l.config, l.text)
 	cfg := testConfig(t, func(c *Config) {
 		c.Role, c.Attestor.ConfigFile = AttestorRole, l.config
@@ -317,6 +322,27 @@ func (l *lone) holdsNoSecret(t *testing.T) {
 				t.Errorf("what is logged or recorded has a secret in it: %.12s…", form)
 			}
 		}
+	}
+}
+
+func TestKeysOfKMSSignAndAreReadAgain(t *testing.T) {
+	t.Parallel()
+	metadata, service := newMetadataServer(t), kms.New(t)
+	key := func() string { return service.AddKey(t, kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256) }
+	first, second := key(), key()
+	good, _ := pushBoth(t)
+	l := startLone(t, metadata.Metadata, "v1beta1/", good.Registry(), fmt.Sprintf("[gatehouse]\nkms_endpoint = %q\n[[kms_keys]]\ncheck = \"nobody\"\npath = %q\nalgo = \"SHA256\"\n", service.Endpoint(), first))
+	got := l.vouch("/root", good)
+	if d := got.Results[0].Details; !got.Results[0].Attested || d.KeyID != "//cloudkms.googleapis.com/v1/"+first {
+		t.Fatalf("C8: got %+v, %+v", got, d)
+	}
+	if v := l.vouch("/root/verify", good); !v.Success || v.Results[0].Details.VerifiedKeyID != "//cloudkms.googleapis.com/v1/"+first {
+		t.Errorf("verify: %+v", v)
+	}
+	write(t, l.config, strings.Replace(l.text, first, second, 1))
+	l.journal.await(t, "configuration of the attestor is in force", 1)
+	if d := l.vouch("/root", good).Results[0].Details; d.KeyID != "//cloudkms.googleapis.com/v1/"+second {
+		t.Errorf("after a change: %+v", d)
 	}
 }
 

@@ -46,6 +46,8 @@ type Addresses struct {
 	Attestor  string `json:"attestor,omitempty"`
 	Admission string `json:"admission,omitempty"`
 	Ops       string `json:"ops"`
+	// Kritis is the signer of Kritis, "" unless it runs.
+	Kritis string `json:"kritis,omitempty"`
 	// CA is the path of the PEM that signed the admission certificate.
 	CA string `json:"ca,omitempty"`
 }
@@ -70,6 +72,8 @@ type parts struct {
 	ca       string
 
 	metadata, attestor, admission, ops *listener
+	kritisSigner                       *listener // nil unless it runs
+	calls                              metadata.Recorder
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -128,8 +132,13 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	_, err = config.Options() // reads the keys
-	return err
+	if _, err := config.Options(); err != nil { // reads the keys
+		return err
+	}
+	if _, err := cfg.Registry.Options(); err != nil { // reads the certificates
+		return fmt.Errorf("registry: %w", err)
+	}
+	return cfg.KritisSigner.check(logger)
 }
 
 // Run runs a server until ctx ends. It calls started once every part is ready.
@@ -143,6 +152,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	// Whoever reads the addresses may work in another folder.
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return fmt.Errorf("finding the data folder: %w", err)
+	}
+	if err := cfg.KritisSigner.applyEnvironment(os.Getenv, logger); err != nil {
+		return err
 	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
@@ -201,7 +213,7 @@ func (p *parts) drain(running context.Context, stop chan<- struct{}) {
 // listeners are those that are bound.
 func (p *parts) listeners() []*listener {
 	var all []*listener
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops, p.kritisSigner} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -221,9 +233,13 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	if len(p.policies.current()) == 0 {
 		p.logger.Warn(noPolicy)
 	}
-	return started(Addresses{
+	addresses := Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
-	})
+	}
+	if p.kritisSigner != nil {
+		addresses.Kritis = p.kritisSigner.addr()
+	}
+	return started(addresses)
 }
 
 // awaitDrained returns when the listeners have ended.
@@ -267,6 +283,9 @@ func (p *parts) build(ctx context.Context) error {
 	}
 	own, err := p.buildAttestor()
 	if err != nil {
+		return err
+	}
+	if err := p.buildKritisSigner(ctx); err != nil {
 		return err
 	}
 	p.index = index.New(p.service, p.logger)
@@ -315,13 +334,12 @@ func (p *parts) openService(ctx context.Context) error {
 	}
 	p.store = store
 	p.onClose(store.Close)
-	calls, err := p.openCalls()
-	if err != nil {
+	if p.calls, err = p.openCalls(); err != nil {
 		return err
 	}
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
-		Recorder:   calls,
+		Recorder:   p.calls,
 		Projects:   []string{kritisProject, p.cfg.Project},
 		Logger:     p.logger,
 	})
@@ -330,13 +348,16 @@ func (p *parts) openService(ctx context.Context) error {
 
 // listen binds all ports, and gives the metadata API its handler.
 func (p *parts) listen(ctx context.Context) error {
-	err := p.bind(ctx,
-		bound{"metadata", p.cfg.Metadata.Address, &p.metadata},
-		bound{"attestor", p.cfg.Attestor.Address, &p.attestor},
-		bound{"admission", p.cfg.Admission.Address, &p.admission},
-		bound{"ops", p.cfg.Ops.Address, &p.ops},
-	)
-	if err != nil {
+	all := []bound{
+		{"metadata", p.cfg.Metadata.Address, &p.metadata},
+		{"attestor", p.cfg.Attestor.Address, &p.attestor},
+		{"admission", p.cfg.Admission.Address, &p.admission},
+		{"ops", p.cfg.Ops.Address, &p.ops},
+	}
+	if p.cfg.KritisSigner.Address != "" {
+		all = append(all, bound{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner})
+	}
+	if err := p.bind(ctx, all...); err != nil {
 		return err
 	}
 	return p.buildMetadata()

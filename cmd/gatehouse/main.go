@@ -54,7 +54,7 @@ var errFound = errors.New("problems found")
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(longFlags(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -98,6 +98,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 		serveCommand(),
 		checkCommand(),
 		verifyCommand(),
+		signCommand(),
 		policyCommand(),
 		attestorCommand(),
 		hintCommand(),

@@ -89,6 +89,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Metadata.Address, "metadata-addr", cfg.Metadata.Address, "address of the metadata API; port 0 picks a free one")
 	f.StringVar(&cfg.Attestor.Address, "attestor-addr", cfg.Attestor.Address, "address of the attestor")
 	f.StringVar(&cfg.Admission.Address, "admission-addr", cfg.Admission.Address, "address of the admission webhook (TLS)")
+	f.StringVar(&cfg.KritisSigner.Address, "kritis-addr", cfg.KritisSigner.Address, "address of the signer of Kritis over HTTP (default: it does not run)")
 	f.StringVar(&cfg.Ops.Address, "ops-addr", cfg.Ops.Address, "address of health and metrics")
 	f.StringVar(&cfg.Admission.CertFile, "tls-cert-file", cfg.Admission.CertFile, "the webhook's certificate (default: issued by the development CA)")
 	f.StringVar(&cfg.Admission.KeyFile, "tls-key-file", cfg.Admission.KeyFile, "key of --tls-cert-file")

@@ -130,7 +130,14 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 	if err := ref.RequireDigest(); err != nil {
 		return nil, fmt.Errorf("reading the configuration of an image: %w", err)
 	}
-	repo, err := name.NewRepository(ref.Repository(), name.StrictValidation)
+	return ask(ctx, r.copies(ref.Repository(), false), func(ctx context.Context, repository string) ([]Config, error) {
+		return r.configs(withBudget(ctx), ref, repository, wanted)
+	})
+}
+
+// configs is Configs of one copy of the image.
+func (r *Resolver) configs(ctx context.Context, ref image.Reference, repository string, wanted []Platform) ([]Config, error) {
+	repo, err := name.NewRepository(repository, name.StrictValidation)
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", ref, err)
 	}
@@ -139,7 +146,7 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 		return nil, fmt.Errorf("reading %q: %w", ref, err)
 	}
 	w := &walk{ref: ref, repo: repo, puller: puller, wanted: wanted, found: make([]bool, len(wanted))}
-	if err := w.visit(withBudget(ctx), ref.Digest(), entry{}, 0); err != nil {
+	if err := w.visit(ctx, ref.Digest(), entry{}, 0); err != nil {
 		return nil, err
 	}
 	if missing := w.missing(); len(missing) > 0 {
