@@ -61,8 +61,8 @@ var arrows = map[string][]string{
 	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
-	"check":                {"image", "image/resolve"},
-	"check/*":              {"image", "image/resolve", "check"},
+	"check":                {"image", "image/resolve", "metadata"},
+	"check/*":              {"image", "image/resolve", "signature", "metadata", "policy/platform/constraint", "check", "check/*"},
 	"attest":               {"internal/bounded", "internal/keyed", "attest/secretfile", "image", "image/resolve", "signature", "signature/signer", "check", "check/*", "policy", "policy/keys", "evidence/index", "decide"},
 	"attest/attesttest":    {},
 	"attest/secretfile":    {"internal/bounded"},
@@ -121,11 +121,13 @@ var (
 
 // onlyIn says which packages may import a module that is kept behind a fence.
 var onlyIn = map[string][]string{
-	"cel.dev/cel-go":               {"policy/platform/constraint"},
-	"filippo.io/age":               {"attest/secretfile"},
-	"github.com/Shopify/ejson":     {"attest/secretfile"},
-	"github.com/sigstore/sigstore": {"signature/signer"},
-	"google.golang.org/api":        {"signature/signer", "attest/grafeasclient", "attest/voucherclient/googletoken"},
+	"cel.dev/cel-go":                      {"policy/platform/constraint"},
+	"filippo.io/age":                      {"attest/secretfile"},
+	"github.com/Shopify/ejson":            {"attest/secretfile"},
+	"github.com/sigstore/sigstore":        {"signature/signer"},
+	"google.golang.org/api":               {"signature/signer", "attest/grafeasclient", "attest/voucherclient/googletoken"},
+	"github.com/google/go-github":         {"check/hosts/github"},
+	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 }
 
 type listed struct {

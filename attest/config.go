@@ -1,9 +1,11 @@
 package attest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -11,10 +13,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/gatehouse-dev/gatehouse/check"
-	"github.com/gatehouse-dev/gatehouse/check/diy"
-	"github.com/gatehouse-dev/gatehouse/check/nobody"
-	"github.com/gatehouse-dev/gatehouse/check/provenance"
-	"github.com/gatehouse-dev/gatehouse/check/snakeoil"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 )
 
@@ -55,9 +53,15 @@ type Config struct {
 	// ScanWait is how long snakeoil waits for a scan; 0 means its default, and
 	// less than 0 not at all.
 	ScanWait time.Duration
-	// Platforms are those of an index that the check nobody looks at, as
+	// Platforms are those of an index that the checks look at, as
 	// [resolve.ParsePlatform] reads them; none means all.
 	Platforms []string
+
+	// Repositories are the organisations that build from source code hosts, by
+	// alias ([repository.<alias>]).
+	Repositories map[string]Repository
+	// Settings are those of the checks that Voucher's keys do not tell.
+	Settings CheckSettings
 
 	// Groups are the names of the checks of each group.
 	Groups map[string][]string
@@ -173,12 +177,6 @@ func (w Warning) String() string {
 	return fmt.Sprintf("%s:%d: %s", w.File, w.Line, w.Text)
 }
 
-// laterCheck reports whether Voucher has a check of this name that Gatehouse
-// does not have. A group that has one cannot be asked for.
-func laterCheck(name string) bool {
-	return name == "approved" || name == "sbom" || strings.HasPrefix(name, "is_")
-}
-
 // A problem is something wrong with a configuration, under the key it is about.
 type problem struct {
 	key string
@@ -197,68 +195,22 @@ func (ps *problems) add(key string, err error) {
 	}
 }
 
+// about reports whether something is wrong with a key.
+func (ps *problems) about(key string) bool {
+	return slices.ContainsFunc(*ps, func(err error) bool {
+		var p problem
+		return errors.As(err, &p) && p.key == key
+	})
+}
+
 func (ps *problems) addf(key, format string, args ...any) { ps.add(key, fmt.Errorf(format, args...)) }
-
-// Checks makes the checks that the configuration allows for.
-func (c *Config) Checks() ([]check.Check, error) {
-	checks, wrong := c.checks()
-	return checks, errors.Join(wrong...)
-}
-
-func (c *Config) checks() ([]check.Check, problems) {
-	var wrong problems
-	d, err := diy.New(diy.Settings{ValidRepos: c.ValidRepos})
-	wrong.add("valid_repos", err)
-	var platforms []resolve.Platform
-	for _, s := range c.Platforms {
-		p, err := resolve.ParsePlatform(s)
-		wrong.add("gatehouse.platforms", err)
-		platforms = append(platforms, p)
-	}
-	n := nobody.New(nobody.Settings{Platforms: platforms})
-	p, err := provenance.New(provenance.Settings{Builders: c.TrustedBuilders, Projects: c.TrustedProjects})
-	wrong.add("trusted_builder_identities", err)
-	checks := []check.Check{d, n, p}
-	if c.FailOn != "" {
-		s, err := c.snakeoil(&wrong)
-		wrong.add("failon", err)
-		checks = append(checks, s)
-	}
-	if len(wrong) > 0 {
-		return nil, wrong
-	}
-	return checks, nil
-}
-
-func (c *Config) snakeoil(wrong *problems) (check.Check, error) {
-	s := snakeoil.Settings{MaxWait: c.ScanWait}
-	var err error
-	if c.Unscored != "" && c.Unscored != "fail" {
-		if s.Unscored, err = snakeoil.ParseSeverity(c.Unscored); err != nil {
-			wrong.addf("gatehouse.unscored", "unscored: %w, or fail", err)
-		}
-	}
-	if s.FailOn, err = snakeoil.ParseSeverity(c.FailOn); err != nil {
-		return check.Check{}, fmt.Errorf("failon: %w", err)
-	}
-	return snakeoil.New(s)
-}
-
-// known reports whether a check of this name can be in a configuration.
-func known(name string) bool {
-	switch name {
-	case diy.Name, nobody.Name, provenance.Name, snakeoil.Name:
-		return true
-	}
-	return laterCheck(name)
-}
 
 // Validate reports all that is wrong with the configuration. Files are not
 // read; [Config.Options] does that.
 func (c *Config) Validate() error { return errors.Join(c.problems()...) }
 
 func (c *Config) problems() problems {
-	_, wrong := c.checks()
+	_, wrong := c.checks(checkFiles{})
 	// Without one New fails: whoever reads the file may have another to give.
 	if strings.ContainsAny(c.Project, "/\" ") {
 		wrong.addf("binauth_project", "binauth_project: %q is not the id of a project; it holds the notes and attestations", c.Project)
@@ -286,25 +238,13 @@ func (c *Config) problems() problems {
 			k.problems(&wrong, "gatehouse.trusted_keys."+name, name)
 		}
 	}
-	c.Server.problems(&wrong)
-	return wrong
-}
-
-func (c *Config) groupProblems(wrong *problems, group string) {
-	key := "required." + group
-	wrong.add(key, check.ValidateName(group))
-	for _, name := range c.Groups[group] {
-		member := key + "." + name
-		if group == AllGroup {
-			member = "checks." + name
-		}
-		switch {
-		case !known(name):
-			wrong.addf(member, "group %q: there is no check %q; there are diy, nobody, provenance and snakeoil", group, name)
-		case name == snakeoil.Name && c.FailOn == "":
-			wrong.addf(member, "group %q: snakeoil needs failon, the lowest severity that fails an image", group)
+	for _, k := range slices.Concat(c.Settings.BuildKeys, c.Settings.SBOMKeys) {
+		if k.File == "" {
+			wrong.addf("gatehouse", "a key of gatehouse.builds.keys or gatehouse.sbom.keys has no file")
 		}
 	}
+	c.Server.problems(&wrong)
+	return wrong
 }
 
 func (k KeyFile) problems(wrong *problems, key, name string) {
@@ -356,7 +296,11 @@ func (c *Config) Options() (Options, error) {
 	if err := c.Validate(); err != nil {
 		return Options{}, err
 	}
-	checks, err := c.Checks()
+	secrets, err := c.Secrets.Load(context.Background(), os.Getenv)
+	if err != nil {
+		return Options{}, err
+	}
+	checks, err := c.withLogins(secrets).Checks()
 	if err != nil {
 		return Options{}, err
 	}
@@ -364,7 +308,11 @@ func (c *Config) Options() (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
-	if err := c.addSecretSigners(signers); err != nil {
+	if err := c.addSecretSigners(signers, secrets); err != nil {
+		return Options{}, err
+	}
+	platforms, err := c.platforms()
+	if err != nil {
 		return Options{}, err
 	}
 	trusted, err := c.trustedKeys()
@@ -376,10 +324,24 @@ func (c *Config) Options() (Options, error) {
 		return Options{}, err
 	}
 	return Options{
-		Form:    form,
-		Project: c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
+		Form:      form,
+		Platforms: platforms,
+		Project:   c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
 		DryRun: c.DryRun, Strict: c.Strict, CreateNotes: c.CreateNotes,
 	}, nil
+}
+
+// platforms are those of an index that count.
+func (c *Config) platforms() ([]resolve.Platform, error) {
+	var platforms []resolve.Platform
+	for _, s := range c.Platforms {
+		p, err := resolve.ParsePlatform(s)
+		if err != nil {
+			return nil, fmt.Errorf("platforms: %w", err)
+		}
+		platforms = append(platforms, p)
+	}
+	return platforms, nil
 }
 
 // Files are the files that the configuration names, whose change is one of the
@@ -393,6 +355,12 @@ func (c *Config) Files() []string {
 		for _, k := range c.TrustedKeys[name] {
 			files = append(files, k.File)
 		}
+	}
+	for _, k := range append(slices.Clone(c.Settings.BuildKeys), c.Settings.SBOMKeys...) {
+		files = append(files, k.File)
+	}
+	for _, alias := range slices.Sorted(maps.Keys(c.Repositories)) {
+		files = append(files, c.Repositories[alias].TokenFile)
 	}
 	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
 }

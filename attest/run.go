@@ -373,6 +373,9 @@ func (r *run) wrapped(j *job) check.Check {
 		result, err := c.Run(ctx, in)
 		event.Type = EventChecked
 		event.Verdict, event.Reason = verdictOf(check.Outcome{Result: result, Err: err})
+		for _, fact := range result.Evidence() {
+			j.seen.add(Evidence{Kind: "fact", Text: fact})
+		}
 		r.tell(event)
 		return result, err
 	}}

@@ -31,8 +31,9 @@ const (
 
 // indexRegistry has one index of two images.
 type indexRegistry struct {
-	mu    sync.Mutex
-	reads []string
+	check.Registry // for what nobody asks here
+	mu             sync.Mutex
+	reads          []string
 }
 
 func (r *indexRegistry) Configs(_ context.Context, ref image.Reference, wanted ...resolve.Platform) ([]resolve.Config, error) {
@@ -256,7 +257,10 @@ func TestTheReportTellsPlatformsEvidenceAndAttestations(t *testing.T) {
 }
 
 // hung answers nothing, whatever its caller does.
-type hung struct{ release chan struct{} }
+type hung struct {
+	check.Registry // for what nobody asks here
+	release        chan struct{}
+}
 
 func (h hung) Configs(context.Context, image.Reference, ...resolve.Platform) ([]resolve.Config, error) {
 	<-h.release
@@ -266,7 +270,7 @@ func (h hung) Configs(context.Context, image.Reference, ...resolve.Platform) ([]
 func TestB12_ARegistryThatHangsEndsWithinTheDeadlineAndIsNamed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := hung{make(chan struct{})}
+		h := hung{release: make(chan struct{})}
 		defer close(h.release)
 		look := check.Check{Name: "look", Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
 			_, err := in.Registry.Configs(ctx, in.Image)

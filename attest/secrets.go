@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -118,10 +117,9 @@ func (s Secrets) signers() (map[string]signature.Signer, error) {
 }
 
 // addSecretSigners adds the keys in the secrets to those of the configuration, which win.
-func (c *Config) addSecretSigners(signers map[string]signature.Signer) error {
-	secrets, err := c.Secrets.Load(context.Background(), os.Getenv)
-	if err != nil || c.Signer == SignerKMS {
-		return err
+func (c *Config) addSecretSigners(signers map[string]signature.Signer, secrets Secrets) error {
+	if c.Signer == SignerKMS {
+		return nil
 	}
 	found, err := secrets.signers()
 	if err != nil {
@@ -133,6 +131,24 @@ func (c *Config) addSecretSigners(signers map[string]signature.Signer) error {
 		}
 	}
 	return nil
+}
+
+// withLogins is the configuration with the logins in the secrets.
+func (c *Config) withLogins(secrets Secrets) *Config {
+	with := *c
+	with.Repositories = maps.Clone(c.Repositories)
+	for alias, login := range secrets.Repositories {
+		r, ok := with.Repositories[strings.ToLower(alias)]
+		if !ok || r.Auth != (RepositoryAuth{}) {
+			continue // of an organisation that nobody checks, or given otherwise
+		}
+		r.Auth = RepositoryAuth{
+			Token: login.Token.Reveal(), Username: login.Username, Password: login.Password.Reveal(),
+			AppID: login.AppID, InstallationID: login.InstallationID, PrivateKey: login.PrivateKey.Reveal(),
+		}
+		with.Repositories[strings.ToLower(alias)] = r
+	}
+	return &with
 }
 
 // kmsProblems are what is wrong with the keys of KMS.

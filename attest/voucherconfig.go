@@ -110,6 +110,7 @@ func parseVoucherConfig(file string, data []byte, env Getenv) (*Config, []Warnin
 	readKMSKeys(root, c)
 	readGroups(root, c)
 	readGatehouse(root, c)
+	readRepositories(root.table("repository"), root.table("gatehouse").table("repository"), c)
 	readLater(root)
 	root.finish()
 	if env != nil {
@@ -145,7 +146,7 @@ func readWords(root *section, c *Config) {
 	default:
 		root.problem("signer", "%q is not a signer: want \"pgp\" or \"kms\"", s)
 	}
-	if !root.has("failon") {
+	if ours, _ := root.values["gatehouse"].(map[string]any); !root.has("failon") && ours["snakeoil"] == nil {
 		root.doc.warn(nil, "failon is not set, and so the check snakeoil is not active")
 	}
 }
@@ -234,9 +235,6 @@ func readGroup(s *section) []string {
 			continue
 		}
 		names = append(names, name)
-		if laterCheck(name) {
-			s.warn(name, "this check is not available yet; requests for the group are answered with 404 until it is taken out")
-		}
 	}
 	return names
 }
@@ -268,6 +266,8 @@ func readGatehouse(root *section, c *Config) {
 	}
 	c.KMSEndpoint = s.text("kms_endpoint")
 	readServerOfMetadata(s.table("metadata"), c)
+	readChecks(s, c)
+	_ = s.table("repository") // readRepositories does
 	c.Keys = map[string]KeyFile{}
 	keys := s.table("keys")
 	for _, name := range keys.keys() {
@@ -315,7 +315,7 @@ func readKey(s *section, private bool) KeyFile {
 
 // readLater knows Voucher's keys that are about what Gatehouse does otherwise.
 func readLater(root *section) {
-	for _, key := range []string{"repository", "repositories"} {
+	for _, key := range []string{"repositories"} {
 		if root.has(key) {
 			root.warn(key, "has no effect yet")
 		}

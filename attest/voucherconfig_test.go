@@ -93,6 +93,8 @@ func TestParseVoucherConfig(t *testing.T) {
 		Groups: map[string][]string{"all": {"diy", "nobody", "snakeoil"}, "prod": {"snakeoil", "diy"}, "github": {"approved", "is_us"}},
 		Server: attest.ServerConfig{Port: 8080, Timeout: 2 * time.Minute, RequireAuth: true, Username: "vouch", PasswordHash: "$2a$04$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
 		Keys:   map[string]attest.KeyFile{}, TrustedKeys: map[string][]attest.KeyFile{},
+
+		Repositories: map[string]attest.Repository{"us": {OrgURL: "https://github.com/us"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -104,22 +106,20 @@ func TestParseVoucherConfig(t *testing.T) {
 	all := strings.Join(told, "\n")
 	for _, want := range []string{
 		"config.toml:5: image_project:",
-		"config.toml:31: required.github.approved: this check is not available yet", "config.toml:32: required.github.is_us:",
 		"config.toml:34: ejson: has no effect: it takes both", "config.toml:42: metrics: has no effect: metrics are for Prometheus",
-		"config.toml:52: repository:",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the warnings lack %q:\n%s", want, all)
 		}
 	}
-	if len(warnings) != 6 {
-		t.Errorf("%d warnings, want 6:\n%s", len(warnings), all)
+	if len(warnings) != 3 {
+		t.Errorf("%d warnings, want 3:\n%s", len(warnings), all)
 	}
 	options, err := got.Options()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(options.Checks) != 4 || options.Project != "binauth" || !options.CreateNotes {
+	if len(options.Checks) != 7 || options.Project != "binauth" || !options.CreateNotes {
 		t.Errorf("options: %+v", options)
 	}
 }

@@ -45,6 +45,7 @@ type liveAttestor struct {
 	cfg      Config
 	logger   *slog.Logger
 	client   metadataClient
+	feed     check.Feed // nil when the metadata service is elsewhere
 	recorder attest.Recorder
 	// complete adds to the options, and made is told of those that are in force.
 	complete func(*attest.Options) error
@@ -85,6 +86,9 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 			Name: "gatehouse_attestor_config_current",
 			Help: "1 while the attestor's configuration is the one in its files, 0 while that is broken and an older one is in force.",
 		}),
+	}
+	if p.service != nil {
+		a.feed = p.service
 	}
 	recorder, err := p.openRuns()
 	if err != nil {
@@ -161,10 +165,14 @@ func (a *liveAttestor) stateOf(config *attest.Config, options *attest.Options) (
 		return nil, fmt.Errorf("configuring the attestor: %w", err)
 	}
 	options.Registry, options.Store, options.Recorder, options.Logger = a.resolver, a.client, a.recorder, a.logger
-	var err error
-	if options.Metadata, err = config.Metadata(a.client); err != nil {
+	known, err := config.Metadata(a.client)
+	if err != nil {
 		return nil, fmt.Errorf("configuring the attestor: %w", err)
 	}
+	if a.feed != nil {
+		known = known.WithFeed(a.feed)
+	}
+	options.Metadata = known
 	authority, err := attest.New(*options)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the attestor: %w", err)

@@ -11,17 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// GetNote returns a note.
-func (s *Store) GetNote(ctx context.Context, req *grafeas.GetNoteRequest, _ ...grpc.CallOption) (*grafeas.Note, error) {
-	if err := s.begin(ctx, "GetNote"); err != nil {
-		return nil, err
-	}
-	if n := s.Note(req.GetName()); n.GetName() != "" {
-		return n, nil
-	}
-	return nil, status.Errorf(codes.NotFound, "note %q not found", req.GetName())
-}
-
 // GetOccurrence returns an occurrence.
 func (s *Store) GetOccurrence(ctx context.Context, req *grafeas.GetOccurrenceRequest, _ ...grpc.CallOption) (*grafeas.Occurrence, error) {
 	if err := s.begin(ctx, "GetOccurrence"); err != nil {

@@ -414,14 +414,18 @@ gatehouse.scan_wait = 0
 	body := `{"image_url":"` + repo + "@" + hash.String() + `"}`
 
 	before := do(t, s, "POST", "/all", body).Body
-	for _, want := range []string{`"name":"snakeoil","error":"discoveries have not finished processing"`, `"error":"no build metadata associated with this image"`, `"success":false,"results"`} {
+	for _, want := range []string{`"name":"snakeoil","error":"discoveries have not finished processing: no scan of the image is known`, `"error":"no build metadata associated with this image"`, `"success":false,"results"`} {
 		if !strings.Contains(before, want) {
 			t.Errorf("before scan and build, want %s in %s", want, before)
 		}
 	}
 	uri := "https://" + repo + "@" + hash.String()
+	note := &grafeas.Note{Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_VULNERABILITY}}}
+	if _, err := store.CreateNote(t.Context(), &grafeas.CreateNoteRequest{Parent: "projects/p", NoteId: "scan", Note: note}); err != nil {
+		t.Fatal(err)
+	}
 	store.Add("p",
-		&grafeas.Occurrence{ResourceUri: uri, Kind: grafeas.NoteKind_DISCOVERY, Details: &grafeas.Occurrence_Discovery{
+		&grafeas.Occurrence{ResourceUri: uri, NoteName: "projects/p/notes/scan", Kind: grafeas.NoteKind_DISCOVERY, Details: &grafeas.Occurrence_Discovery{
 			Discovery: &grafeas.DiscoveryOccurrence{AnalysisStatus: grafeas.DiscoveryOccurrence_FINISHED_SUCCESS}}},
 		&grafeas.Occurrence{ResourceUri: uri, Kind: grafeas.NoteKind_BUILD, Details: &grafeas.Occurrence_Build{
 			Build: &grafeas.BuildOccurrence{Provenance: &grafeas.BuildProvenance{Creator: "ci", ProjectId: "builds", BuiltArtifacts: []*grafeas.Artifact{{Checksum: hash.String()}}}}}},

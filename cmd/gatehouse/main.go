@@ -97,6 +97,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.AddCommand(
 		serveCommand(),
 		checkCommand(),
+		checksCommand(),
 		verifyCommand(),
 		signCommand(),
 		policyCommand(),

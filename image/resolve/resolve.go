@@ -45,7 +45,8 @@ const UserAgent = "gatehouse"
 // A Resolver reads from registries. Make one with [New].
 type Resolver struct {
 	keychain  authn.Keychain
-	transport http.RoundTripper
+	transport http.RoundTripper // a guard above what is beneath
+	beneath   http.RoundTripper
 	userAgent string
 	backoff   remote.Backoff
 	mirrors   []mirror
@@ -92,7 +93,8 @@ func New(options ...Option) *Resolver {
 		o(r)
 	}
 	r.keychain = newBoundedKeychain(r.keychain)
-	r.transport = &guard{next: r.transport, max: MaxResponse, services: r.services}
+	r.beneath = r.transport
+	r.transport = &guard{next: r.beneath, max: MaxResponse, services: r.services}
 	return r
 }
 
@@ -170,13 +172,17 @@ func parseDigest(ref image.Reference, s string) (image.Digest, error) {
 // puller returns what makes the requests of one call. It is not kept longer: it
 // remembers a failed login for as long as it lives.
 func (r *Resolver) puller() (*remote.Puller, error) {
-	return remote.NewPuller(
+	return remote.NewPuller(r.options()...)
+}
+
+func (r *Resolver) options() []remote.Option {
+	return []remote.Option{
 		remote.WithAuthFromKeychain(r.keychain),
 		remote.WithTransport(r.transport),
 		remote.WithUserAgent(r.userAgent),
 		remote.WithRetryBackoff(r.backoff),
 		remote.WithRetryPredicate(retryable),
-	)
+	}
 }
 
 // retryable limits retries to what may pass: an answer that was refused for its
