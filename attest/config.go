@@ -359,14 +359,32 @@ func (c *Config) Options() (Options, error) {
 	if err := c.addSecretSigners(signers); err != nil {
 		return Options{}, err
 	}
+	platforms, err := c.platforms()
+	if err != nil {
+		return Options{}, err
+	}
 	trusted, err := c.trustedKeys()
 	if err != nil {
 		return Options{}, err
 	}
 	return Options{
-		Project: c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
+		Platforms: platforms,
+		Project:   c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
 		DryRun: c.DryRun, Strict: c.Strict, CreateNotes: c.CreateNotes,
 	}, nil
+}
+
+// platforms are those of an index that count.
+func (c *Config) platforms() ([]resolve.Platform, error) {
+	var platforms []resolve.Platform
+	for _, s := range c.Platforms {
+		p, err := resolve.ParsePlatform(s)
+		if err != nil {
+			return nil, fmt.Errorf("platforms: %w", err)
+		}
+		platforms = append(platforms, p)
+	}
+	return platforms, nil
 }
 
 // Files are the files that the configuration names, whose change is one of the

@@ -99,7 +99,7 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 	if cfg.Attestor.Address == "" {
 		return config, nil
 	}
-	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, guarded(config))
+	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, asksCallers(config))
 }
 
 // environmentOf is what the attestor's configuration takes from the environment: all that
@@ -117,8 +117,10 @@ func environmentOf(role Role) attest.Getenv {
 	}
 }
 
-// guarded reports whether the callers of an attestor have to say who they are.
-func guarded(config *attest.Config) bool { return config.Server.RequireAuth || config.Server.CloudRun }
+// asksCallers reports whether the callers of an attestor have to say who they are.
+func asksCallers(config *attest.Config) bool {
+	return config.Server.RequireAuth || config.Server.CloudRun
+}
 
 // developmentSigner reads the key at path, or makes it.
 func developmentSigner(path string) (signature.Signer, error) {

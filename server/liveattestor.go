@@ -96,7 +96,7 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 	a.checks = checksapi.New(checksapi.Options{Current: func() checksapi.State { return a.now.Load().State }, Logger: p.logger})
 	p.onClose(func() error { a.checks.Close(); return nil })
 	p.live = a
-	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), guarded(p.attestorConfig))
+	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), asksCallers(p.attestorConfig))
 	return nil
 }
 
@@ -194,7 +194,7 @@ func (a *liveAttestor) replace() error {
 		return fmt.Errorf("binauth_project was %q and is %q: this takes a restart", was.Project, config.Project)
 	case config.Grafeas != was.Grafeas:
 		return errors.New("another metadata server takes a restart")
-	case guarded(config) != guarded(was):
+	case asksCallers(config) != asksCallers(was):
 		return errors.New("server.require_auth takes a restart")
 	case config.Server.Port != was.Server.Port:
 		return fmt.Errorf("server.port was %d and is %d: this takes a restart", was.Server.Port, config.Server.Port)

@@ -110,7 +110,7 @@ func (p *parts) loneAddress() string {
 		return p.cfg.Attestor.Address
 	}
 	host := ""
-	if !guarded(p.attestorConfig) && !p.cfg.InsecureNoAuth {
+	if !asksCallers(p.attestorConfig) && !p.cfg.InsecureNoAuth {
 		host = "127.0.0.1"
 		p.logger.Warn("callers are not asked who they are, and so only this machine can ask: set server.require_auth, or give --insecure-no-auth behind something that authenticates")
 	}
