@@ -346,6 +346,15 @@ func TestApplyVoucherEnvironment(t *testing.T) {
 	}
 }
 
+func TestPlatformsNarrowWhatIsAttested(t *testing.T) {
+	t.Parallel()
+	c := attest.Config{Project: "p", Platforms: []string{"linux/arm/v7"}, Server: attest.ServerConfig{Port: 1, Timeout: 1}}
+	options, err := c.Options()
+	if err != nil || len(options.Platforms) != 1 || options.Platforms[0].String() != "linux/arm/v7" {
+		t.Errorf("got %v, %v", options.Platforms, err)
+	}
+}
+
 func FuzzParseVoucherConfig(f *testing.F) {
 	f.Add("c.toml", []byte(voucherConfig))
 	f.Add("c.toml", []byte("a.\"b\\u0041\".c = {d = [{e = 1}]}\n[[x]]\ny = 1\n"))
