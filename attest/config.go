@@ -1,9 +1,11 @@
 package attest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/gatehouse-dev/gatehouse/check"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
 )
 
 const (
@@ -32,8 +35,11 @@ type Config struct {
 	// MetadataProjects hold what the checks read. When there are none it is
 	// Project and, as with Voucher, the Google Cloud project of the image.
 	MetadataProjects []string
-	// GrafeasHostname is where the metadata server is, when it is not ours.
-	GrafeasHostname string
+	// BuildProject holds builds that the projects above do not
+	// (build_detail_fallback_project).
+	BuildProject string
+	// Grafeas is the metadata server of an attestor that runs alone.
+	Grafeas GrafeasConfig
 
 	ValidRepos      []string // for diy
 	TrustedBuilders []string // for provenance
@@ -61,6 +67,15 @@ type Config struct {
 	Groups map[string][]string
 	Server ServerConfig
 
+	// Secrets are the files with Voucher's secrets.
+	Secrets SecretFiles
+	// Signer is what signs: SignerPGP, with the keys of Keys and those in the secrets,
+	// or SignerKMS, with those of KMSKeys, which win over Keys.
+	Signer  string
+	KMSKeys []KMSKey
+	// KMSEndpoint is HOST:PORT of a regional or private endpoint of Cloud KMS, or
+	// http://HOST:PORT on this machine; "" is Google's.
+	KMSEndpoint string
 	// Keys are the private keys that sign, by the name of the check.
 	Keys map[string]KeyFile
 	// TrustedKeys are public keys that are believed besides, by the name of the
@@ -84,7 +99,55 @@ type ServerConfig struct {
 	Username    string
 	// PasswordHash is the bcrypt hash of the password.
 	PasswordHash string
+	// CloudRun is set where Cloud Run asks who the caller is before it lets him in.
+	CloudRun bool
+	// Callers are further users, by name.
+	Callers map[string]CallerConfig
+	// RequestsPerMinute is how often each caller may ask, on the average, and Burst how
+	// often at once; 0 is as often as he likes.
+	RequestsPerMinute, Burst int
+	// ConcurrentPerCaller is how many requests of one caller are worked on at once; 0
+	// is half of all that are.
+	ConcurrentPerCaller int
 }
+
+// A CallerConfig is a user of an attestor.
+type CallerConfig struct {
+	// PasswordHash is the bcrypt hash of the password.
+	PasswordHash string
+	// May are the checks and groups that he may ask for; none means all.
+	May []string
+}
+
+// The values of Config.Signer.
+const (
+	SignerPGP = "pgp"
+	SignerKMS = "kms"
+)
+
+// GrafeasConfig says which metadata server an attestor files with and reads from. One
+// that runs with the metadata service in one process uses that.
+type GrafeasConfig struct {
+	// Client is ClientContainerAnalysis, Google's service, which an empty one means,
+	// or ClientGrafeasOS, the REST API of the server at Hostname. Server is used
+	// before either.
+	Client string
+	// Hostname and Version are put together to the URL of the REST API, such as
+	// http://grafeas:8080/ and v1beta1/.
+	Hostname, Version string
+	// Server is Gatehouse's metadata service, or any that speaks Grafeas v1 over gRPC:
+	// https://HOST:PORT, or http://HOST:PORT on loopback.
+	Server string
+	// CAFile has the certificates that the server's is issued by; TokenFile a bearer
+	// token; CertFile and KeyFile a client certificate.
+	CAFile, TokenFile, CertFile, KeyFile string
+}
+
+// The values of GrafeasConfig.Client.
+const (
+	ClientContainerAnalysis = "containeranalysis"
+	ClientGrafeasOS         = "grafeasos"
+)
 
 // A KeyFile is a file with a key: an armoured OpenPGP key, or a key in PEM.
 type KeyFile struct {
@@ -157,12 +220,16 @@ func (c *Config) problems() problems {
 			wrong.addf("gatehouse.metadata_projects", "metadata_projects: %q is not the id of a project", p)
 		}
 	}
+	if strings.ContainsAny(c.BuildProject, "/\" ") {
+		wrong.addf("containeranalysis.build_detail_fallback_project", "build_detail_fallback_project: %q is not the id of a project", c.BuildProject)
+	}
 	if _, err := ParseForm(c.Form); err != nil {
 		wrong.addf("gatehouse.form", "form: %w", err)
 	}
 	for _, group := range slices.Sorted(maps.Keys(c.Groups)) {
 		c.groupProblems(&wrong, group)
 	}
+	c.kmsProblems(&wrong)
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		c.Keys[name].problems(&wrong, "gatehouse.keys."+name, name)
 	}
@@ -199,28 +266,52 @@ func (s ServerConfig) problems(wrong *problems) {
 	if s.Timeout <= 0 {
 		wrong.addf("server.timeout", "server.timeout: %v is not a time to answer in", s.Timeout)
 	}
-	if !s.RequireAuth {
-		return
+	// The cause would quote the password.
+	const noHash = "it is not a bcrypt hash; make one with \"htpasswd -nB USER\""
+	for _, name := range slices.Sorted(maps.Keys(s.Callers)) {
+		if _, err := bcrypt.Cost([]byte(s.Callers[name].PasswordHash)); err != nil {
+			wrong.addf("gatehouse.callers."+name+".password", "gatehouse.callers.%s: password: "+noHash, clip(name))
+		}
+		if name == s.Username {
+			wrong.addf("gatehouse.callers."+name, "gatehouse.callers.%s: server.username is called so", clip(name))
+		}
 	}
-	if s.Username == "" || s.PasswordHash == "" {
+	switch {
+	case len(s.Callers) > 0 && !s.RequireAuth && !s.CloudRun:
+		wrong.addf("gatehouse.callers", "gatehouse.callers has no effect without server.require_auth = true")
+	case !s.RequireAuth:
+	case s.Username == "" && s.PasswordHash == "" && len(s.Callers) > 0:
+	case s.Username == "" || s.PasswordHash == "":
 		wrong.addf("server.require_auth", "server.require_auth: username and password must be set, or no one gets in")
-	} else if _, err := bcrypt.Cost([]byte(s.PasswordHash)); err != nil {
-		// The cause would quote the password.
-		wrong.addf("server.password", "server.password: it is not a bcrypt hash; make one with \"htpasswd -nB USER\"")
+	default:
+		if _, err := bcrypt.Cost([]byte(s.PasswordHash)); err != nil {
+			wrong.addf("server.password", "server.password: "+noHash)
+		}
 	}
 }
 
 // Options makes what an [Authority] is made from, all but Registry, Metadata,
-// Store and Logger. It reads the key files.
+// Store and Logger. It reads the key files and the secrets.
 func (c *Config) Options() (Options, error) {
 	if err := c.Validate(); err != nil {
 		return Options{}, err
 	}
-	checks, err := c.Checks()
+	secrets, err := c.Secrets.Load(context.Background(), os.Getenv)
+	if err != nil {
+		return Options{}, err
+	}
+	checks, err := c.withLogins(secrets).Checks()
 	if err != nil {
 		return Options{}, err
 	}
 	signers, err := c.signers()
+	if err != nil {
+		return Options{}, err
+	}
+	if err := c.addSecretSigners(signers, secrets); err != nil {
+		return Options{}, err
+	}
+	platforms, err := c.platforms()
 	if err != nil {
 		return Options{}, err
 	}
@@ -233,41 +324,59 @@ func (c *Config) Options() (Options, error) {
 		return Options{}, err
 	}
 	return Options{
-		Form:    form,
-		Project: c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
+		Form:      form,
+		Platforms: platforms,
+		Project:   c.Project, Checks: checks, Groups: c.Groups, Signers: signers, TrustedKeys: trusted,
 		DryRun: c.DryRun, Strict: c.Strict, CreateNotes: c.CreateNotes,
 	}, nil
 }
 
+// platforms are those of an index that count.
+func (c *Config) platforms() ([]resolve.Platform, error) {
+	var platforms []resolve.Platform
+	for _, s := range c.Platforms {
+		p, err := resolve.ParsePlatform(s)
+		if err != nil {
+			return nil, fmt.Errorf("platforms: %w", err)
+		}
+		platforms = append(platforms, p)
+	}
+	return platforms, nil
+}
+
+// Files are the files that the configuration names, whose change is one of the
+// configuration.
+func (c *Config) Files() []string {
+	files := []string{c.Secrets.EJSONFile, c.Secrets.SOPSFile}
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		files = append(files, c.Keys[name].File, c.Keys[name].PassphraseFile)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.TrustedKeys)) {
+		for _, k := range c.TrustedKeys[name] {
+			files = append(files, k.File)
+		}
+	}
+	for _, k := range append(slices.Clone(c.Settings.BuildKeys), c.Settings.SBOMKeys...) {
+		files = append(files, k.File)
+	}
+	for _, alias := range slices.Sorted(maps.Keys(c.Repositories)) {
+		files = append(files, c.Repositories[alias].TokenFile)
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return file == "" })
+}
+
 // Metadata returns what the checks read, from a metadata server.
 func (c *Config) Metadata(lister check.Lister) (*check.Grafeas, error) {
-	if len(c.MetadataProjects) > 0 {
-		return check.NewGrafeas(lister, c.MetadataProjects...)
+	var more []string
+	if c.BuildProject != "" {
+		more = append(more, c.BuildProject)
 	}
-	g, err := check.NewGrafeas(lister, c.Project)
+	if len(c.MetadataProjects) > 0 {
+		return check.NewGrafeas(lister, append(more, c.MetadataProjects...)...)
+	}
+	g, err := check.NewGrafeas(lister, append(more, c.Project)...)
 	if err != nil {
 		return nil, err
 	}
 	return g.WithImageProject(), nil
-}
-
-// ApplyVoucherEnvironment changes the configuration by the variables of the
-// environment that Voucher knows: IS_CLOUDRUN=true, where Cloud Run asks who
-// the caller is, turns authentication off, and VOUCHER_TARGET_OS and
-// VOUCHER_TARGET_ARCH name the platform that is looked at.
-func (c *Config) ApplyVoucherEnvironment(getenv func(string) string) {
-	if getenv("IS_CLOUDRUN") == "true" {
-		c.Server.RequireAuth = false
-	}
-	os, arch := getenv("VOUCHER_TARGET_OS"), getenv("VOUCHER_TARGET_ARCH")
-	if os == "" && arch == "" {
-		return
-	}
-	if os == "" {
-		os = "linux"
-	}
-	if arch == "" {
-		arch = "amd64"
-	}
-	c.Platforms = []string{os + "/" + arch}
 }

@@ -27,6 +27,22 @@ const (
 // check, about this repository and digest, and carries a signature over both
 // that verifies with a key of the check.
 func (a *Authority) Verify(ctx context.Context, ref image.Reference, name string) (Response, error) {
+	return a.VerifyFor(ctx, Request{Image: ref, Name: name})
+}
+
+// VerifyFor is [Authority.Verify] for a request.
+func (a *Authority) VerifyFor(ctx context.Context, req Request) (Response, error) {
+	start := a.now()
+	response, err := a.verify(ctx, req.Image, req.Name)
+	record := RunRecord{Method: MethodVerify, Request: req, Started: start, Took: a.now().Sub(start), Err: err}
+	if err == nil {
+		record.Response = &response
+	}
+	a.record(ctx, record)
+	return response, err
+}
+
+func (a *Authority) verify(ctx context.Context, ref image.Reference, name string) (Response, error) {
 	checks, err := a.prepare(ref, name)
 	if err != nil {
 		return Response{}, err
@@ -47,7 +63,7 @@ func (a *Authority) Verify(ctx context.Context, ref image.Reference, name string
 		a.log(ctx, "verify result", ref, r)
 		response.Results = append(response.Results, r)
 	}
-	response.Success = a.success(response.Results, true)
+	response.Success = len(response.Results) > 0 && !slices.ContainsFunc(response.Results, func(r Result) bool { return !r.Attested })
 	return response, nil
 }
 

@@ -26,9 +26,10 @@ type Config struct {
 	// Data is the folder for everything that is kept: the store, the audit log,
 	// the CA and keys. Required. One server at a time may use it.
 	Data string `yaml:"data"`
-	// Role is the part to run: "" is all of them, and "admission" the gate alone, which
+	// Role is the part to run: "" is all of them; "admission" the gate alone, which
 	// follows the metadata service that Admission.Feed names, and needs no store and no
-	// keys.
+	// keys; "attestor" the attestor alone, which files with the metadata server that its
+	// own configuration names.
 	Role Role `yaml:"role"`
 	// Project is the project whose policy this gate enforces and whose notes the
 	// attestor writes. Default "default".
@@ -75,14 +76,20 @@ type TLSConfig struct {
 	ClientCAFile string `yaml:"clientCAFile"`
 }
 
-// AttestorConfig is Voucher's API.
+// AttestorConfig is Voucher's API, and ours beside it.
 type AttestorConfig struct {
 	// Address to listen on. Default 127.0.0.1, at the port that ConfigFile names
-	// ([server] port) or 8000.
+	// ([server] port) or 8000; all addresses when the role is attestor and callers have
+	// to log in.
 	Address string `yaml:"address"`
-	// ConfigFile is a configuration file of Voucher's (TOML). Without it the
-	// attestor runs all checks and signs with a development key made at first start.
+	// ConfigFile is a configuration file of Voucher's (TOML, YAML or JSON), watched for
+	// changes. Without it the attestor runs the checks nobody and snakeoil, and signs
+	// with a development key made at first start.
 	ConfigFile string `yaml:"configFile"`
+	// Port and Timeout are used in place of those of ConfigFile, unless they are 0: the
+	// flags of voucher_server.
+	Port    int           `yaml:"-"`
+	Timeout time.Duration `yaml:"-"`
 }
 
 // AdmissionConfig is the webhook.
@@ -176,6 +183,7 @@ const (
 	AllRoles      Role = ""
 	AdmissionRole Role = "admission"
 	MutateRole    Role = "mutate"
+	AttestorRole  Role = "attestor"
 )
 
 // OpsConfig is health, metrics and profiles.
@@ -246,6 +254,9 @@ func placed(path string, err error) error {
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Role == AttestorRole {
+		return c.validateAttestorAlone()
+	}
 	if c.Data == "" {
 		bad("no data folder: give --data DIR")
 	}

@@ -55,7 +55,7 @@ func (c *Config) validateRole() error {
 		return nil
 	case AdmissionRole:
 	default:
-		return fmt.Errorf("role %q: want %q or %q, or none for all roles", c.Role, AdmissionRole, MutateRole)
+		return fmt.Errorf("role %q: want %q, %q, %q, or none for all roles", c.Role, AdmissionRole, AttestorRole, MutateRole)
 	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

@@ -52,7 +52,7 @@ type Addresses struct {
 	// Kritis is the signer of Kritis, "" unless it runs.
 	Kritis string `json:"kritis,omitempty"`
 	// CA is the path of the PEM that signed the admission certificate.
-	CA string `json:"ca"`
+	CA string `json:"ca,omitempty"`
 }
 
 // parts is a server that has been put together and does not serve yet.
@@ -73,6 +73,7 @@ type parts struct {
 	service  *metadata.Service
 	index    *index.Index
 	policies *policies
+	live     *liveAttestor
 	ca       string
 
 	metadata, attestor, admission, ops *listener
@@ -95,6 +96,9 @@ func newParts(cfg Config, logger *slog.Logger) *parts {
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
+	}
+	if cfg.Role == AttestorRole {
+		return checkLoneAttestor(cfg, logger)
 	}
 	if cfg.Store.Postgres.ConnectionFile != "" {
 		if _, err := cfg.Store.Postgres.connString(); err != nil {
@@ -153,6 +157,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if cfg.Role == AttestorRole {
+		return runLoneAttestor(ctx, cfg, logger, started)
+	}
 	// Whoever reads the addresses may work in another folder.
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return fmt.Errorf("finding the data folder: %w", err)
@@ -184,6 +191,7 @@ func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
 	group.Go(func() error { return p.index.Run(running) })
 	stop := p.serve(group)
 	group.Go(func() error { return p.policies.Run(running) })
+	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
 	p.watchCertificates(running, group)
 
@@ -329,6 +337,9 @@ func (p *parts) build(ctx context.Context) error {
 // openData makes the data folder, and registers what every role measures.
 func (p *parts) openData() error {
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if p.cfg.Data == "" { // an attestor alone may do without
+		return nil
+	}
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/attesttest"
+	"github.com/gatehouse-dev/gatehouse/attest/door"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
@@ -297,7 +298,7 @@ func TestAClientThatGoesAwayCancels(t *testing.T) {
 func TestRequestsAtOnceAreBounded(t *testing.T) {
 	t.Parallel()
 	started, release := make(chan struct{}), make(chan struct{})
-	s := serve(t, voucherapi.Options{MaxRequests: 1}, map[string]runFunc{"wait": func(context.Context, *check.Input) (check.Result, error) {
+	s := serve(t, voucherapi.Options{Door: door.New(door.Options{MaxRequests: 1, PerCaller: 2})}, map[string]runFunc{"wait": func(context.Context, *check.Input) (check.Result, error) {
 		close(started)
 		<-release
 		return check.Pass(), nil

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -25,17 +26,30 @@ const (
 	exitYes     = 0
 	exitNo      = 1
 	exitUnknown = 2
+	// exitUnattested is that of a check that passed and is not attested.
+	exitUnattested = 3
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	var code int
+	switch filepath.Base(os.Args[0]) {
+	case "voucher_server":
+		code = runVoucher(ctx, voucherServerCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	case "voucher_client":
+		code = runVoucher(ctx, voucherClientCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	default:
+		code = run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}
 	stop()
 	os.Exit(code)
 }
 
 // errNo is a question answered with no; whatever there is to say has been said.
 var errNo = errors.New("no")
+
+// errUnattested is a question answered with yes, and with an attestation that is missing.
+var errUnattested = errors.New("not attested")
 
 // errFound ends a command that has printed what is wrong and could not go on.
 var errFound = errors.New("problems found")
@@ -52,6 +66,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitYes
 	case errors.Is(err, errNo), errors.Is(err, resolvetags.ErrUnpinned):
 		return exitNo
+	case errors.Is(err, errUnattested):
+		return exitUnattested
 	case errors.Is(err, errFound), errors.Is(err, resolvetags.ErrRefused):
 		return exitUnknown
 	}

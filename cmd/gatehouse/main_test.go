@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
 	}
-	testscript.Main(databases{m}, map[string]func(){"gatehouse": main})
+	testscript.Main(databases{m}, map[string]func(){"gatehouse": main, "voucher_server": main, "voucher_client": main})
 }
 
 // databases stops the PostgreSQL server of the tests, if there was one, when they end.
@@ -112,6 +112,7 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 	var addresses server.Addresses
 	ts.Check(json.Unmarshal(line, &addresses))
 	ts.Setenv("GATEHOUSE_METADATA", addresses.Metadata)
+	ts.Setenv("GATEHOUSE_ATTESTOR", "http://"+addresses.Attestor)
 }
 
 // trusting returns a client that trusts the certificates in a file.

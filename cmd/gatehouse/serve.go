@@ -71,7 +71,8 @@ Without a policy the gate lets everything in, and says so in each answer.`,
 // serveFlags binds the flags that Config has fields for.
 func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "folder for everything that is kept (required)")
-	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys, "+string(server.MutateRole)+" for the webhook that pins tags (default: all)")
+	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys; "+
+		string(server.AttestorRole)+" for the attestor alone, as gatehouse attestor does; "+string(server.MutateRole)+" for the webhook that pins tags (default: all)")
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
 	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")
@@ -85,7 +86,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
 	f.StringVar(&cfg.Admission.SystemPolicyFile, "system-policy", cfg.Admission.SystemPolicyFile, "system policy file in place of the built-in one, watched for changes")
 	f.StringVar((*string)(&cfg.Admission.Templates), "templates", string(cfg.Admission.Templates), "what a workload gets whose pods would be refused: "+string(admission.DenyTemplates)+" or "+string(admission.WarnTemplates))
-	f.StringVar(&cfg.Attestor.ConfigFile, "attestor-config", cfg.Attestor.ConfigFile, "the attestor's configuration, in Voucher's TOML (default: all checks, a development key)")
+	f.StringVar(&cfg.Attestor.ConfigFile, "attestor-config", cfg.Attestor.ConfigFile, "the attestor's configuration, in Voucher's TOML, YAML or JSON, watched for changes (default: the checks nobody and snakeoil, a development key)")
 	f.StringVar(&cfg.Store.Postgres.ConnectionFile, "postgres-connection-file", cfg.Store.Postgres.ConnectionFile, "file with the connection string of a PostgreSQL database to keep notes and occurrences in (default: SQLite in the data folder)")
 	f.StringVar(&cfg.Metadata.Address, "metadata-addr", cfg.Metadata.Address, "address of the metadata API; port 0 picks a free one")
 	f.StringVar(&cfg.Attestor.Address, "attestor-addr", cfg.Attestor.Address, "address of the attestor")

@@ -1,4 +1,5 @@
-package identity
+// Package limit bounds how often each of many callers may do something.
+package limit
 
 import (
 	"container/list"
@@ -13,16 +14,10 @@ const (
 	// maxBuckets bounds a limiter's memory. Who has not been seen for longest is
 	// forgotten first, and begins anew with a full bucket.
 	maxBuckets = 10_000
-
-	// Wrong credentials that one address may send: enough for a person who
-	// mistypes and for a pipeline whose token was replaced, and no more than one
-	// refusal a second in the audit log.
-	failuresPerSecond = 1
-	failureBurst      = 20
 )
 
-// A limiter has a token bucket for each key.
-type limiter struct {
+// A Limiter has a token bucket for each key.
+type Limiter struct {
 	rate  rate.Limit
 	burst int
 	now   func() time.Time
@@ -37,13 +32,15 @@ type bucket struct {
 	tokens *rate.Limiter
 }
 
-func newLimiter(perSecond float64, burst int, now func() time.Time) *limiter {
-	return &limiter{rate: rate.Limit(perSecond), burst: burst, now: now, buckets: make(map[string]*list.Element), recent: list.New()}
+// New returns a Limiter that lets each key do something so often on the average, and
+// burst times at once.
+func New(perSecond float64, burst int, now func() time.Time) *Limiter {
+	return &Limiter{rate: rate.Limit(perSecond), burst: burst, now: now, buckets: make(map[string]*list.Element), recent: list.New()}
 }
 
-// take takes a token of the key's bucket. If there is none it takes nothing, and
+// Take takes a token of the key's bucket. If there is none it takes nothing, and
 // tells when there will be one.
-func (l *limiter) take(key string) (wait time.Duration, ok bool) {
+func (l *Limiter) Take(key string) (wait time.Duration, ok bool) {
 	now := l.now()
 	reserved := l.bucket(key).ReserveN(now, 1)
 	if wait = reserved.DelayFrom(now); wait == 0 {
@@ -53,7 +50,7 @@ func (l *limiter) take(key string) (wait time.Duration, ok bool) {
 	return wait, false
 }
 
-func (l *limiter) bucket(key string) *rate.Limiter {
+func (l *Limiter) bucket(key string) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e, ok := l.buckets[key]; ok {
@@ -74,9 +71,9 @@ func (l *limiter) bucket(key string) *rate.Limiter {
 // has an address has at least 64 bits of them.
 const ipv6Site = 64
 
-// addressOf returns what of a remote address is counted: the IP, without the
+// AddressOf returns what of a remote address is counted: the IP, without the
 // port. A unix socket has none, and all its callers are counted as one.
-func addressOf(remote string) string {
+func AddressOf(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return "local"
@@ -91,3 +88,6 @@ func addressOf(remote string) string {
 	}
 	return prefix.String()
 }
+
+// PerSecond returns how often each key may on the average.
+func (l *Limiter) PerSecond() float64 { return float64(l.rate) }
