@@ -78,7 +78,7 @@ func (s Settings) run(ctx context.Context, in *check.Input) (check.Result, error
 		}
 	}
 	for _, digest := range []image.Digest{in.Image.Digest(), in.Index.Digest()} {
-		if d, ok := r.about[digest]; ok {
+		if d, ok := r.about[digest]; ok && !digest.IsZero() {
 			return check.Pass(d.String()), nil
 		}
 	}
