@@ -75,7 +75,11 @@ type Fix struct {
 // Input is what a check may look at.
 type Input struct {
 	// Image is what is checked. It has a digest.
-	Image    image.Reference
+	Image image.Reference
+	// Index is the index that Image is one platform's image of, in the same repository,
+	// and zero when it is none. What is said of the digest of an index holds for what it
+	// commits to.
+	Index    image.Reference
 	Registry Registry
 	Metadata Metadata
 }
@@ -102,11 +106,11 @@ type Metadata interface {
 	Occurrences(ctx context.Context, ref image.Reference, kind grafeas.NoteKind) ([]*grafeas.Occurrence, error)
 	// Note returns a note, and nil when there is none or it may not be read.
 	Note(ctx context.Context, name string) (*grafeas.Note, error)
-	// Watch begins to watch what is known about the image.
-	Watch(ref image.Reference) Watch
+	// Watch begins to watch what is known about images.
+	Watch(refs ...image.Reference) Watch
 }
 
-// A Watch waits until what is known about an image may have changed since the Watch
+// A Watch waits until what is known about one of its images may have changed since the Watch
 // began or last returned nil. It returns an error only when ctx is done, or when what
 // is known can no longer be followed. Call it from one goroutine.
 type Watch func(ctx context.Context) error

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
@@ -42,7 +43,7 @@ func (g *Grafeas) WithInterval(d time.Duration) *Grafeas {
 }
 
 // Watch implements [Metadata].
-func (g *Grafeas) Watch(ref image.Reference) Watch {
+func (g *Grafeas) Watch(refs ...image.Reference) Watch {
 	if g.feed == nil {
 		return func(ctx context.Context) error { return wait(ctx, g.interval) }
 	}
@@ -63,7 +64,7 @@ func (g *Grafeas) Watch(ref image.Reference) Watch {
 			}
 			for _, c := range changes {
 				after = c.Seq
-				if concerns(c, ref) {
+				if concerns(c, refs) {
 					return nil
 				}
 			}
@@ -71,11 +72,11 @@ func (g *Grafeas) Watch(ref image.Reference) Watch {
 	}
 }
 
-// concerns reports whether a change may change what a check of the image finds: an
-// occurrence about it, or the note of a discovery, which says what was looked for.
-func concerns(c metadata.Change, ref image.Reference) bool {
+// concerns reports whether a change may change what a check of the images finds: an
+// occurrence about one, or the note of a discovery, which says what was looked for.
+func concerns(c metadata.Change, refs []image.Reference) bool {
 	if c.Occurrence != nil {
-		return About(c.Occurrence, ref, c.Occurrence.GetKind())
+		return slices.ContainsFunc(refs, func(ref image.Reference) bool { return About(c.Occurrence, ref, c.Occurrence.GetKind()) })
 	}
 	return c.Note.GetKind() == grafeas.NoteKind_DISCOVERY
 }

@@ -112,22 +112,33 @@ type Reader struct {
 	Keys []*signature.PublicKey
 }
 
-// Read reads all records about the image.
+// Read reads all records about the image, and about the index that it is in.
 func (r Reader) Read(ctx context.Context, in *check.Input) (Found, error) {
+	found, err := r.of(ctx, in.Metadata, in.Image)
+	if err != nil || in.Index.Digest().IsZero() {
+		return found, err
+	}
+	// What built an index built what is in it.
+	whole, err := r.of(ctx, in.Metadata, in.Index)
+	return Found{append(found.Builds, whole.Builds...), append(found.Rejected, whole.Rejected...)}, err
+}
+
+// of reads the records about one digest.
+func (r Reader) of(ctx context.Context, m check.Metadata, ref image.Reference) (Found, error) {
 	var found Found
 	for _, kind := range []grafeas.NoteKind{grafeas.NoteKind_BUILD, grafeas.NoteKind_DSSE_ATTESTATION} {
 		if kind == grafeas.NoteKind_DSSE_ATTESTATION && len(r.Keys) == 0 {
 			continue // it is nothing but what was signed
 		}
-		occurrences, err := in.Metadata.Occurrences(ctx, in.Image, kind)
+		occurrences, err := m.Occurrences(ctx, ref, kind)
 		if err != nil {
 			return Found{}, err
 		}
 		if len(occurrences) > maxRecords {
-			return Found{}, fmt.Errorf("reading how %q was built: %d records, more than the %d that are looked at; delete those that are of no use", in.Image, len(occurrences), maxRecords)
+			return Found{}, fmt.Errorf("reading how %q was built: %d records, more than the %d that are looked at; delete those that are of no use", ref, len(occurrences), maxRecords)
 		}
 		for _, o := range occurrences {
-			r.add(&found, o, in.Image.Digest())
+			r.add(&found, o, ref.Digest())
 		}
 	}
 	return found, nil

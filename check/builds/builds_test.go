@@ -211,6 +211,27 @@ func TestTheSourceIsAMaterial(t *testing.T) {
 	}
 }
 
+func TestWhatBuiltAnIndexBuiltWhatIsInIt(t *testing.T) {
+	t.Parallel()
+	child := "registry.example/team/app@sha256:" + strings.Repeat("c", 64)
+	of := func(ref string, o *grafeas.Occurrence) *grafeas.Occurrence {
+		o.ResourceUri = "https://" + ref
+		return o
+	}
+	in := &check.Input{Image: checktest.Ref(t, child), Index: checktest.Ref(t, checktest.Image), Metadata: &checktest.Metadata{List: []*grafeas.Occurrence{
+		of(checktest.Image, checktest.Build(app, commit)), // names the index
+		of(child, checktest.Build(app, other)),            // names the index too, and is filed for the image
+	}}}
+	found, err := (builds.Reader{}).Read(t.Context(), in)
+	if err != nil || len(found.Builds) != 1 || found.Builds[0].Source.Commit != commit || len(found.Rejected) != 1 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	in.Index = checktest.Ref(t, "nginx")
+	if found, err := (builds.Reader{}).Read(t.Context(), in); err != nil || len(found.Builds) != 0 {
+		t.Errorf("without the index: %+v, %v", found, err)
+	}
+}
+
 func TestReadErrors(t *testing.T) {
 	t.Parallel()
 	down := errors.New("down")

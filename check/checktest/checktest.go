@@ -34,8 +34,8 @@ func Ref(t testing.TB, s string) image.Reference {
 	return ref
 }
 
-// Metadata is a check.Metadata with these occurrences, all about the image asked for,
-// and notes. Set its fields before it is used.
+// Metadata is a check.Metadata with these occurrences and notes. An occurrence that has
+// no resource is about whatever image is asked for. Set its fields before it is used.
 type Metadata struct {
 	List  []*grafeas.Occurrence
 	Notes map[string]*grafeas.Note
@@ -46,13 +46,13 @@ type Metadata struct {
 }
 
 // Occurrences implements check.Metadata.
-func (m *Metadata) Occurrences(ctx context.Context, _ image.Reference, kind grafeas.NoteKind) ([]*grafeas.Occurrence, error) {
+func (m *Metadata) Occurrences(ctx context.Context, ref image.Reference, kind grafeas.NoteKind) ([]*grafeas.Occurrence, error) {
 	if err := m.Err[kind]; err != nil {
 		return nil, err
 	}
 	var list []*grafeas.Occurrence
 	for _, o := range m.List {
-		if o.GetKind() == kind {
+		if o.GetKind() == kind && (o.GetResourceUri() == "" || o.GetResourceUri() == ref.ResourceURI()) {
 			list = append(list, o)
 		}
 	}
@@ -65,7 +65,7 @@ func (m *Metadata) Note(ctx context.Context, name string) (*grafeas.Note, error)
 }
 
 // Watch implements check.Metadata.
-func (m *Metadata) Watch(image.Reference) check.Watch {
+func (m *Metadata) Watch(...image.Reference) check.Watch {
 	if m.News != nil {
 		return m.News
 	}

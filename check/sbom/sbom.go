@@ -69,11 +69,18 @@ func (s Settings) run(ctx context.Context, in *check.Input) (check.Result, error
 		return check.Result{}, err
 	}
 	r := reader{Settings: s, registry: in.Registry, about: map[image.Digest]document{}}
-	if err := r.read(ctx, in.Image, in.Image); err != nil {
-		return check.Result{}, err
+	for _, ref := range []image.Reference{in.Image, in.Index} {
+		if ref.Digest().IsZero() {
+			continue
+		}
+		if err := r.read(ctx, in.Image, ref); err != nil {
+			return check.Result{}, err
+		}
 	}
-	if d, ok := r.about[in.Image.Digest()]; ok {
-		return check.Pass(d.String()), nil
+	for _, digest := range []image.Digest{in.Image.Digest(), in.Index.Digest()} {
+		if d, ok := r.about[digest]; ok && !digest.IsZero() {
+			return check.Pass(d.String()), nil
+		}
 	}
 	var evidence []string
 	for _, c := range configs {

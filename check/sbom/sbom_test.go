@@ -9,6 +9,7 @@ import (
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
+	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/check/checktest"
 	"github.com/gatehouse-dev/gatehouse/check/sbom"
 	"github.com/gatehouse-dev/gatehouse/image"
@@ -169,6 +170,23 @@ func TestEveryPlatformHasOne(t *testing.T) {
 		got, err := checktest.Run(t, sbom.New(sbom.Settings{}), &checktest.Metadata{}, row.r)
 		if err != nil || got.Passed() != (row.want == "") || !strings.Contains(got.Reason(), row.want) {
 			t.Errorf("%s: got %+v, %v; want %q", about, got, err, row.want)
+		}
+	}
+}
+
+func TestAnImageOfAnIndexHasWhatTheIndexHas(t *testing.T) {
+	t.Parallel()
+	const spdxType = "https://spdx.dev/Document"
+	child := checktest.Ref(t, "registry.example/team/app@sha256:"+arm64)
+	for about, row := range map[string]struct {
+		subject string
+		want    bool
+	}{"of the image": {arm64, true}, "of the index": {checktest.Hex, true}, "of another image": {amd64, false}} {
+		r := registry(t, blob{"", inToto, statement(spdxType, spdx2, row.subject), row.subject, spdxType})
+		r.Images[child.String()] = []resolve.Config{{Manifest: child.Digest()}}
+		in := &check.Input{Image: child, Index: checktest.Ref(t, checktest.Image), Metadata: &checktest.Metadata{}, Registry: r}
+		if got, err := sbom.New(sbom.Settings{}).Run(t.Context(), in); err != nil || got.Passed() != row.want {
+			t.Errorf("an SBOM %s: %+v, %v", about, got, err)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (m *metadata) Note(_ context.Context, name string) (*grafeas.Note, error) {
 	return &grafeas.Note{Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: kind}}}, nil
 }
 
-func (m *metadata) Watch(image.Reference) check.Watch {
+func (m *metadata) Watch(...image.Reference) check.Watch {
 	if m.news != nil {
 		return m.news
 	}
