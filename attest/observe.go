@@ -132,6 +132,11 @@ func (m ofPlatform) Occurrences(ctx context.Context, ref image.Reference, kind g
 	return append(own, all...), err
 }
 
+// Watch watches the index, too.
+func (m ofPlatform) Watch(refs ...image.Reference) check.Watch {
+	return m.Metadata.Watch(append(slices.Clone(refs), m.index)...)
+}
+
 // memo reads each image of one request once, for all of its checks.
 type memo struct {
 	check.Registry

@@ -370,6 +370,9 @@ func (r *run) wrapped(j *job) check.Check {
 		event.Type = EventStarted
 		r.tell(event)
 		in := &check.Input{Image: j.target.ref, Registry: observedRegistry{r.registry, j.seen}, Metadata: observedMetadata{j.target.metadata, j.seen}}
+		if j.target.platform != "" {
+			in.Index = r.request.Image
+		}
 		result, err := c.Run(ctx, in)
 		event.Type = EventChecked
 		event.Verdict, event.Reason = verdictOf(check.Outcome{Result: result, Err: err})

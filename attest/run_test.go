@@ -350,3 +350,30 @@ func TestB18_EveryRequestIsRecordedWithWhoMadeIt(t *testing.T) {
 		t.Errorf("a refusal: %+v", refused)
 	}
 }
+
+// TestAnImageOfAnIndexIsToldOfIt, so that what is said of the index counts, and a change
+// there is news.
+func TestAnImageOfAnIndexIsToldOfIt(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	told := map[string]string{}
+	store := &attesttest.Store{}
+	a := newAuthority(t, store, onIndex(t, store, check.Check{Name: "asks", Run: func(_ context.Context, in *check.Input) (check.Result, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[in.Image.Digest().String()] = in.Index.Digest().String()
+		return check.Pass(), nil
+	}}))
+	checkImage(t, a, app+"@"+digest, "all")
+	if len(told) < 2 {
+		t.Fatalf("asked of %v", told)
+	}
+	for image, index := range told {
+		if image == digest {
+			t.Errorf("the index itself was asked of, as of an image: %v", told)
+		}
+		if index != digest {
+			t.Errorf("image %s was told of index %q", image, index)
+		}
+	}
+}
