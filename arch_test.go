@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"policy/platform/constraint": {"policy"},
 	"policy/platform/evaluate":   {"policy", "policy/platform", "decide"},
 
+	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
@@ -55,7 +56,8 @@ var arrows = map[string][]string{
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
-	"evidence/index": {"image", "signature", "metadata", "evidence"},
+	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
+	"hint":           {"image"},
 	"decide":         {"image", "policy", "evidence"},
 
 	"check":                {"image", "image/resolve"},

@@ -17,7 +17,7 @@ const maxFile = 1 << 20
 func (c *Config) signers() (map[string]signature.Signer, error) {
 	signers := map[string]signature.Signer{}
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
-		s, err := c.Keys[name].signer()
+		s, err := c.Keys[name].Signer()
 		if err != nil {
 			return nil, fmt.Errorf("reading the signing key of check %q: %w", name, err)
 		}
@@ -40,7 +40,8 @@ func (c *Config) trustedKeys() (map[string][]*signature.PublicKey, error) {
 	return trusted, nil
 }
 
-func (k KeyFile) signer() (signature.Signer, error) {
+// Signer reads the private key in the file.
+func (k KeyFile) Signer() (signature.Signer, error) {
 	text, err := bounded.ReadFile(k.File, maxFile)
 	if err != nil {
 		return nil, err

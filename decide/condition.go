@@ -43,6 +43,8 @@ func (g *gate) condition(c policy.Condition, u *use, out *reasons) Verdict {
 		return out.add(Reason{Verdict: ALLOW, Code: CodeDigest, Message: "The image is named by its digest"})
 	case policy.InDirectory:
 		return out.add(inDirectory(c, u))
+	case policy.Hinted:
+		return out.add(g.hinted(c, u))
 	}
 	return out.add(g.byEvidence(c, u))
 }

@@ -248,6 +248,10 @@ const (
 	CodeNotTrusted    Code = "NOT_IN_TRUSTED_DIRECTORY"
 	CodeBuilt         Code = "BUILT"
 	CodeNotBuilt      Code = "NOT_BUILT" // as required
+
+	CodeHinted    Code = "HINTED"     // a rollout hint says that it is meant to run
+	CodeNotHinted Code = "NOT_HINTED" // and says that another is, or none
+	CodeUnhinted  Code = "UNHINTED"   // none is about it
 )
 
 // Overrides returns all that let the request in against policies, each once. A

@@ -172,11 +172,15 @@ type use struct {
 	err   error // why the text is no reference
 	known evidence.Image
 	built image.Digest // as its tag, if it is known
+	hints []evidence.Hint
 }
 
 func parse(u ImageUse, facts *evidence.Facts) use {
 	p := use{ImageUse: u}
 	p.ref, p.err = image.Parse(u.Text)
+	if len(facts.Hints) > 0 {
+		p.hints = facts.Hints[u.Text]
+	}
 	if p.err == nil && !p.ref.Digest().IsZero() {
 		p.known = facts.Images[p.ref.Digest()]
 	} else if len(facts.Built) > 0 {

@@ -17,6 +17,9 @@ type Facts struct {
 	// Built is the digest that a build last recorded under a tag, by the reference
 	// as it is written in the request. It helps a person, and is never evidence.
 	Built map[string]image.Digest
+	// Hints are what rollout hints say of the images, by the reference as it is written
+	// in the request: an entry for each note of hints.
+	Hints map[string][]Hint
 }
 
 // State says how much is known about an image. The zero State is Unavailable,

@@ -209,6 +209,9 @@ func (h *hasher) condition(c Condition) {
 		for i := range c.Rules {
 			h.provenance(&c.Rules[i])
 		}
+	case Hinted:
+		h.text(c.Note)
+		h.bool(c.UnhintedAllowed)
 	}
 }
 

@@ -197,6 +197,14 @@ type Constraint interface {
 	String() string
 }
 
+// Hinted is met by an image whose digest is the one that rollout hints under a note say
+// is meant to run.
+type Hinted struct {
+	Note string // projects/P/notes/N
+	// UnhintedAllowed lets by an image that no hint was ever about.
+	UnhintedAllowed bool
+}
+
 func (Attested) condition()        {}
 func (AllOf) condition()           {}
 func (AnyOf) condition()           {}
@@ -207,3 +215,4 @@ func (Vulnerabilities) condition() {}
 func (Fresh) condition()           {}
 func (InDirectory) condition()     {}
 func (BuiltBy) condition()         {}
+func (Hinted) condition()          {}

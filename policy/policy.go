@@ -58,6 +58,7 @@ const (
 	BinaryAuthorization Dialect = "binauthz"
 	PlatformPolicy      Dialect = "platform"
 	Kritis              Dialect = "kritis"
+	RolloutHints        Dialect = "rollout-hints"
 )
 
 // An Exemption lets images in by name.

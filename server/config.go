@@ -93,6 +93,9 @@ type AdmissionConfig struct {
 	AttestorsFiles []string `yaml:"attestorsFiles"`
 	// BuildersFiles say whose provenance platform policies may trust; they are watched.
 	BuildersFiles []string `yaml:"buildersFiles"`
+	// HintSignersFiles say whose rollout hints count, and what is required by them; they
+	// are watched.
+	HintSignersFiles []string `yaml:"hintSignersFiles"`
 	// MatchRepository demands of attestations for Binary Authorization policies that
 	// they name the repository of the image, as Kritis does; the digest alone does
 	// otherwise, as in Binary Authorization.

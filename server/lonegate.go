@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +184,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 	if err != nil {
 		return err
 	}
-	ps.enforced = func(trust index.Trust, scans []string) { g.keep(trust, scans) }
+	ps.enforced = g.keep
 	g.evidence.index.Store(x)
 	if err := g.startPolicies(ctx, ps); err != nil {
 		return err
@@ -270,8 +271,9 @@ func (g *loneGate) startPolicies(ctx context.Context, ps *policies) error {
 }
 
 // keep asks the service for nothing that the policies in force do not need.
-func (g *loneGate) keep(trust index.Trust, scans []string) {
-	var notes, projects []string
+func (g *loneGate) keep(trust index.Trust, scans, hints []string) {
+	notes := slices.Clone(hints)
+	var projects []string
 	for name := range trust {
 		if _, err := metadata.ParseNoteName(name); err == nil {
 			notes = append(notes, name)

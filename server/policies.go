@@ -46,11 +46,11 @@ type policies struct {
 	wake      chan struct{}
 	followed  uint64
 	// storedSeq is the number of the last change that stored reflects at least, and
-	// inForce that of the policies in force. Enforced, unless it is nil, is told the keys
-	// and the projects whose scans those need.
+	// inForce that of the policies in force. Enforced, unless it is nil, is told the keys,
+	// the projects whose scans those need, and the notes whose hints they do.
 	storedSeq uint64
 	inForce   atomic.Uint64
-	enforced  func(index.Trust, []string)
+	enforced  func(trust index.Trust, scans, hints []string)
 
 	rules atomic.Pointer[policy.Set]
 	// denying says that the rules in force stand in for some that cannot be enforced.
@@ -120,12 +120,13 @@ func (p *policies) load(ctx context.Context) error {
 		}
 		return err
 	}
-	set, trust, err := p.compile(now)
+	loaded, err := p.compile(now)
 	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
 	if err != nil {
 		return err
 	}
-	if err := p.gather(ctx, now, set, trust); err != nil {
+	set, trust := loaded.Set, index.Trust(loaded.Keys)
+	if err := p.gather(ctx, now, loaded); err != nil {
 		p.tried = [sha256.Size]byte{}
 		return err
 	}
@@ -136,7 +137,7 @@ func (p *policies) load(ctx context.Context) error {
 	p.replaced = trust
 	p.inForce.Store(p.storedSeq)
 	if p.enforced != nil {
-		p.enforced(trust, set.ScanProjects())
+		p.enforced(trust, set.ScanProjects(), p.index.HintNotes())
 	}
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
@@ -150,12 +151,13 @@ func (p *policies) load(ctx context.Context) error {
 // gather has the evidence for new rules read before they are in force, so that they
 // never deny for want of it. The index keeps what the rules of before rest on until it
 // is told of other keys: when this has to be tried again, it is not told twice.
-func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust index.Trust) error {
+func (p *policies) gather(ctx context.Context, c content, loaded *bundle.Bundle) error {
+	set := loaded.Set
 	if err := p.keepStatements(ctx, set, p.current()); err != nil {
 		return err
 	}
 	if p.verified != c.sum {
-		if err := p.index.SetTrust(ctx, trust); err != nil {
+		if err := p.index.SetTrust(ctx, loaded.Keys); err != nil {
 			return fmt.Errorf("verifying stored attestations with the new keys: %w", err)
 		}
 		p.verified = c.sum
@@ -163,7 +165,7 @@ func (p *policies) gather(ctx context.Context, c content, set policy.Set, trust 
 	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
 		return fmt.Errorf("reading what scans have found: %w", err)
 	}
-	return nil
+	return p.index.SetHints(ctx, p.place.Cluster, loaded.HintKeys)
 }
 
 // keepStatements has the index keep those of provenances if a policy looks into them.
@@ -205,7 +207,7 @@ func (p *policies) start(ctx context.Context) error {
 	}
 	files, fault := p.readFiles()
 	if fault == nil {
-		_, _, fault = p.compile(files)
+		_, fault = p.compile(files)
 	}
 	if fault != nil {
 		return fault
@@ -226,12 +228,12 @@ func (p *policies) deny() {
 	p.denying = true
 }
 
-func (p *policies) compile(c content) (policy.Set, index.Trust, error) {
+func (p *policies) compile(c content) (*bundle.Bundle, error) {
 	loaded, found := bundle.Load(c.Sources)
 	if err := p.report(found); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return loaded.Set, loaded.Keys, p.place.Check(loaded.Set)
+	return loaded, p.place.Check(loaded.Set)
 }
 
 // report logs warnings and returns errors.

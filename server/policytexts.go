@@ -17,11 +17,11 @@ const maxPolicy = 8 << 20
 
 // policyFiles are the paths of what policy is made from, and what the texts leave open.
 type policyFiles struct {
-	policies, attestors, builders []string
-	system                        string
-	kritis                        []string
-	matchRepository               bool
-	platformDryRun                bool
+	policies, attestors, builders, hintSigners []string
+	system                                     string
+	kritis                                     []string
+	matchRepository                            bool
+	platformDryRun                             bool
 	// own are the attestors that this server's development attestor signs for, for
 	// when no attestors are given. Stored ones of the same name win over them.
 	own string
@@ -41,7 +41,7 @@ func (c *Config) policyFiles(own string) policyFiles {
 		own = ""
 	}
 	return policyFiles{
-		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, system: a.SystemPolicyFile,
+		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, hintSigners: a.HintSignersFiles, system: a.SystemPolicyFile,
 		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, own: own,
 	}
 }
@@ -129,6 +129,9 @@ func (p *policies) readFiles() (content, error) {
 	if c.Builders, err = readAll("builders", p.files.builders); err != nil {
 		return content{}, err
 	}
+	if c.HintSigners, err = readAll("signers of rollout hints", p.files.hintSigners); err != nil {
+		return content{}, err
+	}
 	if p.files.system != "" {
 		system, err := readAll("system policy", []string{p.files.system})
 		if err != nil {
@@ -154,7 +157,7 @@ func readAll(what string, paths []string) ([]bundle.File, error) {
 // sumOf tells texts apart.
 func sumOf(s bundle.Sources) [sha256.Size]byte {
 	h := sha256.New()
-	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, {systemOf(s)}} {
+	for _, list := range [][]bundle.File{s.Policies, s.Attestors, s.Builders, s.HintSigners, {systemOf(s)}} {
 		_, _ = fmt.Fprintf(h, "%d\n", len(list)) // a hash never fails
 		for _, f := range list {
 			_, _ = fmt.Fprintf(h, "%q\n", f.Name)

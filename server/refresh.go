@@ -30,7 +30,7 @@ func (l *lookups) Refresh(ctx context.Context, d *decide.Decision, facts evidenc
 	ctx, cancel := budget(ctx)
 	defer cancel()
 	images, err := l.of(ctx, digests)
-	fresh := evidence.Facts{Images: maps.Clone(facts.Images), Built: facts.Built}
+	fresh := evidence.Facts{Images: maps.Clone(facts.Images), Built: facts.Built, Hints: facts.Hints}
 	for _, digest := range digests {
 		switch {
 		case err == nil:

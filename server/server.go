@@ -102,7 +102,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := p.compile(content); err != nil {
+	if _, err := p.compile(content); err != nil {
 		return err
 	}
 	if cfg.Admission.CertFile != "" {

@@ -78,7 +78,20 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	})
 	root.Version = currentVersion().Version
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
-	root.AddCommand(serveCommand(), checkCommand(), verifyCommand(), policyCommand(), attestorCommand(), auditCommand(), identityCommand(), caCommand(), metadataCommand(), conformanceCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(),
+		checkCommand(),
+		verifyCommand(),
+		policyCommand(),
+		attestorCommand(),
+		hintCommand(),
+		auditCommand(),
+		identityCommand(),
+		caCommand(),
+		metadataCommand(),
+		conformanceCommand(),
+		versionCommand(),
+	)
 	root.InitDefaultCompletionCmd("completion")
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

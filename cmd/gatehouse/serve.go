@@ -78,6 +78,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringSliceVar(&cfg.Admission.PolicyFiles, "policy", cfg.Admission.PolicyFiles, "policy files of any dialect, watched for changes; all must allow")
 	f.StringSliceVar(&cfg.Admission.AttestorsFiles, "attestors", cfg.Admission.AttestorsFiles, "attestors files, watched for changes (default: those of the development attestor)")
 	f.StringSliceVar(&cfg.Admission.BuildersFiles, "builders", cfg.Admission.BuildersFiles, "builders files, whose provenance platform policies may trust, watched for changes")
+	f.StringSliceVar(&cfg.Admission.HintSignersFiles, "hint-signers", cfg.Admission.HintSignersFiles, "files that say whose rollout hints count, watched for changes")
 	f.BoolVar(&cfg.Admission.MatchRepository, "match-repository", cfg.Admission.MatchRepository, "demand of attestations that they name the repository of the image, as Kritis does")
 	f.BoolVar(&cfg.Admission.PlatformDryRun, "platform-dry-run", cfg.Admission.PlatformDryRun, "record what platform policies deny, and let it in")
 	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))

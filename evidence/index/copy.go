@@ -23,7 +23,7 @@ import (
 
 // CopySchema is the version of the form of a copy. A copy of another version is not
 // read.
-const CopySchema = 1
+const CopySchema = 2
 
 // ErrCopyChanged says that a copy was not finished because something else than evidence
 // changed meanwhile: keys, or everything was read anew. Make it once more later.
@@ -71,14 +71,20 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 		}
 	}
 	x.mu.RUnlock()
+	hinted := x.hints.copied()
 	x.setting.Unlock()
 
-	to, err := begin(infoOf(position, names, projects))
+	info := infoOf(position, names, projects)
+	for _, h := range hinted {
+		info.Notes = append(info.Notes, h.note)
+	}
+	to, err := begin(info)
 	if err != nil {
 		return err
 	}
 	w := newCopyWriter(to)
 	x.writeHead(w, position, names, projects)
+	w.hints(hinted)
 	const batch = 256 // a lock is held for as many
 	for rest := digests; len(rest) > 0 && w.err == nil; {
 		now := rest[:min(len(rest), batch)]
@@ -186,6 +192,12 @@ func (x *Index) readCopy(r *copyReader) (CopyInfo, error) {
 	r.each(func() {
 		name := r.text().Value()
 		x.book.analyses.known[name] = r.bool()
+	})
+	x.hints.stored = make(map[string]copiedHints)
+	r.each(func() {
+		h := r.hints()
+		x.hints.stored[h.note] = h
+		info.Notes = append(info.Notes, h.note)
 	})
 	for r.err == nil && r.uvarint() == 1 {
 		r.digest(&x.book)

@@ -116,6 +116,9 @@ func (x *Index) resnapshot(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 	}
+	if err := x.hints.readAnew(ctx, x.source, x.memo); err != nil {
+		return 0, err
+	}
 	return head, nil
 }
 
@@ -130,6 +133,7 @@ func (x *Index) apply(c metadata.Change, scans map[scanned]image.Digest) {
 	if o == nil {
 		return
 	}
+	x.hints.apply(o, c.Op, x.memo)
 	if o.GetKind() == grafeas.NoteKind_BUILD && c.Op != metadata.Deleted {
 		x.tags.learn(o)
 	}

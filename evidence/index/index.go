@@ -149,6 +149,7 @@ type Index struct {
 	start    uint64
 	progress progress
 	tags     tagHints
+	hints    hints
 }
 
 // New returns an Index that knows nothing and trusts nobody until [Index.SetTrust],
@@ -404,6 +405,7 @@ func (x *Index) Collect(ctx context.Context, refs []image.Reference) evidence.Fa
 		}
 		return facts
 	}
+	facts.Hints = x.hints.about(refs)
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, d := range digests {

@@ -201,41 +201,6 @@ func (r *reporter) noteName(ref string, line int) string {
 
 // key reads one public key, or reports why it cannot and returns nil.
 func (r *reporter) key(n *yaml.Node) (k *signature.PublicKey, written WrittenKey) {
-	f, ok := r.Fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
-	if !ok && len(f.Values) == 0 {
-		return nil, written
-	}
-	written.Comment = r.Text(f, "comment")
-	id := r.Text(f, "id")
-	pgp, pkix := f.Values["asciiArmoredPgpPublicKey"], f.Values["pkixPublicKey"]
-	switch {
-	case pgp != nil && pkix != nil:
-		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
-	case pgp != nil:
-		k, written.Text = r.pgpKey(pgp, id)
-	case pkix != nil:
-		k, written.Text = keys.WrappedPKIX(r.Reporter, pkix, id)
-	default:
-		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
-	}
+	k, written.Comment, written.Text = keys.Public(r.Reporter, n)
 	return k, written
-}
-
-func (r *reporter) pgpKey(n *yaml.Node, id string) (*signature.PublicKey, string) {
-	text, ok := r.Scalar(n, "asciiArmoredPgpPublicKey")
-	if !ok {
-		return nil, ""
-	}
-	k, err := signature.ParsePGPPublicKey(text)
-	if err != nil {
-		r.Errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
-		return nil, ""
-	}
-	if id != "" && id != k.ID() {
-		r.Warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
-	}
-	if k.Revoked() {
-		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
-	}
-	return k, text
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/hints"
 	"github.com/gatehouse-dev/gatehouse/policy/keys"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
 	"github.com/gatehouse-dev/gatehouse/policy/platform"
@@ -37,6 +38,8 @@ type Sources struct {
 	Attestors []File
 	// Builders are whose provenance platform policies may trust.
 	Builders []File
+	// HintSigners are who signs rollout hints, and what is required by them.
+	HintSigners []File
 	// System is the system policy, in place of the one that is built in.
 	System *File
 	// MatchRepository demands of attestations for Binary Authorization policies that
@@ -55,6 +58,8 @@ type Bundle struct {
 	Keys map[string][]*signature.PublicKey
 	// Attestors are all that were given.
 	Attestors []binauthz.Attestor
+	// HintKeys are those that may sign rollout hints, by the name of the note.
+	HintKeys map[string][]*signature.PublicKey
 }
 
 // Load reads the texts. The Bundle is nil if there is an error among the
@@ -82,6 +87,7 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 		l.policy(f)
 	}
 	l.kritis()
+	l.hints()
 	if l.found.HasErrors() {
 		return nil, l.found
 	}
@@ -100,6 +106,8 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 			s.Attestors = append(s.Attestors, f)
 		case Builders:
 			s.Builders = append(s.Builders, f)
+		case HintSigners:
+			s.HintSigners = append(s.HintSigners, f)
 		case Suite:
 			found = append(found, notPolicy(f))
 		default:
@@ -110,7 +118,7 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		list, _ := binauthz.ParseAttestors(f.Name, f.Data)
 		found = append(found, expired(list, now)...)
 	}
-	if len(s.Attestors) > 0 || len(s.Builders) > 0 {
+	if len(s.Attestors) > 0 || len(s.Builders) > 0 || len(s.HintSigners) > 0 {
 		_, more := Load(s)
 		return append(found, more...)
 	}
@@ -201,6 +209,8 @@ func (l *loader) policy(f File) {
 		}
 	case Suite:
 		l.found = append(l.found, notPolicy(f))
+	case HintSigners:
+		l.sources.HintSigners = append(l.sources.HintSigners, f)
 	case KritisObjects:
 		objects, found := kritis.Parse(f.Name, f.Data)
 		l.found = append(l.found, found...)
@@ -251,6 +261,27 @@ func (l *loader) kritis() {
 	}
 }
 
+// hints adds what signers of rollout hints require. Where no other policy is in force
+// they require nothing, since they let nothing in either.
+func (l *loader) hints() {
+	var signers []hints.Signer
+	for _, f := range l.sources.HintSigners {
+		list, found := hints.Parse(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		signers = append(signers, list...)
+	}
+	l.found = append(l.found, hints.Apart(signers, l.bundle.Keys)...)
+	l.bundle.HintKeys = hints.KeysByNote(signers)
+	if len(l.bundle.Set) == 0 {
+		return
+	}
+	for i := range signers {
+		if rules := signers[i].Compile(); rules != nil {
+			l.put(rules, nil, nil)
+		}
+	}
+}
+
 // Sort is what a text is.
 type Sort int
 
@@ -264,6 +295,7 @@ const (
 	Builders
 	// Suite is cases for policies, and nothing that is enforced.
 	Suite
+	HintSigners
 )
 
 // SortOf tells what a text is, from what stands in it and not from its name.
@@ -298,6 +330,8 @@ func sortOf(root *yaml.Node) Sort {
 			return Attestors
 		case "builders":
 			return Builders
+		case "hintSigners":
+			return HintSigners
 		case "apiVersion":
 			if strings.HasPrefix(value.Value, "kritis.grafeas.io/") || value.Value == "v1" {
 				return KritisObjects

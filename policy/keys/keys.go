@@ -118,3 +118,46 @@ func UsualAlgorithm(text string) signature.Algorithm {
 	}
 	return signature.ECDSAP256SHA256
 }
+
+// Public reads one of the publicKeys of an attestor or of a signer of hints, or reports
+// why it cannot and returns nil. It also returns the comment and the text of the key, as
+// they were written.
+func Public(r *document.Reporter, n *yaml.Node) (k *signature.PublicKey, comment, text string) {
+	f, ok := r.Fields(n, "publicKeys", "comment", "id", "asciiArmoredPgpPublicKey", "pkixPublicKey")
+	if !ok && len(f.Values) == 0 {
+		return nil, "", ""
+	}
+	comment = r.Text(f, "comment")
+	id := r.Text(f, "id")
+	pgp, pkix := f.Values["asciiArmoredPgpPublicKey"], f.Values["pkixPublicKey"]
+	switch {
+	case pgp != nil && pkix != nil:
+		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey and pkixPublicKey exclude each other")
+	case pgp != nil:
+		k, text = openPGP(r, pgp, id)
+	case pkix != nil:
+		k, text = WrappedPKIX(r, pkix, id)
+	default:
+		r.Errorf(n.Line, "publicKeys: asciiArmoredPgpPublicKey or pkixPublicKey is missing")
+	}
+	return k, comment, text
+}
+
+func openPGP(r *document.Reporter, n *yaml.Node, id string) (*signature.PublicKey, string) {
+	text, ok := r.Scalar(n, "asciiArmoredPgpPublicKey")
+	if !ok {
+		return nil, ""
+	}
+	k, err := signature.ParsePGPPublicKey(text)
+	if err != nil {
+		r.Errorf(n.Line, "asciiArmoredPgpPublicKey: %v", err)
+		return nil, ""
+	}
+	if id != "" && id != k.ID() {
+		r.Warnf(n.Line, "id %.100q is replaced by the fingerprint of the key, %s", id, k.ID())
+	}
+	if k.Revoked() {
+		r.Warnf(n.Line, "OpenPGP key %s is revoked by its owner; nothing it signed counts", k.ID())
+	}
+	return k, text
+}

@@ -71,10 +71,12 @@ func (c *Client) Put(ctx context.Context, name string, body []byte, comment stri
 }
 
 // Create creates a document in a collection, such as "projects/p/attestors", with
-// the id in the named parameter.
+// the id in the named parameter, if it is not the service that gives ids.
 func (c *Client) Create(ctx context.Context, collection, parameter, id string, body []byte, comment string) ([]byte, error) {
 	q := query("comment", comment)
-	q.Set(parameter, id)
+	if parameter != "" {
+		q.Set(parameter, id)
+	}
 	return c.call(ctx, http.MethodPost, collection, q, body)
 }
 
