@@ -83,7 +83,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance", "internal/ownca",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance", "hint", "internal/ownca",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
