@@ -75,7 +75,7 @@ generate:
 	./tools/generate.sh
 
 bench:
-	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./cmd/gatehouse ./tags/... ./cmd/internal/resolvetags
+	go test -timeout=60m -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./attest/... ./cmd/gatehouse ./tags/... ./cmd/internal/resolvetags
 
 conformance: build
 	bin/gatehouse conformance --self
