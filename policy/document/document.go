@@ -253,7 +253,9 @@ func (j *jsonReader) moveTo(offset int64) {
 func (j *jsonReader) next() (line, column int) {
 	from := min(j.dec.InputOffset(), int64(len(j.data)))
 	rest := bytes.TrimLeft(j.data[from:], " \t\r\n,:")
-	j.moveTo(int64(len(j.data) - len(rest)))
+	if len(rest) > 0 { // an end that comes too early is where the text ends
+		j.moveTo(int64(len(j.data) - len(rest)))
+	}
 	return j.line, j.column
 }
 
