@@ -117,7 +117,7 @@ func (a *attestBench) read(url string) error {
 // ratio to what nobody can do without: the manifest and the configuration read from the
 // registry, one signature, and one attestation that is durable.
 func BenchmarkAttestation(b *testing.B) {
-	const images = 600
+	const images = 2050
 	for range b.N {
 		a := newAttestBench(b, images)
 		pem, err := signature.GeneratePKIX(developmentAlgorithm, rand.Reader)
@@ -164,18 +164,25 @@ func BenchmarkAttestation(b *testing.B) {
 		a.each(a.refs[:part], bare)
 		a.each(a.refs[:part], a.vouch)
 		var bareTook, took time.Duration
-		var asked int64
+		var asked, bareUsed, used int64
 		for i := part; i < images; i += part {
 			refs := a.refs[i : i+part]
+			cpu := cpuTime()
 			bareTook += a.each(refs, bare)
+			bareUsed += cpuTime() - cpu
 			before := a.registry.Requests()
+			cpu = cpuTime()
 			took += a.each(refs, a.vouch)
+			used += cpuTime() - cpu
 			asked += a.registry.Requests() - before
 		}
 		const measured = images - part
 		b.ReportMetric(measured/took.Seconds(), "attested/s")
 		b.ReportMetric(measured/bareTook.Seconds(), "bare/s")
 		b.ReportMetric(bareTook.Seconds()/took.Seconds(), "ratio")
+		b.ReportMetric(float64(bareUsed)/float64(used), "CPU-ratio")
+		b.ReportMetric(float64(bareUsed)/1e3/measured, "bare-CPU-µs/image")
+		b.ReportMetric(float64(used)/1e3/measured, "CPU-µs/image")
 		b.ReportMetric(float64(asked)/measured, "registry-requests/image")
 		_ = conn.Close()
 	}

@@ -62,18 +62,23 @@ func (r *Resolver) Attached(ctx context.Context, ref image.Reference) ([]Artifac
 	if err != nil {
 		return nil, fmt.Errorf("listing what is attached to %q: %w", ref, err)
 	}
+	return inquire(withBudget(ctx), r.greetings, func(ctx context.Context) ([]Artifact, error) {
+		return r.attached(ctx, ref, repo)
+	})
+}
+
+func (r *Resolver) attached(ctx context.Context, ref image.Reference, repo name.Repository) ([]Artifact, error) {
 	puller, err := r.puller()
 	if err != nil {
 		return nil, fmt.Errorf("listing what is attached to %q: %w", ref, err)
 	}
 	l := &attachments{ref: ref, repo: repo, puller: puller, seen: map[image.Digest]bool{}}
-	ctx = withBudget(ctx)
 	for _, find := range []func(context.Context) error{l.records, l.cosign} {
 		if err := find(ctx); err != nil {
 			return nil, err
 		}
 	}
-	index, err := remote.Referrers(repo.Digest(ref.Digest().String()), append(r.options(), remote.WithContext(ctx))...)
+	index, err := remote.Referrers(repo.Digest(ref.Digest().String()), append(r.options(MaxResponse), remote.WithContext(ctx))...)
 	if err != nil {
 		return nil, explain("listing what refers to", ref, err)
 	}
@@ -253,17 +258,17 @@ func (r *Resolver) Blob(ctx context.Context, ref image.Reference, digest image.D
 	if err != nil {
 		return nil, fmt.Errorf("reading a blob of %q: %w", ref, err)
 	}
-	larger := *r
-	larger.transport = &guard{next: r.beneath, max: max(most, MaxResponse), services: r.services} // errors are answers too
-	puller, err := larger.puller()
-	if err != nil {
-		return nil, fmt.Errorf("reading a blob of %q: %w", ref, err)
-	}
-	content, err := readBlob(withBudget(ctx), puller, named, most)
-	if err != nil {
-		return nil, explain("reading blob "+digest.String()+" of", ref, err)
-	}
-	return content, nil
+	return inquire(withBudget(ctx), r.greetings, func(ctx context.Context) ([]byte, error) {
+		puller, err := remote.NewPuller(r.options(max(most, MaxResponse))...) // errors are answers too
+		if err != nil {
+			return nil, fmt.Errorf("reading a blob of %q: %w", ref, err)
+		}
+		content, err := readBlob(ctx, puller, named, most)
+		if err != nil {
+			return nil, explain("reading blob "+digest.String()+" of", ref, err)
+		}
+		return content, nil
+	})
 }
 
 // readBlob reads a blob to its end, which is where the client compares its digest.

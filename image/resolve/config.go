@@ -145,7 +145,9 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 		return nil, fmt.Errorf("reading the configuration of an image: %w", err)
 	}
 	return ask(ctx, r.copies(ref.Repository(), false), func(ctx context.Context, repository string) ([]Config, error) {
-		return r.configs(withBudget(ctx), ref, repository, wanted)
+		return inquire(withBudget(ctx), r.greetings, func(ctx context.Context) ([]Config, error) {
+			return r.configs(ctx, ref, repository, wanted)
+		})
 	})
 }
 

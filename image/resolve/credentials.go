@@ -67,9 +67,7 @@ func (b *budget) lead(req *http.Request, services map[string]string) (*http.Requ
 	to := destinationOf(req.URL)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.registry == (destination{}) {
-		b.registry = to // the first request of a call asks the registry how to log in
-	}
+	b.begin(to)                        // the first request of a call asks the registry how to log in
 	if req.Method == http.MethodPost { // a refresh token in a form
 		return req, b.party(to, services)
 	}
@@ -96,6 +94,24 @@ func (b *budget) lead(req *http.Request, services map[string]string) (*http.Requ
 	}
 	b.sent[credential] = to
 	return req, nil
+}
+
+// begin notes which registry a call asks. b is locked.
+func (b *budget) begin(registry destination) {
+	if b.registry == (destination{}) {
+		b.registry = registry
+	}
+}
+
+// leads notes which registry a call asks, when that will not be seen by its first request
+// to leave: the question how to log in is answered from memory, and what leaves first may
+// be for a token service of the registry's choice.
+func leads(req *http.Request) {
+	if b, ok := req.Context().Value(budgetKey{}).(*budget); ok {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.begin(destinationOf(req.URL))
+	}
 }
 
 func (b *budget) party(to destination, services map[string]string) error {

@@ -45,8 +45,8 @@ const UserAgent = "gatehouse"
 // A Resolver reads from registries. Make one with [New].
 type Resolver struct {
 	keychain  authn.Keychain
-	transport http.RoundTripper // a guard above what is beneath
-	beneath   http.RoundTripper
+	transport http.RoundTripper // beneath guards
+	greetings *greetings
 	userAgent string
 	backoff   remote.Backoff
 	mirrors   []mirror
@@ -86,6 +86,7 @@ func New(options ...Option) *Resolver {
 	r := &Resolver{
 		keychain:  authn.DefaultKeychain,
 		transport: remote.DefaultTransport,
+		greetings: &greetings{now: time.Now, hosts: map[string]greeted{}},
 		userAgent: UserAgent,
 		backoff:   remote.Backoff{Duration: time.Second, Factor: 3, Jitter: 0.1, Steps: 3},
 	}
@@ -93,9 +94,12 @@ func New(options ...Option) *Resolver {
 		o(r)
 	}
 	r.keychain = newBoundedKeychain(r.keychain)
-	r.beneath = r.transport
-	r.transport = &guard{next: r.beneath, max: MaxResponse, services: r.services}
 	return r
+}
+
+// guarded returns what carries requests, with the most that is read of an answer.
+func (r *Resolver) guarded(most int64) http.RoundTripper {
+	return &guard{next: r.transport, max: most, services: r.services}
 }
 
 // Digest returns the digest that ref means. A reference that has a digest means
@@ -110,7 +114,9 @@ func (r *Resolver) Digest(ctx context.Context, ref image.Reference) (image.Diges
 		tag = "latest"
 	}
 	return ask(ctx, r.copies(ref.Repository(), true), func(ctx context.Context, repository string) (image.Digest, error) {
-		return r.tagged(withBudget(ctx), ref, repository+":"+tag)
+		return inquire(withBudget(ctx), r.greetings, func(ctx context.Context) (image.Digest, error) {
+			return r.tagged(ctx, ref, repository+":"+tag)
+		})
 	})
 }
 
@@ -170,15 +176,16 @@ func parseDigest(ref image.Reference, s string) (image.Digest, error) {
 }
 
 // puller returns what makes the requests of one call. It is not kept longer: it
-// remembers a failed login for as long as it lives.
+// remembers a failed login for as long as it lives. How a registry wants one to log in is
+// remembered beneath it.
 func (r *Resolver) puller() (*remote.Puller, error) {
-	return remote.NewPuller(r.options()...)
+	return remote.NewPuller(r.options(MaxResponse)...)
 }
 
-func (r *Resolver) options() []remote.Option {
+func (r *Resolver) options(most int64) []remote.Option {
 	return []remote.Option{
 		remote.WithAuthFromKeychain(r.keychain),
-		remote.WithTransport(r.transport),
+		remote.WithTransport(r.greetings.over(r.guarded(most))),
 		remote.WithUserAgent(r.userAgent),
 		remote.WithRetryBackoff(r.backoff),
 		remote.WithRetryPredicate(retryable),

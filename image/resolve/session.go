@@ -27,7 +27,7 @@ type Session struct {
 func (r *Resolver) Session() (*Session, error) {
 	puller, err := remote.NewPuller(
 		remote.WithAuthFromKeychain(r.keychain),
-		remote.WithTransport(&greeter{next: r.transport, hosts: map[string]*greeting{}}),
+		remote.WithTransport(&greeter{next: r.guarded(MaxResponse), hosts: map[string]*greeting{}}),
 		remote.WithUserAgent(r.userAgent),
 		remote.WithRetryBackoff(r.backoff),
 		remote.WithRetryPredicate(retryable),
@@ -131,8 +131,7 @@ type greeting struct {
 
 	mu     sync.Mutex
 	open   bool // it let somebody in unasked
-	status int  // its answer, 0 when there is none yet
-	header http.Header
+	answer challenge
 	failed int   // how often it was not to be had
 	err    error // why, once that has been often enough
 }
@@ -146,7 +145,8 @@ func (g *greeter) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case first == nil || req.Response != nil:
 		return g.next.RoundTrip(req)
-	case req.Method == http.MethodGet && req.URL.Path == "/v2/":
+	case isGreeting(req):
+		leads(req)
 		return g.greet(req, first)
 	case req.Method == http.MethodHead && req.URL.Path == first.path:
 		if answer := first.take(); answer != nil {
@@ -192,10 +192,9 @@ func (g *greeter) greet(req *http.Request, first *firstRequest) (*http.Response,
 		h.fail(req, err)
 		return nil, err
 	}
-	if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusUnauthorized {
-		return answer, nil
+	if answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusUnauthorized {
+		drain(answer)
 	}
-	drain(answer)
 	return h.remember(req, answer), nil
 }
 
@@ -258,10 +257,10 @@ func (h *greeting) fail(req *http.Request, err error) {
 func (h *greeting) known(req *http.Request) (*http.Response, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.status == 0 {
+	if h.answer.status == 0 {
 		return nil, h.err
 	}
-	return emptyAnswer(req, h.status, h.header), nil
+	return h.answer.answer(req), nil
 }
 
 func (h *greeting) isOpen() bool {
@@ -277,15 +276,16 @@ func (h *greeting) letIn() {
 	h.open = true
 }
 
-// remember keeps an answer, and returns one like it.
+// remember keeps an answer that tells how to log in, and returns one like it.
 func (h *greeting) remember(req *http.Request, answer *http.Response) *http.Response {
+	c, ok := challengeOf(answer)
+	if !ok {
+		return answer
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.status, h.header = answer.StatusCode, http.Header{}
-	for _, v := range answer.Header.Values("WWW-Authenticate") {
-		h.header.Add("WWW-Authenticate", v)
-	}
-	return emptyAnswer(req, h.status, h.header)
+	h.answer = c
+	return c.answer(req)
 }
 
 func emptyAnswer(req *http.Request, status int, header http.Header) *http.Response {
