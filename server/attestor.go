@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
-
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/signature"
@@ -31,12 +29,8 @@ const (
 // buildAttestor makes the attestor and its handler, and returns the file that
 // describes its keys as Binary Authorization attestors.
 func (p *parts) buildAttestor() (attestorsFile string, err error) {
-	conn, err := p.connectInProcess()
-	if err != nil {
-		return "", err
-	}
 	attestorsFile = attestorsPath(p.cfg.Data)
-	err = p.openAttestor(grafeas.NewGrafeasClient(conn), p.withDevelopmentKey, func(o attest.Options) error {
+	err = p.openAttestor(p.connectInProcess(), p.withDevelopmentKey, func(o attest.Options) error {
 		return writeAttestors(attestorsFile, o)
 	})
 	return attestorsFile, err

@@ -1,17 +1,10 @@
 package server
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/identity"
@@ -57,39 +50,15 @@ func (p *parts) openCalls() (metadata.Recorder, error) {
 	return audit.NewCalls(log, p.logger, lost.Inc), nil
 }
 
-// connectInProcess returns a connection to the metadata API for the attestor,
+// connectInProcess returns a client of the metadata API for the attestor,
 // which is a client of it like any other, so that it can move to a machine of its
-// own. While it is here it calls through memory: nobody else can reach that
-// listener, so that to come from it is proof enough of who calls, and neither the
-// TLS of the public one nor its address matters.
-func (p *parts) connectInProcess() (*grpc.ClientConn, error) {
-	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
-		Logger: p.logger,
-		Identify: func(*http.Request) (metadata.Caller, error) {
-			return metadata.Caller{Name: identity.ReservedCaller}, nil
-		},
-	})
-	const buffer = 1 << 20
-	memory := bufconn.Listen(buffer)
-	server := &http.Server{Handler: handler, Protocols: clearProtocols(), ReadHeaderTimeout: readHeaderTimeout}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(memory) }()
-	p.onClose(func() error {
-		closeHandler()
-		err := server.Close()
-		if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, fmt.Errorf("serving metadata in process: %w", served))
-		}
-		return err
-	})
-	conn, err := grpc.NewClient("passthrough:///in-process",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return nil, fmt.Errorf("connecting the attestor to the metadata API: %w", err)
-	}
-	p.onClose(conn.Close)
-	return conn, nil
+// own. While it is here it calls the server itself: nobody else has that
+// client, so that to come by it is proof enough of who calls, and neither the
+// TLS of the public listener nor its address matters.
+func (p *parts) connectInProcess() *grafeasapi.InProcess {
+	client := grafeasapi.NewInProcess(p.service, metadata.Caller{Name: identity.ReservedCaller}, grafeasapi.Options{Logger: p.logger})
+	p.onClose(client.Close)
+	return client
 }
 
 // clearProtocols are those of a listener without TLS: gRPC speaks HTTP/2.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
-
 	"github.com/gatehouse-dev/gatehouse/attest/kritisapi"
 	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/identity"
@@ -232,11 +230,7 @@ func (p *parts) buildKritisSigner(ctx context.Context) error {
 		return err
 	}
 	p.onClose(done)
-	conn, err := p.connectInProcess()
-	if err != nil {
-		return err
-	}
-	client := grafeas.NewGrafeasClient(conn)
+	client := p.connectInProcess()
 	options := kritissigner.Options{
 		Store: client, Policy: policy, ScanProjects: k.ScanProjects, Timeout: k.VulnzTimeout, Watch: p.watchStore,
 		Key: key, Note: k.NoteName, Project: k.attestationProject(), Overwrite: k.Overwrite, Logger: p.logger,
