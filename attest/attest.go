@@ -91,6 +91,9 @@ type Options struct {
 	// CreateNotes creates a note that does not exist when an attestation is to
 	// be filed under it.
 	CreateNotes bool
+	// Memo is told that the signatures just made verify, for whoever shares it; nil means
+	// no one does.
+	Memo *signature.Memo
 	// Now is the clock that bounded attestations are held to; nil is [time.Now].
 	Now func() time.Time
 	// Logger is told what was attested and what failed; nil means no one is.

@@ -71,8 +71,9 @@ type Sealed struct {
 }
 
 // Seal signs the statement about an image. typ is the type of its payload, such as
-// [signature.TypeBinauthz]. The error names the key.
-func (f Form) Seal(ctx context.Context, s signature.Signer, ref image.Reference, payload []byte, now time.Time) (Sealed, error) {
+// [signature.TypeBinauthz]. What was signed is verified; the memo, which may be nil, is
+// told of a bare signature. The error names the key.
+func (f Form) Seal(ctx context.Context, s signature.Signer, memo *signature.Memo, ref image.Reference, payload []byte, now time.Time) (Sealed, error) {
 	o := &grafeas.Occurrence{ResourceUri: ref.ResourceURI(), Kind: f.Kind()}
 	switch f {
 	case JWT:
@@ -93,7 +94,7 @@ func (f Form) Seal(ctx context.Context, s signature.Signer, ref image.Reference,
 		}}}
 		return Sealed{Occurrence: o, Body: payload, Signature: sig.Sig}, nil
 	}
-	sig, err := sign(ctx, s, payload)
+	sig, err := memo.Sign(ctx, s, payload)
 	if err != nil {
 		return Sealed{}, err
 	}

@@ -36,7 +36,7 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 		return details, nil
 	}
 	payload := signature.NewPayload(ref.Name(), ref.Digest(), signature.TypeBinauthz)
-	sealed, err := a.Form.Seal(ctx, signer, ref, payload, a.now())
+	sealed, err := a.Form.Seal(ctx, signer, a.Memo, ref, payload, a.now())
 	if err != nil {
 		return nil, fmt.Errorf("attesting that %q passed %q: %w", ref, name, err)
 	}
@@ -75,19 +75,6 @@ func (a *Authority) existing(ctx context.Context, ref image.Reference, name stri
 		return nil
 	}
 	return &Details{CheckName: name, Body: string(v.signed), KeyID: signer.KeyID()}
-}
-
-// sign signs, and makes sure that what a signer may have answered is a signature of
-// ours over this payload before it is filed.
-func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte, error) {
-	sig, err := signer.Sign(ctx, payload)
-	if err != nil {
-		return nil, err // it names the key
-	}
-	if _, err := signer.PublicKey().Verify(payload, sig); err != nil {
-		return nil, fmt.Errorf("signing with key %q: what the signer returned is not its signature: %w", signer.KeyID(), err)
-	}
-	return sig, nil
 }
 
 // file stores an occurrence and, where it may, the note that is missing.

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest/door"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
 	"github.com/gatehouse-dev/gatehouse/check"
+	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/signature/signer"
@@ -47,6 +48,7 @@ type liveAttestor struct {
 	client   metadataClient
 	feed     check.Feed // nil when the metadata service is elsewhere
 	recorder attest.Recorder
+	index    *index.Index // of the gate beside it, or nil
 	// complete adds to the options, and made is told of those that are in force.
 	complete func(*attest.Options) error
 	made     func(attest.Options) error
@@ -77,7 +79,7 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 		return fmt.Errorf("registry: %w", err)
 	}
 	a := &liveAttestor{
-		cfg: p.cfg, logger: p.logger, client: client, config: p.attestorConfig, complete: complete, made: made, resolver: resolve.New(reach...), interval: attestorInterval,
+		cfg: p.cfg, logger: p.logger, client: client, config: p.attestorConfig, complete: complete, made: made, index: p.index, resolver: resolve.New(reach...), interval: attestorInterval,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_attestor_config_reloads_total",
 			Help: "Times that the attestor's configuration changed, by result: ok or error. After an error the last good one stays in force.",
@@ -163,6 +165,9 @@ func (a *liveAttestor) openKMS(config *attest.Config, options *attest.Options) (
 func (a *liveAttestor) stateOf(config *attest.Config, options *attest.Options) (*attestorState, error) {
 	if err := a.complete(options); err != nil {
 		return nil, fmt.Errorf("configuring the attestor: %w", err)
+	}
+	if a.index != nil {
+		options.Memo = a.index.Memo()
 	}
 	options.Registry, options.Store, options.Recorder, options.Logger = a.resolver, a.client, a.recorder, a.logger
 	known, err := config.Metadata(a.client)

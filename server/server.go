@@ -308,6 +308,8 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.listen(ctx); err != nil {
 		return err
 	}
+	p.index = index.New(p.service, p.logger)
+	p.index.Bound(p.cfg.Admission.MaxStatements)
 	own, err := p.buildAttestor()
 	if err != nil {
 		return err
@@ -315,8 +317,6 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.buildKritisSigner(ctx); err != nil {
 		return err
 	}
-	p.index = index.New(p.service, p.logger)
-	p.index.Bound(p.cfg.Admission.MaxStatements)
 	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err

@@ -2,8 +2,10 @@ package signature
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"sync"
 )
 
@@ -48,6 +50,31 @@ func (m *Memo) Verify(k *PublicKey, payload, sig []byte) ([]byte, error) {
 		return bytes.Clone(v.content), nil
 	}
 	return payload, nil
+}
+
+// Sign has s sign payload, and verifies what it made, once: a signature of another key or
+// payload, whoever made s, is an error. The memo remembers that it verifies, so that
+// who meets the signature next need not find out again.
+func (m *Memo) Sign(ctx context.Context, s Signer, payload []byte) ([]byte, error) {
+	own, ours := s.(uncheckedSigner)
+	sign := s.Sign // its errors name the key
+	if ours {
+		sign = own.signUnchecked
+	}
+	sig, err := sign(ctx, payload)
+	if err == nil {
+		if _, err = m.Verify(s.PublicKey(), payload, sig); err != nil {
+			err = fmt.Errorf("what the signer returned is not its signature: %w", err)
+			ours = true
+		}
+	}
+	switch {
+	case err != nil && ours:
+		return nil, fmt.Errorf("signing with key %q: %w", s.KeyID(), err)
+	case err != nil:
+		return nil, err
+	}
+	return sig, nil
 }
 
 // VerifyJWT is [PublicKey.VerifyJWT] through the memo, which remembers whether

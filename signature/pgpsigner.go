@@ -206,14 +206,10 @@ func (s *pgpSigner) KeyID() string         { return s.public.id }
 func (s *pgpSigner) PublicKey() *PublicKey { return s.public }
 
 func (s *pgpSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
-	sig, err := s.sign(ctx, payload)
-	if err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
-	}
-	return sig, nil
+	return signChecked(ctx, s, payload)
 }
 
-func (s *pgpSigner) sign(ctx context.Context, payload []byte) ([]byte, error) {
+func (s *pgpSigner) signUnchecked(ctx context.Context, payload []byte) ([]byte, error) {
 	if err := checkSignable(ctx, payload); err != nil {
 		return nil, err
 	}
@@ -226,11 +222,7 @@ func (s *pgpSigner) sign(ctx context.Context, payload []byte) ([]byte, error) {
 	if err := writeSigned(&b, payload, key, now, s.random); err != nil {
 		return nil, err
 	}
-	sig, err := enarmor(armorSignature, b.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return checked(s.public, payload, sig)
+	return enarmor(armorSignature, b.Bytes())
 }
 
 // writeSigned writes a signed message: one-pass packet, literal, signature.

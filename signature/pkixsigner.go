@@ -120,8 +120,12 @@ func (s *pkixSigner) KeyID() string         { return s.public.id }
 func (s *pkixSigner) PublicKey() *PublicKey { return s.public }
 
 func (s *pkixSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
+	return signChecked(ctx, s, payload)
+}
+
+func (s *pkixSigner) signUnchecked(ctx context.Context, payload []byte) ([]byte, error) {
 	if err := checkSignable(ctx, payload); err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
+		return nil, err
 	}
 	random := rand.Reader
 	if _, local := s.private.(*ecdsa.PrivateKey); local {
@@ -129,12 +133,5 @@ func (s *pkixSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 		// can tell a repeated attestation.
 		random = nil
 	}
-	sig, err := s.private.Sign(random, s.details.message(payload), s.details.options())
-	if err == nil {
-		sig, err = checked(s.public, payload, sig)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
-	}
-	return sig, nil
+	return s.private.Sign(random, s.details.message(payload), s.details.options())
 }

@@ -38,18 +38,14 @@ func (s *remoteSigner) KeyID() string         { return s.public.id }
 func (s *remoteSigner) PublicKey() *PublicKey { return s.public }
 
 func (s *remoteSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
-	err := checkSignable(ctx, payload)
-	var sig []byte
-	if err == nil {
-		sig, err = s.remote(ctx, s.details.message(payload), s.details.options())
+	return signChecked(ctx, s, payload)
+}
+
+func (s *remoteSigner) signUnchecked(ctx context.Context, payload []byte) ([]byte, error) {
+	if err := checkSignable(ctx, payload); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		sig, err = checked(s.public, payload, sig)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
-	}
-	return sig, nil
+	return s.remote(ctx, s.details.message(payload), s.details.options())
 }
 
 // message returns what is signed in payload's place: its digest, or itself.

@@ -244,6 +244,25 @@ type Signer interface {
 	Sign(ctx context.Context, payload []byte) ([]byte, error)
 }
 
+// An uncheckedSigner is a Signer of this package. Its signatures must be verified before
+// anybody else sees them.
+type uncheckedSigner interface {
+	Signer
+	signUnchecked(ctx context.Context, payload []byte) ([]byte, error)
+}
+
+// signChecked is Sign of an uncheckedSigner.
+func signChecked(ctx context.Context, s uncheckedSigner, payload []byte) ([]byte, error) {
+	sig, err := s.signUnchecked(ctx, payload)
+	if err == nil {
+		sig, err = checked(s.PublicKey(), payload, sig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing with key %q: %w", s.KeyID(), err)
+	}
+	return sig, nil
+}
+
 // checked returns sig if key verifies it over payload. A signature that went
 // wrong, in faulty hardware or for want of a matching key, must not be stored.
 func checked(key *PublicKey, payload, sig []byte) ([]byte, error) {

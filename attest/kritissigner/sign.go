@@ -44,7 +44,7 @@ func (s *Signer) sign(ctx context.Context, ref image.Reference, r *Report) error
 		return nil
 	}
 	payload := signature.NewPayload(ref.Repository(), ref.Digest(), signature.TypeAtomic)
-	sealed, err := s.Form.Seal(ctx, s.Key, ref, payload, s.Now())
+	sealed, err := s.Form.Seal(ctx, s.Key, nil, ref, payload, s.Now())
 	if err != nil {
 		return err // it names the key
 	}

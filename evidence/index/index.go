@@ -169,6 +169,10 @@ func New(source Source, logger *slog.Logger) *Index {
 	return x
 }
 
+// Memo returns the memory of verdicts on signatures, for whoever verifies some in the same
+// process. Which keys are trusted is not in it.
+func (x *Index) Memo() *signature.Memo { return x.memo }
+
 // SetTrust replaces the trusted keys and returns when all statements that are
 // stored under their notes and in their projects have been verified with them. Until
 // the next call, facts by the keys of before stay too, so that a policy that is about
