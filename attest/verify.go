@@ -105,6 +105,9 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 	found := slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
 		return o.GetNoteName() != note || !check.About(o, ref, a.Form.Kind())
 	})
+	if len(found) == 0 {
+		return verdict{none: true}, nil
+	}
 	facts := index.FromOccurrences(ctx, found, index.Trust{note: trusted}, []image.Reference{ref})
 	rules := &policy.Ruleset{
 		Name:      note,
@@ -114,7 +117,7 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{rules}, facts, a.now())
 	why := d.Images[0].Reasons[0]
 	if d.Verdict != decide.ALLOW {
-		return verdict{reasons: why.Details, none: len(found) == 0}, nil
+		return verdict{reasons: why.Details}, nil
 	}
 	return verdict{keyID: why.KeyID, signed: signedIn(found, why, trusted)}, nil
 }
