@@ -2,8 +2,13 @@ package signature
 
 import (
 	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -210,6 +215,72 @@ func TestMemoTellsEnvelopesOfTwoIDsApart(t *testing.T) {
 		}
 		if _, err := m.VerifyEnvelope(two, e); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("by another id: %v", err)
+		}
+	}
+}
+
+func TestMemoSignVerifiesOnceWhatItsSignerMade(t *testing.T) {
+	t.Parallel()
+	payload := testPayload()
+	for name, s := range map[string]Signer{"PKIX": pkixSignerFor(t, Ed25519), "PGP": pgpSignerFor(t)} {
+		k, c := counted(s.PublicKey())
+		switch s := s.(type) {
+		case *pkixSigner:
+			s.public = k
+		case *pgpSigner:
+			s.public = k
+		}
+		m := NewMemo(100)
+		sig, err := m.Sign(t.Context(), s, payload)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if signed, err := m.Verify(k, payload, sig); err != nil || !bytes.Equal(signed, payload) {
+			t.Errorf("%s: the signature is of %q, %v", name, signed, err)
+		}
+		if c.calls != 1 {
+			t.Errorf("%s: %d verifications, want 1", name, c.calls)
+		}
+		if _, err := (*Memo)(nil).Sign(t.Context(), s, payload); err != nil || c.calls != 2 {
+			t.Errorf("%s: without a memo: %v after %d verifications, want 2", name, err, c.calls)
+		}
+		if _, err := m.Sign(t.Context(), s, nil); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), s.KeyID()) {
+			t.Errorf("%s: an empty payload: %v, want an error that names the key", name, err)
+		}
+	}
+}
+
+// mistaken is a Signer from elsewhere.
+type mistaken struct {
+	Signer
+	sig []byte
+}
+
+func (m mistaken) Sign(context.Context, []byte) ([]byte, error) { return m.sig, nil }
+
+func TestMemoSignRefusesWhatDoesNotVerify(t *testing.T) {
+	t.Parallel()
+	payload := testPayload()
+	good := pkixSignerFor(t, Ed25519)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faulty, err := NewPKIXSigner(faultySigner{private}, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for about, s := range map[string]Signer{
+		"faulty hardware":                      faulty,
+		"a signer of a signature of something": mistaken{good, mustSign(t, good, []byte("another payload"))},
+		"a signer of a signature by another":   mistaken{good, mustSign(t, pkixSignerFor(t, ECDSAP256SHA256), payload)},
+		"a signer of nothing":                  mistaken{good, nil},
+	} {
+		for _, m := range []*Memo{nil, NewMemo(10)} {
+			sig, err := m.Sign(t.Context(), s, payload)
+			if !errors.Is(err, ErrNotVerified) || sig != nil || !strings.Contains(err.Error(), s.KeyID()) {
+				t.Errorf("%s: %q, %v; want no signature, and an error that names the key", about, sig, err)
+			}
 		}
 	}
 }
