@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 const (
@@ -124,7 +126,8 @@ type inquiry struct {
 type inquiryKey struct{}
 
 // inquire makes a call to a registry. When it fails the registry's greeting is forgotten;
-// when it is refused after one from memory, which may have changed since, it is made again.
+// when that was one from memory, and the answer is one of somebody who has not logged in
+// as he should, the call is made again.
 func inquire[T any](ctx context.Context, g *greetings, call func(ctx context.Context) (T, error)) (T, error) {
 	for {
 		q := &inquiry{}
@@ -134,10 +137,21 @@ func inquire[T any](ctx context.Context, g *greetings, call func(ctx context.Con
 		}
 		host, recalled := q.told()
 		g.forget(host)
-		if !recalled || ctx.Err() != nil || !errors.Is(err, ErrUnauthorized) && !errors.Is(err, ErrForeignRealm) {
+		if !recalled || ctx.Err() != nil || !refusedSomehow(err) {
 			return answer, err
 		}
 	}
+}
+
+// refusedSomehow reports whether an error may come of a way to log in that holds no more.
+// That something is not there is what registries say of what they hide, and what is
+// answered where there was a token service once.
+func refusedSomehow(err error) bool {
+	if errors.Is(err, ErrUnauthorized) || errors.Is(err, ErrForeignRealm) || errors.Is(err, ErrNotFound) {
+		return true
+	}
+	var te *transport.Error
+	return errors.As(err, &te) && te.StatusCode/100 == 4 && te.StatusCode != http.StatusTooManyRequests
 }
 
 func (q *inquiry) told() (host string, recalled bool) {

@@ -1,0 +1,157 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// registries answer the question how to log in, and count how often each is asked.
+type registries struct {
+	asked  map[string]int
+	answer func(r *http.Request) (*http.Response, error)
+}
+
+func (r *registries) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.asked[req.URL.Scheme+"://"+req.URL.Host]++
+	return r.answer(req)
+}
+
+func challenging(text string) func(*http.Request) (*http.Response, error) {
+	return func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {text}}, Body: io.NopCloser(strings.NewReader("x"))}, nil
+	}
+}
+
+// greet asks a registry how to log in, in a call of its own.
+func greet(t *testing.T, r http.RoundTripper, url string, fail error) (*http.Response, error) {
+	t.Helper()
+	var greetErr error
+	g, _ := r.(*remembering)
+	answer, err := inquire(withBudget(t.Context()), g.greetings, func(ctx context.Context) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := r.RoundTrip(req)
+		if err != nil {
+			greetErr = err
+			return nil, err
+		}
+		_ = answer.Body.Close()
+		return answer, fail
+	})
+	if greetErr != nil {
+		return nil, greetErr
+	}
+	return answer, err
+}
+
+func TestGreetingsEnd(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	r := (&greetings{now: func() time.Time { return now }, hosts: map[string]greeted{}}).over(next)
+	const reg = "https://registry.example"
+	for _, step := range []struct {
+		after time.Duration
+		fail  error
+		want  int // how often it has been asked in all
+	}{
+		{0, nil, 1}, {greetingLife - 1, nil, 1}, {1, nil, 2}, {greetingLife / 2, nil, 2},
+		// It is forgotten when a call fails, and the call is made again when it was refused.
+		{0, ErrTooLarge, 2}, {0, nil, 3}, {0, ErrUnauthorized, 4}, {0, nil, 5}, {0, ErrNotFound, 6}, {0, ErrNotFound, 7}, {0, nil, 8},
+	} {
+		now = now.Add(step.after)
+		answer, err := greet(t, r, reg, step.fail)
+		if !errors.Is(err, step.fail) {
+			t.Fatalf("after %s: %v", step.after, err)
+		}
+		if err == nil && (answer.StatusCode != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") != `Basic realm="r"`) {
+			t.Errorf("after %s: %+v", step.after, answer)
+		}
+		if got := next.asked[reg]; got != step.want {
+			t.Errorf("after %s, with %v: asked %d times, want %d", step.after, step.fail, got, step.want)
+		}
+	}
+}
+
+func TestGreetingsAreBounded(t *testing.T) {
+	t.Parallel()
+	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	g := &greetings{now: time.Now, hosts: map[string]greeted{}}
+	r := g.over(next)
+	for n := range maxGreetings + 10 {
+		if _, err := greet(t, r, fmt.Sprintf("https://r%d.example", n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(g.hosts) != maxGreetings {
+		t.Errorf("%d are remembered, want %d", len(g.hosts), maxGreetings)
+	}
+	next.answer = challenging(strings.Repeat("x", maxChallenge+1))
+	for range 2 {
+		if _, err := greet(t, r, "https://talks.example", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := next.asked["https://talks.example"]; n != 2 {
+		t.Errorf("a long answer was remembered: asked %d times, want 2", n)
+	}
+}
+
+func TestPlainHTTPIsRememberedOnThisMachineOnlyAfterTLSFailed(t *testing.T) {
+	t.Parallel()
+	down := errors.New("first record does not look like a TLS handshake")
+	for about, row := range map[string]struct {
+		host    string
+		tls     bool // is tried first, and fails
+		answers int  // to plain HTTP
+		refused bool // TLS is refused from memory after
+	}{
+		"after TLS failed":                  {"127.0.0.1:5000", true, http.StatusOK, true},
+		"without TLS having been tried":     {"127.0.0.1:5000", false, http.StatusOK, false},
+		"after an answer that is no answer": {"127.0.0.1:5000", true, http.StatusBadRequest, false},
+		"elsewhere":                         {"registry.example", true, http.StatusOK, false},
+	} {
+		t.Run(about, func(t *testing.T) {
+			t.Parallel()
+			next := &registries{map[string]int{}, func(r *http.Request) (*http.Response, error) {
+				if r.URL.Scheme == "https" {
+					return nil, down
+				}
+				return &http.Response{StatusCode: row.answers, Body: http.NoBody}, nil
+			}}
+			g := &greetings{now: time.Now, hosts: map[string]greeted{}}
+			r := g.over(next)
+			_, err := inquire(withBudget(t.Context()), g, func(ctx context.Context) (struct{}, error) {
+				for _, scheme := range []string{"https", "http"} {
+					if scheme == "https" && !row.tls {
+						continue
+					}
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+row.host+"/v2/", nil)
+					if err != nil {
+						return struct{}{}, err
+					}
+					if answer, err := r.RoundTrip(req); err == nil {
+						_ = answer.Body.Close()
+					}
+				}
+				return struct{}{}, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := next.asked["https://"+row.host]
+			_, err = greet(t, r, "https://"+row.host, nil)
+			if errors.Is(err, errPlain) != row.refused || (next.asked["https://"+row.host] == before) != row.refused {
+				t.Errorf("over TLS: %v, asked %d times more", err, next.asked["https://"+row.host]-before)
+			}
+		})
+	}
+}
