@@ -117,6 +117,8 @@ func (g *greetings) forget(host string) {
 
 // An inquiry is what one call has learnt of its registry's greeting.
 type inquiry struct {
+	anew bool // memory is not asked
+
 	mu       sync.Mutex
 	host     string
 	recalled bool // it was answered from memory
@@ -129,18 +131,22 @@ type inquiryKey struct{}
 // when that was one from memory, and the answer is one of somebody who has not logged in
 // as he should, the call is made again.
 func inquire[T any](ctx context.Context, g *greetings, call func(ctx context.Context) (T, error)) (T, error) {
-	for {
-		q := &inquiry{}
-		answer, err := call(context.WithValue(ctx, inquiryKey{}, q))
-		if err == nil {
-			return answer, nil
-		}
-		host, recalled := q.told()
-		g.forget(host)
-		if !recalled || ctx.Err() != nil || !refusedSomehow(err) {
-			return answer, err
-		}
+	q := &inquiry{}
+	answer, err := call(context.WithValue(ctx, inquiryKey{}, q))
+	if err == nil {
+		return answer, nil
 	}
+	host, recalled := q.told()
+	g.forget(host)
+	if !recalled || ctx.Err() != nil || !refusedSomehow(err) {
+		return answer, err
+	}
+	// Others may have put it back meanwhile.
+	answer, err = call(context.WithValue(ctx, inquiryKey{}, &inquiry{anew: true}))
+	if err != nil {
+		g.forget(host)
+	}
+	return answer, err
 }
 
 // refusedSomehow reports whether an error may come of a way to log in that holds no more.
@@ -174,7 +180,7 @@ func (r *remembering) RoundTrip(req *http.Request) (*http.Response, error) {
 	q.mu.Lock()
 	q.host = req.URL.Host
 	q.mu.Unlock()
-	if known, ok := r.greetings.get(req.URL.Host); ok {
+	if known, ok := r.greetings.get(req.URL.Host); ok && !q.anew {
 		if answer, err := r.recall(req, known); answer != nil || err != nil {
 			q.mu.Lock()
 			q.recalled = true

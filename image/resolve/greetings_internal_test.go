@@ -81,6 +81,38 @@ func TestGreetingsEnd(t *testing.T) {
 	}
 }
 
+// While others are let in, who is refused is so after one more try.
+func TestARefusedCallIsMadeAgainOnce(t *testing.T) {
+	t.Parallel()
+	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	g := &greetings{now: time.Now, hosts: map[string]greeted{}}
+	r := g.over(next)
+	const reg = "https://registry.example"
+	if _, err := greet(t, r, reg, nil); err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	_, err := inquire(withBudget(t.Context()), g, func(ctx context.Context) (struct{}, error) {
+		if calls++; calls > 10 {
+			return struct{}{}, nil
+		}
+		g.put("registry.example", "https", challenge{status: http.StatusUnauthorized}) // by another call
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, reg+"/v2/", nil)
+		if err != nil {
+			return struct{}{}, err
+		}
+		answer, err := r.RoundTrip(req)
+		if err != nil {
+			return struct{}{}, err
+		}
+		_ = answer.Body.Close()
+		return struct{}{}, ErrUnauthorized
+	})
+	if !errors.Is(err, ErrUnauthorized) || calls != 2 || next.asked[reg] != 2 {
+		t.Errorf("%v after %d calls, for the second of which the registry was asked %d times, want 2 and 1", err, calls, next.asked[reg]-1)
+	}
+}
+
 func TestGreetingsAreBounded(t *testing.T) {
 	t.Parallel()
 	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
