@@ -52,8 +52,8 @@ func (b *book) add(d image.Digest, statements []statement) {
 	if len(statements) == 0 {
 		return
 	}
-	b.wholes.admit(d, statements[0].occurrence, statements)
-	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence))
+	b.wholes.admit(d, statements[0].occurrence(), statements)
+	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence()))
 	b.stripExcess()
 }
 
@@ -63,7 +63,7 @@ func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []s
 	b.wholes.admit(d, occurrence, statements)
 	have, ok := b.statements[d]
 	if ok {
-		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence == occurrence })
+		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence() == occurrence })
 	}
 	if len(statements) > 0 {
 		have = bounded(append(have, statements...), occurrence)
@@ -77,14 +77,14 @@ func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []s
 // bounded drops the rejections beyond maxRejections of each authority that the
 // statements of an occurrence, which were just added, may have made too many.
 func bounded(all []statement, added occurrenceName) []statement {
-	for i := len(all) - 1; i >= 0 && all[i].occurrence == added; i-- {
-		if all[i].kind != rejection {
+	for i := len(all) - 1; i >= 0 && all[i].occurrence() == added; i-- {
+		if all[i].kind() != rejection {
 			continue
 		}
 		authority := all[i].authority()
 		count, worst := 0, -1
 		for j := range all {
-			if s := &all[j]; s.kind == rejection && s.authority() == authority {
+			if s := &all[j]; s.kind() == rejection && s.authority() == authority {
 				if count++; worst < 0 || nearest(s, &all[worst]) > 0 {
 					worst = j
 				}
@@ -157,7 +157,7 @@ func (b *book) keep(why func(*statement) via) {
 		for i := range have {
 			if v := why(&have[i]); v != 0 {
 				kept = append(kept, have[i])
-				kept[len(kept)-1].via = v
+				kept[len(kept)-1].count(v)
 			}
 		}
 		if len(kept) < len(have) {
@@ -166,7 +166,7 @@ func (b *book) keep(why func(*statement) via) {
 		}
 	}
 	for name := range b.wholes.kept {
-		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence == name.occurrence && s.size() > 0 }) {
+		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence() == name.occurrence && s.size() > 0 }) {
 			b.wholes.drop(name)
 		}
 	}
@@ -215,7 +215,7 @@ func told(all []statement) []*statement {
 	var byClass map[class]int // into best, when that is too long to be searched
 	for i := range all {
 		s := &all[i]
-		if s.kind == rejection {
+		if s.kind() == rejection {
 			rejected = append(rejected, s)
 			continue
 		}
@@ -245,10 +245,10 @@ func told(all []statement) []*statement {
 	slices.SortFunc(best, preferred)
 	provenances := 0
 	best = slices.DeleteFunc(best, func(s *statement) bool {
-		if s.kind == provenance {
+		if s.kind() == provenance {
 			provenances++
 		}
-		return s.kind == provenance && provenances > maxProvenances
+		return s.kind() == provenance && provenances > maxProvenances
 	})
 	slices.SortFunc(rejected, nearest)
 	return append(best, rejected...)

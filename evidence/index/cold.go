@@ -32,7 +32,7 @@ type cold struct {
 
 // A sparable statement can be missed: there is less to rest on without it. The earliest
 // upload is what an image's age is counted from, so that without it more would be.
-func (s *statement) sparable() bool { return s.kind != upload }
+func (s *statement) sparable() bool { return s.kind() != upload }
 
 func (c *cold) is(s *statement) bool { return s.created < c.before && s.sparable() }
 
@@ -127,7 +127,7 @@ func (b *book) chill(d image.Digest) {
 		if !b.cold.is(&have[i]) {
 			warm = append(warm, have[i])
 		} else if have[i].size() > 0 {
-			b.wholes.drop(wholeName{d, have[i].occurrence})
+			b.wholes.drop(wholeName{d, have[i].occurrence()})
 		}
 	}
 	b.put(d, slices.Clip(warm))

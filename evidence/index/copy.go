@@ -338,14 +338,15 @@ const (
 )
 
 func (w *copyWriter) statement(s *statement) {
-	w.text(s.occurrence.before.Value())
-	w.buf = append(w.buf, s.occurrence.id[:]...)
-	w.text(s.note.Value())
-	w.key(s.key)
-	w.text(s.repository.Value())
+	c := s.common.Value()
+	w.text(c.before.Value())
+	w.buf = append(w.buf, s.id[:]...)
+	w.text(c.note.Value())
+	w.key(c.key)
+	w.text(c.repository.Value())
 	w.varint(s.created)
-	w.buf = append(w.buf, byte(s.kind), byte(s.via), byte(s.rank))
-	w.bool(s.cosign)
+	w.buf = append(w.buf, byte(c.kind), byte(c.via), byte(c.rank))
+	w.bool(c.cosign)
 	switch more := s.more.(type) {
 	case nil:
 		w.uvarint(noMore)
@@ -577,7 +578,7 @@ func (r *copyReader) digest(b *book) {
 		return
 	}
 	for i := range statements {
-		b.wholes.admit(d, statements[i].occurrence, statements[i:i+1])
+		b.wholes.admit(d, statements[i].occurrence(), statements[i:i+1])
 	}
 	if len(statements) > 0 {
 		b.put(d, slices.Clip(statements))
@@ -590,8 +591,8 @@ func (r *copyReader) digest(b *book) {
 }
 
 func (r *copyReader) statement() statement {
-	s := statement{occurrence: occurrenceName{before: r.text()}}
-	r.full(s.occurrence.id[:])
+	s := draft{common: common{before: r.text()}}
+	r.full(s.id[:])
 	s.note, s.key, s.repository = r.text(), r.key(), r.text()
 	s.created = r.varint()
 	s.kind, s.via, s.rank = kind(r.byte()), via(r.byte()), rank(r.byte())
@@ -614,11 +615,11 @@ func (r *copyReader) statement() statement {
 	if !s.sound() {
 		r.fail(errCopy)
 	}
-	return s
+	return s.statement()
 }
 
-// sound reports whether a statement is one that an examination makes.
-func (s *statement) sound() bool {
+// sound reports whether a draft is one that an examination makes.
+func (s *draft) sound() bool {
 	ok := s.kind <= rejection && s.rank <= otherwise && s.via != 0 && s.via <= viaNote|viaProject
 	switch s.more.(type) {
 	case nil, bounds:

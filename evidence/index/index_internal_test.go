@@ -41,7 +41,7 @@ func (silent) Note(context.Context, string) (*grafeas.Note, error) { return &gra
 func stated(occurrence string, k kind) []statement {
 	s := begin(&grafeas.Occurrence{Name: occurrence, NoteName: "projects/p/notes/n"})
 	s.kind, s.via = k, viaNote
-	return []statement{s}
+	return []statement{s.statement()}
 }
 
 // TestWhatWasVerifiedWithOtherKeysIsNotFiled: a verdict that was reached before
