@@ -28,9 +28,7 @@ const (
 // A book holds what is known, by digest. What it tells depends on what is in it, and
 // not on the order in which that came. It is not safe for concurrent use.
 type book struct {
-	statements map[image.Digest][]statement
-	scans      map[image.Digest][]scan
-	digests    int // in either
+	entries entries
 	// analyses are those that scans tell of.
 	analyses analyses
 	wholes   wholes
@@ -40,7 +38,7 @@ type book struct {
 // newBook returns a book that keeps so many bytes of statements whole.
 func newBook(statements int) book {
 	return book{
-		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
+		entries:  newEntries(),
 		analyses: analyses{known: make(map[string]bool)},
 		wholes:   newWholes(statements),
 		cold:     cold{before: math.MinInt64},
@@ -53,7 +51,7 @@ func (b *book) add(d image.Digest, statements []statement) {
 		return
 	}
 	b.wholes.admit(d, statements[0].occurrence(), statements)
-	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence()))
+	b.put(d, bounded(append(b.statements(d), statements...), statements[0].occurrence()))
 	b.stripExcess()
 }
 
@@ -61,16 +59,11 @@ func (b *book) add(d image.Digest, statements []statement) {
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
 	statements = b.cold.warm(statements)
 	b.wholes.admit(d, occurrence, statements)
-	have, ok := b.statements[d]
-	if ok {
-		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence() == occurrence })
-	}
+	have := slices.DeleteFunc(b.statements(d), func(s statement) bool { return s.occurrence() == occurrence })
 	if len(statements) > 0 {
 		have = bounded(append(have, statements...), occurrence)
 	}
-	if ok || len(have) > 0 {
-		b.put(d, have)
-	}
+	b.put(d, have)
 	b.stripExcess()
 }
 
@@ -98,23 +91,30 @@ func bounded(all []statement, added occurrenceName) []statement {
 	return all
 }
 
+// statements returns those about a digest.
+func (b *book) statements(d image.Digest) []statement { return b.entries.of(d).stated() }
+
 // put sets what is known of a digest by statements; none drops it.
 func (b *book) put(d image.Digest, statements []statement) {
-	before, had := b.statements[d]
-	b.cold.kept += len(statements) - len(before)
 	if len(statements) == 0 {
-		delete(b.statements, d)
-	} else {
-		b.statements[d] = statements
+		statements = nil
 	}
-	if _, scanned := b.scans[d]; !scanned {
-		b.count(had, len(statements) > 0)
+	e := b.entries.of(d)
+	b.cold.kept += len(statements) - len(e.stated())
+	switch {
+	case e == nil && statements == nil:
+		return
+	case e == nil:
+		e = b.entries.add(d)
+	case e.scans == nil && statements == nil:
+		b.entries.drop(e)
 	}
+	e.statements = statements
 }
 
 // scan sets what the scans of a resource found; nil drops it.
 func (b *book) scan(d image.Digest, of scanned, found *scan) {
-	have, had := b.scans[d]
+	have := b.entries.of(d).scanned()
 	i, listed := slices.BinarySearchFunc(have, of, func(s scan, of scanned) int { return s.of.compare(of) })
 	switch {
 	case found == nil && !listed:
@@ -126,33 +126,32 @@ func (b *book) scan(d image.Digest, of scanned, found *scan) {
 	default:
 		have = slices.Insert(have, i, *found)
 	}
-	b.putScans(d, had, have)
+	b.putScans(d, have)
 }
 
-func (b *book) putScans(d image.Digest, had bool, scans []scan) {
-	if len(scans) == 0 {
-		delete(b.scans, d)
-	} else {
-		b.scans[d] = scans
+// putScans sets what the scans of a digest found; none drops it.
+func (b *book) putScans(d image.Digest, scans []scan) {
+	var kept *[]scan
+	if len(scans) > 0 {
+		kept = &scans
 	}
-	if _, stated := b.statements[d]; !stated {
-		b.count(had, len(scans) > 0)
-	}
-}
-
-func (b *book) count(had, has bool) {
+	e := b.entries.of(d)
 	switch {
-	case had && !has:
-		b.digests--
-	case !had && has:
-		b.digests++
+	case e == nil && kept == nil:
+		return
+	case e == nil:
+		e = b.entries.add(d)
+	case len(e.statements) == 0 && kept == nil:
+		b.entries.drop(e)
 	}
+	e.scans = kept
 }
 
 // keep asks why each statement may still be looked at, and drops those for which
 // there is no reason any more.
 func (b *book) keep(why func(*statement) via) {
-	for d, have := range b.statements {
+	for d, e := range b.entries.all() {
+		have := e.statements
 		kept := have[:0]
 		for i := range have {
 			if v := why(&have[i]); v != 0 {
@@ -166,7 +165,7 @@ func (b *book) keep(why func(*statement) via) {
 		}
 	}
 	for name := range b.wholes.kept {
-		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence() == name.occurrence && s.size() > 0 }) {
+		if !slices.ContainsFunc(b.statements(name.digest), func(s statement) bool { return s.occurrence() == name.occurrence && s.size() > 0 }) {
 			b.wholes.drop(name)
 		}
 	}
@@ -174,9 +173,10 @@ func (b *book) keep(why func(*statement) via) {
 
 // keepScans drops the scans for which the function returns false.
 func (b *book) keepScans(of func(scanned) bool) {
-	for d, have := range b.scans {
+	for d, e := range b.entries.all() {
+		have := e.scanned()
 		if kept := slices.DeleteFunc(have, func(s scan) bool { return !of(s.of) }); len(kept) < len(have) {
-			b.putScans(d, true, slices.Clip(kept))
+			b.putScans(d, slices.Clip(kept))
 		}
 	}
 }
@@ -187,10 +187,11 @@ func (b *book) keepScans(of func(scanned) bool) {
 // others.
 func (b *book) image(d image.Digest) evidence.Image {
 	img := evidence.Image{State: evidence.Known}
-	for _, s := range told(b.statements[d]) {
+	e := b.entries.of(d)
+	for _, s := range told(e.stated()) {
 		s.tell(&img)
 	}
-	tellScans(b.scans[d], &img, &b.analyses)
+	tellScans(e.scanned(), &img, &b.analyses)
 	return img
 }
 

@@ -64,7 +64,8 @@ func TestTheOldestStatementsGoAndUploadsStay(t *testing.T) {
 			x.cool()
 
 			kept, have := 0, make(map[string]bool)
-			for _, all := range x.book.statements {
+			for _, e := range x.book.entries.all() {
+				all := e.statements
 				for j := range all {
 					kept++
 					if all[j].kind() == upload {

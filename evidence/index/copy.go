@@ -3,8 +3,8 @@ package index
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -61,14 +61,9 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 	position := x.progress.position()
 	x.mu.RLock()
 	renewed := x.renewed
-	digests := make([]image.Digest, 0, x.book.digests)
-	for d := range x.book.statements {
+	digests := make([]image.Digest, 0, x.book.entries.len())
+	for d := range x.book.entries.all() {
 		digests = append(digests, d)
-	}
-	for d := range x.book.scans {
-		if _, both := x.book.statements[d]; !both {
-			digests = append(digests, d)
-		}
 	}
 	x.mu.RUnlock()
 	hinted := x.hints.copied()
@@ -91,7 +86,9 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 		rest = rest[len(now):]
 		x.mu.RLock()
 		for _, d := range now {
-			w.digest(d, x.book.statements[d], x.book.scans[d])
+			if e := x.book.entries.of(d); e != nil { // or gone meanwhile
+				w.entry(e)
+			}
 		}
 		x.mu.RUnlock()
 		w.flush()
@@ -200,10 +197,10 @@ func (x *Index) readCopy(r *copyReader) (CopyInfo, error) {
 		info.Notes = append(info.Notes, h.note)
 	})
 	for r.err == nil && r.uvarint() == 1 {
-		r.digest(&x.book)
+		r.entry(&x.book)
 	}
 	r.end()
-	info.Digests = x.book.digests
+	info.Digests = x.book.entries.len()
 	return info, r.err
 }
 
@@ -306,16 +303,10 @@ func (w *copyWriter) time(t time.Time) {
 	w.raw(string(b))
 }
 
-func (w *copyWriter) digest(d image.Digest, statements []statement, scans []scan) {
-	if len(statements)+len(scans) == 0 {
-		return // gone meanwhile
-	}
+func (w *copyWriter) entry(e *entry) {
 	w.uvarint(1)
-	sum, err := hex.DecodeString(d.String()[len(digestPrefix):])
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	w.buf = append(w.buf, sum...)
+	w.buf = append(w.buf, e.sum[:]...)
+	statements, scans := e.stated(), e.scanned()
 	w.uvarint(uint64(len(statements)))
 	for i := range statements {
 		w.statement(&statements[i])
@@ -325,8 +316,6 @@ func (w *copyWriter) digest(d image.Digest, statements []statement, scans []scan
 		w.scan(&scans[i])
 	}
 }
-
-const digestPrefix = "sha256:"
 
 // What more a statement has.
 const (
@@ -560,14 +549,11 @@ func (r *copyReader) time() (t time.Time) {
 	return t
 }
 
-func (r *copyReader) digest(b *book) {
-	var sum [32]byte
+func (r *copyReader) entry(b *book) {
+	var sum [sha256.Size]byte
 	r.full(sum[:])
-	d, err := image.ParseDigest(digestPrefix + hex.EncodeToString(sum[:]))
-	if err != nil {
-		r.fail(err)
-	}
-	if _, twice := b.statements[d]; twice {
+	d := image.DigestFromSum(sum)
+	if b.entries.of(d) != nil {
 		r.fail(errCopy)
 	}
 	var statements []statement
@@ -580,13 +566,8 @@ func (r *copyReader) digest(b *book) {
 	for i := range statements {
 		b.wholes.admit(d, statements[i].occurrence(), statements[i:i+1])
 	}
-	if len(statements) > 0 {
-		b.put(d, slices.Clip(statements))
-	}
-	if len(scans) > 0 {
-		_, had := b.scans[d]
-		b.putScans(d, had, slices.Clip(scans))
-	}
+	b.put(d, slices.Clip(statements))
+	b.putScans(d, slices.Clip(scans))
 	b.stripExcess()
 }
 

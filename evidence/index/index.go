@@ -442,7 +442,7 @@ func (x *Index) Lag() uint64 {
 func (x *Index) Len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.book.digests
+	return x.book.entries.len()
 }
 
 // Statements returns how many statements about them are kept.

@@ -113,7 +113,7 @@ func (b *book) keepWholes(limit int) {
 
 func (b *book) stripExcess() {
 	for _, name := range b.wholes.excess() {
-		have := b.statements[name.digest]
+		have := b.statements(name.digest)
 		for i := range have {
 			if s := &have[i]; s.occurrence() == name.occurrence && s.size() > 0 {
 				b.wholes.since = max(b.wholes.since, s.created+1)

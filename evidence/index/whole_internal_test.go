@@ -43,7 +43,8 @@ func TestTheBytesThatAreKeptAreCounted(t *testing.T) {
 				occurrence occurrenceName
 			}
 			sizes, total := map[named]int{}, 0
-			for d, all := range b.statements {
+			for d, e := range b.entries.all() {
+				all := e.statements
 				for i := range all {
 					if n := all[i].size(); n > 0 {
 						sizes[named{d, all[i].occurrence()}] = n
