@@ -28,7 +28,8 @@ const (
 // A book holds what is known, by digest. What it tells depends on what is in it, and
 // not on the order in which that came. It is not safe for concurrent use.
 type book struct {
-	entries entries
+	entries  entries
+	findings findings
 	// analyses are those that scans tell of.
 	analyses analyses
 	wholes   wholes
@@ -38,7 +39,7 @@ type book struct {
 // newBook returns a book that keeps so many bytes of statements whole.
 func newBook(statements int) book {
 	return book{
-		entries:  newEntries(),
+		entries: newEntries(), findings: newFindings(),
 		analyses: analyses{known: make(map[string]bool)},
 		wholes:   newWholes(statements),
 		cold:     cold{before: math.MinInt64},
@@ -115,23 +116,30 @@ func (b *book) put(d image.Digest, statements []statement) {
 // scan sets what the scans of a resource found; nil drops it.
 func (b *book) scan(d image.Digest, of scanned, found *scan) {
 	have := b.entries.of(d).scanned()
-	i, listed := slices.BinarySearchFunc(have, of, func(s scan, of scanned) int { return s.of.compare(of) })
+	i, listed := slices.BinarySearchFunc(have, of, func(s keptScan, of scanned) int { return s.of.compare(of) })
+	var kept keptScan
+	if found != nil { // first, so that findings which stay keep their numbers
+		kept = keptScan{of: of, findings: b.findings.take(found.findings), words: found.words, truncated: found.truncated}
+	}
+	if listed {
+		b.findings.release(have[i].findings)
+	}
 	switch {
 	case found == nil && !listed:
 		return
 	case found == nil:
 		have = slices.Delete(have, i, i+1)
 	case listed:
-		have[i] = *found
+		have[i] = kept
 	default:
-		have = slices.Insert(have, i, *found)
+		have = slices.Insert(have, i, kept)
 	}
 	b.putScans(d, have)
 }
 
 // putScans sets what the scans of a digest found; none drops it.
-func (b *book) putScans(d image.Digest, scans []scan) {
-	var kept *[]scan
+func (b *book) putScans(d image.Digest, scans []keptScan) {
+	var kept *[]keptScan
 	if len(scans) > 0 {
 		kept = &scans
 	}
@@ -175,7 +183,16 @@ func (b *book) keep(why func(*statement) via) {
 func (b *book) keepScans(of func(scanned) bool) {
 	for d, e := range b.entries.all() {
 		have := e.scanned()
-		if kept := slices.DeleteFunc(have, func(s scan) bool { return !of(s.of) }); len(kept) < len(have) {
+		kept := have[:0]
+		for _, s := range have {
+			if of(s.of) {
+				kept = append(kept, s)
+			} else {
+				b.findings.release(s.findings)
+			}
+		}
+		if len(kept) < len(have) {
+			clear(have[len(kept):])
 			b.putScans(d, slices.Clip(kept))
 		}
 	}
@@ -191,18 +208,18 @@ func (b *book) image(d image.Digest) evidence.Image {
 	for _, s := range told(e.stated()) {
 		s.tell(&img)
 	}
-	tellScans(e.scanned(), &img, &b.analyses)
+	b.tellScans(e.scanned(), &img)
 	return img
 }
 
 // tellScans tells of scans, those of each project together. Of a project that there
 // was no room for it is told that there is more.
-func tellScans(scans []scan, img *evidence.Image, by *analyses) {
+func (b *book) tellScans(scans []keptScan, img *evidence.Image) {
 	room, more := maxFindings, ""
 	for i := range scans {
 		s := &scans[i]
 		if i < maxScans && room > 0 {
-			room -= s.tell(img, by, room)
+			room -= s.tell(img, b, room)
 		} else if project := s.of.project(); project != more {
 			more = project
 			img.Scans = append(img.Scans, evidence.Scan{Project: project, Truncated: true})

@@ -87,7 +87,7 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 		x.mu.RLock()
 		for _, d := range now {
 			if e := x.book.entries.of(d); e != nil { // or gone meanwhile
-				w.entry(e)
+				w.entry(e, &x.book.findings)
 			}
 		}
 		x.mu.RUnlock()
@@ -303,7 +303,7 @@ func (w *copyWriter) time(t time.Time) {
 	w.raw(string(b))
 }
 
-func (w *copyWriter) entry(e *entry) {
+func (w *copyWriter) entry(e *entry, f *findings) {
 	w.uvarint(1)
 	w.buf = append(w.buf, e.sum[:]...)
 	statements, scans := e.stated(), e.scanned()
@@ -313,7 +313,7 @@ func (w *copyWriter) entry(e *entry) {
 	}
 	w.uvarint(uint64(len(scans)))
 	for i := range scans {
-		w.scan(&scans[i])
+		w.scan(&scans[i], f)
 	}
 }
 
@@ -361,7 +361,7 @@ func (w *copyWriter) statement(s *statement) {
 	}
 }
 
-func (w *copyWriter) scan(s *scan) {
+func (w *copyWriter) scan(s *keptScan, f *findings) {
 	parent := s.of.parent.Value()
 	w.text(parent.Project)
 	w.text(parent.Location)
@@ -376,7 +376,8 @@ func (w *copyWriter) scan(s *scan) {
 		}
 	}
 	w.uvarint(uint64(len(s.findings)))
-	for _, h := range s.findings {
+	for _, number := range s.findings {
+		h := f.of(number)
 		if known(w, w.findings, h) {
 			v := h.Value()
 			w.raw(v.Note)
@@ -567,7 +568,9 @@ func (r *copyReader) entry(b *book) {
 		b.wholes.admit(d, statements[i].occurrence(), statements[i:i+1])
 	}
 	b.put(d, slices.Clip(statements))
-	b.putScans(d, slices.Clip(scans))
+	for i := range scans {
+		b.scan(d, scans[i].of, &scans[i])
+	}
 	b.stripExcess()
 }
 
@@ -632,7 +635,7 @@ func (r *copyReader) scan() scan {
 			return unique.Make(evidence.Finding{Note: note, Severity: int(r.varint()), Fixable: r.bool()})
 		}))
 	})
-	s.words, s.findings = slices.Clip(s.words), slices.Clip(s.findings)
+	s.words = slices.Clip(s.words)
 	return s
 }
 

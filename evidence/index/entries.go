@@ -12,7 +12,7 @@ import (
 type entry struct {
 	sum        [sha256.Size]byte
 	statements []statement
-	scans      *[]scan // nil if there are none, as of most digests
+	scans      *[]keptScan // nil if there are none, as of most digests
 }
 
 // stated returns the statements; a nil entry has none.
@@ -24,7 +24,7 @@ func (e *entry) stated() []statement {
 }
 
 // scanned returns what scans found; a nil entry has none.
-func (e *entry) scanned() []scan {
+func (e *entry) scanned() []keptScan {
 	if e == nil || e.scans == nil {
 		return nil
 	}
