@@ -60,7 +60,7 @@ func (b *book) add(d image.Digest, statements []statement) {
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
 	statements = b.cold.warm(statements)
 	b.wholes.admit(d, occurrence, statements)
-	have := slices.DeleteFunc(b.statements(d), func(s statement) bool { return s.occurrence() == occurrence })
+	have := slices.DeleteFunc(b.statements(d), func(s statement) bool { return s.by(occurrence) })
 	if len(statements) > 0 {
 		have = bounded(append(have, statements...), occurrence)
 	}
@@ -71,7 +71,7 @@ func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []s
 // bounded drops the rejections beyond maxRejections of each authority that the
 // statements of an occurrence, which were just added, may have made too many.
 func bounded(all []statement, added occurrenceName) []statement {
-	for i := len(all) - 1; i >= 0 && all[i].occurrence() == added; i-- {
+	for i := len(all) - 1; i >= 0 && all[i].by(added); i-- {
 		if all[i].kind() != rejection {
 			continue
 		}
@@ -173,7 +173,7 @@ func (b *book) keep(why func(*statement) via) {
 		}
 	}
 	for name := range b.wholes.kept {
-		if !slices.ContainsFunc(b.statements(name.digest), func(s statement) bool { return s.occurrence() == name.occurrence && s.size() > 0 }) {
+		if !slices.ContainsFunc(b.statements(name.digest), func(s statement) bool { return s.by(name.occurrence) && s.size() > 0 }) {
 			b.wholes.drop(name)
 		}
 	}

@@ -57,6 +57,19 @@ func (s *statement) occurrence() occurrenceName {
 	return occurrenceName{s.common.Value().before, s.id}
 }
 
+// by reports whether the occurrence has made the statement.
+func (s *statement) by(o occurrenceName) bool {
+	return s.id == o.id && s.common.Value().before == o.before
+}
+
+// compareNames orders the names of the occurrences of both as text.
+func (s *statement) compareNames(t *statement) int {
+	if s.common == t.common {
+		return slices.Compare(s.id[:], t.id[:])
+	}
+	return s.occurrence().compare(t.occurrence())
+}
+
 // count sets what the statement counts for.
 func (s *statement) count(by via) {
 	if c := s.common.Value(); c.via != by {
@@ -202,25 +215,31 @@ func (s *statement) says(t *statement) bool {
 // preferred orders the statements of a class as decisions do, the best first; those
 // of different classes in some order that does not depend on how they came here.
 func preferred(s, t *statement) int {
-	a, b := s.common.Value(), t.common.Value()
-	if c := cmp.Compare(a.kind, b.kind); c != 0 {
-		return c
+	k := s.kind()
+	if s.common != t.common {
+		if c := cmp.Compare(k, t.kind()); c != 0 {
+			return c
+		}
 	}
-	if a.kind == upload {
+	if k == upload {
 		if c := s.more.(time.Time).Compare(t.more.(time.Time)); c != 0 {
 			return c
 		}
 	}
-	if c := cmp.Or(cmp.Compare(t.created, s.created), s.occurrence().compare(t.occurrence())); c != 0 {
+	if c := cmp.Compare(t.created, s.created); c != 0 {
 		return c
 	}
-	j, k := a.key.Value(), b.key.Value()
-	if c := cmp.Or(strings.Compare(j.id, k.id), strings.Compare(string(j.fingerprint[:]), string(k.fingerprint[:])),
+	if c := s.compareNames(t); c != 0 {
+		return c
+	}
+	a, b := s.common.Value(), t.common.Value()
+	v, w := a.key.Value(), b.key.Value()
+	if c := cmp.Or(strings.Compare(v.id, w.id), strings.Compare(string(v.fingerprint[:]), string(w.fingerprint[:])),
 		strings.Compare(a.note.Value(), b.note.Value()), strings.Compare(a.repository.Value(), b.repository.Value())); c != 0 {
 		return c
 	}
-	v, w := s.bounds(), t.bounds()
-	return cmp.Or(v.notBefore.Compare(w.notBefore), v.notAfter.Compare(w.notAfter))
+	x, y := s.bounds(), t.bounds()
+	return cmp.Or(x.notBefore.Compare(y.notBefore), x.notAfter.Compare(y.notAfter))
 }
 
 func (s *statement) bounds() bounds {
@@ -232,7 +251,7 @@ func (s *statement) bounds() bounds {
 // equals those that were there first, so that what is filed later pushes none out.
 func nearest(a, b *statement) int {
 	return cmp.Or(cmp.Compare(b.common.Value().rank, a.common.Value().rank), cmp.Compare(a.created, b.created),
-		a.occurrence().compare(b.occurrence()), strings.Compare(a.reason(), b.reason()))
+		a.compareNames(b), strings.Compare(a.reason(), b.reason()))
 }
 
 func (s *statement) reason() string {

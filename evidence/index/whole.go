@@ -115,7 +115,7 @@ func (b *book) stripExcess() {
 	for _, name := range b.wholes.excess() {
 		have := b.statements(name.digest)
 		for i := range have {
-			if s := &have[i]; s.occurrence() == name.occurrence && s.size() > 0 {
+			if s := &have[i]; s.by(name.occurrence) && s.size() > 0 {
 				b.wholes.since = max(b.wholes.since, s.created+1)
 				s.strip()
 			}
