@@ -30,6 +30,7 @@ const (
 type book struct {
 	entries  entries
 	findings findings
+	scans    map[string]int // how many there are of each project
 	// analyses are those that scans tell of.
 	analyses analyses
 	wholes   wholes
@@ -39,7 +40,7 @@ type book struct {
 // newBook returns a book that keeps so many bytes of statements whole.
 func newBook(statements int) book {
 	return book{
-		entries: newEntries(), findings: newFindings(),
+		entries: newEntries(), findings: newFindings(), scans: make(map[string]int),
 		analyses: analyses{known: make(map[string]bool)},
 		wholes:   newWholes(statements),
 		cold:     cold{before: math.MinInt64},
@@ -122,7 +123,7 @@ func (b *book) scan(d image.Digest, of scanned, found *scan) {
 		kept = keptScan{of: of, findings: b.findings.take(found.findings), words: found.words, truncated: found.truncated}
 	}
 	if listed {
-		b.findings.release(have[i].findings)
+		b.release(&have[i])
 	}
 	switch {
 	case found == nil && !listed:
@@ -134,7 +135,19 @@ func (b *book) scan(d image.Digest, of scanned, found *scan) {
 	default:
 		have = slices.Insert(have, i, kept)
 	}
+	if found != nil {
+		b.scans[of.project()]++
+	}
 	b.putScans(d, have)
+}
+
+// release undoes what a scan counts for, before it is dropped.
+func (b *book) release(s *keptScan) {
+	b.findings.release(s.findings)
+	project := s.of.project()
+	if b.scans[project]--; b.scans[project] == 0 {
+		delete(b.scans, project)
+	}
 }
 
 // putScans sets what the scans of a digest found; none drops it.
@@ -179,16 +192,23 @@ func (b *book) keep(why func(*statement) via) {
 	}
 }
 
-// keepScans drops the scans for which the function returns false.
-func (b *book) keepScans(of func(scanned) bool) {
+// keepScans drops those of the projects for which the function returns false.
+func (b *book) keepScans(of func(project string) bool) {
+	unwanted := false
+	for project := range b.scans {
+		unwanted = unwanted || !of(project)
+	}
+	if !unwanted {
+		return
+	}
 	for d, e := range b.entries.all() {
 		have := e.scanned()
 		kept := have[:0]
-		for _, s := range have {
-			if of(s.of) {
-				kept = append(kept, s)
+		for i := range have {
+			if of(have[i].of.project()) {
+				kept = append(kept, have[i])
 			} else {
-				b.findings.release(s.findings)
+				b.release(&have[i])
 			}
 		}
 		if len(kept) < len(have) {

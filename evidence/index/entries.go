@@ -35,7 +35,7 @@ func (e *entry) scanned() []keptScan {
 // what it holds, so that what it holds had better be small: a hash of the digest, and
 // where the entry is.
 type entries struct {
-	hash   func(*[sha256.Size]byte) uint64
+	hash   func([sha256.Size]byte) uint64
 	byHash map[uint64]*entry
 	// others are those whose hash another one has: one pair in 2^64.
 	others map[[sha256.Size]byte]*entry
@@ -44,7 +44,7 @@ type entries struct {
 func newEntries() entries {
 	seed := maphash.MakeSeed() // so that nobody can make digests of one hash
 	return entries{
-		hash:   func(sum *[sha256.Size]byte) uint64 { return maphash.Bytes(seed, sum[:]) },
+		hash:   func(sum [sha256.Size]byte) uint64 { return maphash.Bytes(seed, sum[:]) },
 		byHash: make(map[uint64]*entry), others: make(map[[sha256.Size]byte]*entry),
 	}
 }
@@ -57,7 +57,7 @@ func (e *entries) of(d image.Digest) *entry {
 		return nil
 	}
 	sum := d.Sum()
-	if found := e.byHash[e.hash(&sum)]; found != nil && found.sum == sum {
+	if found := e.byHash[e.hash(sum)]; found != nil && found.sum == sum {
 		return found
 	}
 	return e.others[sum]
@@ -66,7 +66,7 @@ func (e *entries) of(d image.Digest) *entry {
 // add returns a new entry of a digest that has none.
 func (e *entries) add(d image.Digest) *entry {
 	added := &entry{sum: d.Sum()}
-	if hash := e.hash(&added.sum); e.byHash[hash] == nil {
+	if hash := e.hash(added.sum); e.byHash[hash] == nil {
 		e.byHash[hash] = added
 	} else {
 		e.others[added.sum] = added
@@ -75,7 +75,7 @@ func (e *entries) add(d image.Digest) *entry {
 }
 
 func (e *entries) drop(dropped *entry) {
-	if hash := e.hash(&dropped.sum); e.byHash[hash] == dropped {
+	if hash := e.hash(dropped.sum); e.byHash[hash] == dropped {
 		delete(e.byHash, hash)
 	} else {
 		delete(e.others, dropped.sum)

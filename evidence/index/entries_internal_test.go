@@ -2,6 +2,7 @@ package index
 
 import (
 	"crypto/sha256"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"unique"
@@ -30,7 +31,7 @@ func TestDigestsOfOneHashAreToldApart(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		all, want := newEntries(), make(map[image.Digest]*entry)
-		all.hash = func(sum *[sha256.Size]byte) uint64 { return uint64(sum[0] % 3) }
+		all.hash = func(sum [sha256.Size]byte) uint64 { return uint64(sum[0] % 3) }
 		for range 500 {
 			d := image.DigestOf([]byte{byte(rng.IntN(20))})
 			have := all.of(d)
@@ -86,7 +87,7 @@ func TestWhatScansFoundIsToldAndForgottenWithThem(t *testing.T) {
 			at := place{image.DigestOf([]byte{byte(rng.IntN(4))}), of}
 			switch rng.IntN(10) {
 			case 0:
-				b.keepScans(func(s scanned) bool { return s.project() != of.project() })
+				b.keepScans(func(project string) bool { return project != of.project() })
 				for p := range want {
 					if p.of.project() == of.project() {
 						delete(want, p)
@@ -130,9 +131,10 @@ func TestWhatScansFoundIsToldAndForgottenWithThem(t *testing.T) {
 // others.
 func checkFindings(t *testing.T, b *book) {
 	t.Helper()
-	counts := make(map[uint32]int)
+	counts, projects := make(map[uint32]int), make(map[string]int)
 	for _, e := range b.entries.all() {
 		for _, s := range e.scanned() {
+			projects[s.of.project()]++
 			for _, n := range s.findings {
 				counts[n]++
 			}
@@ -141,6 +143,9 @@ func checkFindings(t *testing.T, b *book) {
 	if len(counts) != len(b.findings.numbers) || len(counts)+len(b.findings.free) != len(b.findings.all) {
 		t.Fatalf("%d findings have numbers and %d are free, of %d; scans have %d",
 			len(b.findings.numbers), len(b.findings.free), len(b.findings.all), len(counts))
+	}
+	if !maps.Equal(projects, b.scans) {
+		t.Fatalf("scans by project are %v, want %v", b.scans, projects)
 	}
 	for n, count := range counts {
 		if c := b.findings.all[n]; c.count != count || b.findings.numbers[c.finding] != n {
