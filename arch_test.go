@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"policy/admin/adminclient": {},
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
+	"policy/suggest": {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
 	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
 	"hint":           {"image"},
@@ -96,7 +97,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "policy/suggest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
