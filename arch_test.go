@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"api/*":                 {"api/*"},
 	"internal/bounded":      {},
 	"internal/junit":        {},
+	"internal/kube":         {},
 	"internal/gen/*":        {},
 
 	"policy":          {"image"},
@@ -82,7 +83,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "internal/kube", "attest/voucherclient", "audit", "identity", "server", "conformance",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

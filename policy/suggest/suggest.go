@@ -134,6 +134,9 @@ func addDenied(list []Pattern, denied []string) error {
 	}
 	set := image.NewPatternSet(parsed)
 	for _, text := range denied {
+		if _, err := image.Parse(text); err != nil {
+			continue // no node can pull it
+		}
 		if i := set.Match(text); i >= 0 {
 			p := &list[i]
 			if p.DeniedCount++; len(p.Denied) < maxExamples {
