@@ -86,7 +86,7 @@ Exit status: 0 the proposal lets in every image, 1 some it cannot, 2 error.`,
 		if err != nil {
 			return fmt.Errorf("proposing a policy: %w", err)
 		}
-		if err := printProposal(c, p, *output, onlyPatterns); err != nil {
+		if err := printProposal(c, p, *output, onlyPatterns, onlyPatterns || keep != ""); err != nil {
 			return err
 		}
 		if len(p.Left) > 0 {
@@ -119,7 +119,7 @@ func (in *seenInput) checkPlace(p *binauthz.Policy, c *cobra.Command) error {
 	return (&policyInput{place: in.place}).checkPlace(c, policy.Set{rules})
 }
 
-func printProposal(c *cobra.Command, p *suggest.Proposal, output format, onlyPatterns bool) error {
+func printProposal(c *cobra.Command, p *suggest.Proposal, output format, onlyPatterns, uncommented bool) error {
 	out := c.OutOrStdout()
 	switch {
 	case output == formatJSON:
@@ -142,22 +142,23 @@ func printProposal(c *cobra.Command, p *suggest.Proposal, output format, onlyPat
 			return err
 		}
 	}
-	return tellProposal(c, p)
+	return tellProposal(c, p, uncommented)
 }
 
-// tellProposal says on standard error what a policy cannot say by itself.
-func tellProposal(c *cobra.Command, p *suggest.Proposal) error {
+// tellProposal says on standard error what was found; of the patterns too, unless what
+// was printed does.
+func tellProposal(c *cobra.Command, p *suggest.Proposal, patterns bool) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	line("%s seen, %d let in without a new pattern, %s for the rest", counted(p.Seen, "image", "images"), p.Already, counted(len(p.Patterns), "pattern", "patterns"))
 	for i := range p.Patterns {
 		q := &p.Patterns[i]
-		line("  %s: %s; also lets in: %s", q.Pattern, counted(len(q.Images), "image", "images"), q.AlsoAdmits)
-		for _, w := range q.Warnings {
-			line("    careful: %s", w)
+		if !patterns {
+			break // the comments in it say the same
 		}
-		if q.DeniedCount > 0 {
-			line("    careful: would let in %s, such as %s", counted(q.DeniedCount, "image that was denied", "images that were denied"), q.Denied[0])
+		line("  %s: %s; also lets in: %s", q.Pattern, counted(len(q.Images), "image", "images"), q.AlsoAdmits)
+		for _, w := range q.Careful() {
+			line("    careful: %s", w)
 		}
 	}
 	if len(p.Attestors) > 0 {

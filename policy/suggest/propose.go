@@ -272,7 +272,7 @@ func (p *Proposal) annotate(text []byte) []byte {
 			} else {
 				fmt.Fprintf(&b, "# Seen: %s. Also lets in: %s.\n", seen, q.AlsoAdmits)
 			}
-			for _, w := range q.Warnings {
+			for _, w := range q.Careful() {
 				fmt.Fprintf(&b, "# Careful: %s.\n", w)
 			}
 		}

@@ -44,13 +44,13 @@ func exactReaches(text string) string {
 	case err != nil:
 		return "nothing that a node can pull"
 	case !ref.Digest().IsZero() && ref.Tag() == "":
-		return "nothing: this digest only"
+		return "nothing"
 	case !ref.Digest().IsZero():
-		return "nothing: this digest only, written with this tag"
+		return "nothing, and this only as it is written"
 	case ref.Tag() != "":
 		return "whatever the tag is moved to"
 	}
-	return "whatever the registry serves without a tag, and no tag and no digest"
+	return "whatever the registry serves for it without a tag"
 }
 
 // whoPushes warns of a wildcard over names that anyone may have a place among.

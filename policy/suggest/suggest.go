@@ -90,6 +90,19 @@ type Pattern struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// Careful returns all that makes one think twice: the warnings, and the images that were
+// denied.
+func (p *Pattern) Careful() []string {
+	list := slices.Clone(p.Warnings)
+	switch {
+	case p.DeniedCount == 1:
+		list = append(list, fmt.Sprintf("this would let in %s, which was denied", p.Denied[0]))
+	case p.DeniedCount > 1:
+		list = append(list, fmt.Sprintf("this would let in %d images that were denied, such as %s", p.DeniedCount, p.Denied[0]))
+	}
+	return list
+}
+
 // maxExamples bounds the denied images that a Pattern names.
 const maxExamples = 5
 

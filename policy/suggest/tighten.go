@@ -315,7 +315,7 @@ func (t *tightener) narrower() error {
 	for at, i := range owner {
 		images[i] = append(images[i], t.need[at])
 	}
-	there := map[string]bool{}
+	there := map[string]bool{} // texts that stay
 	for i := range t.kept {
 		if t.kept[i] {
 			there[t.text(i)] = true
@@ -332,7 +332,12 @@ func (t *tightener) narrower() error {
 		if instead == nil {
 			continue
 		}
-		instead = slices.DeleteFunc(instead, func(text string) bool { return there[text] })
+		instead = slices.DeleteFunc(instead, func(text string) bool {
+			if !there[text] && t.restore(text) {
+				there[text] = true
+			}
+			return there[text]
+		})
 		for _, text := range instead {
 			there[text] = true
 		}
@@ -343,6 +348,20 @@ func (t *tightener) narrower() error {
 		})
 	}
 	return nil
+}
+
+// restore brings back a pattern that was dropped because the one that it is now to
+// stand for included it, with the comments that it has.
+func (t *tightener) restore(text string) bool {
+	for i := range t.kept {
+		if t.text(i) != text || t.kept[i] {
+			continue
+		}
+		t.kept[i], t.after[i] = true, []string{text}
+		t.result.Findings = slices.DeleteFunc(t.result.Findings, func(f Finding) bool { return f.Pattern == text && f.Line == t.policy.Exempt[i].Line })
+		return true
+	}
+	return false
 }
 
 // maxListed bounds the patterns that a message names; the finding has all of them.
