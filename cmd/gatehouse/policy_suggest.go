@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
@@ -103,7 +104,9 @@ func readBinauthz(c *cobra.Command, name string) (*binauthz.Policy, []byte, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	if sort := bundle.SortOf(data); sort != bundle.BinauthzPolicy {
+	var object struct{ Kind string }
+	_ = yaml.Unmarshal(data, &object) // the parser says what is wrong with it
+	if object.Kind != "" || bundle.SortOf(data) != bundle.BinauthzPolicy {
 		return nil, nil, fmt.Errorf("%s is no policy of Binary Authorization, which is the language that has admissionWhitelistPatterns", name)
 	}
 	p, found := binauthz.ParsePolicy(name, data)

@@ -308,7 +308,7 @@ func (r *sightReader) manifests(arg string) error {
 		}
 		found, err := r.add(name, data)
 		if err != nil {
-			return fmt.Errorf("%w\n(if it is a template, render it first: helm template . | gatehouse policy suggest -)", err)
+			return fmt.Errorf("%w\n(if it is a template, render it first: helm template . | %s -)", err, r.command.CommandPath())
 		}
 		if n := found.Passed[""]; n > 0 && !folder {
 			r.warn("%s: %s no object of Kubernetes", name, counted(n, "document is", "documents are"))

@@ -91,21 +91,22 @@ func TestPatternsAreTheCheapest(t *testing.T) {
 		options suggest.Options
 		want    []string
 	}{
-		"nothing":                     {nil, suggest.Options{}, []string{}},
-		"two tags":                    {[]string{"r.io/p/a:1", "r.io/p/a:2"}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a:1", "r.io/p/a:2"}},
-		"three tags":                  {names("r.io/p/a:%d", 3), suggest.Options{Wildcards: suggest.ReachTag}, []string{"r.io/p/a:*"}},
-		"three tags, no wildcards":    {names("r.io/p/a:%d", 3), suggest.Options{}, names("r.io/p/a:%d", 3)},
-		"three digests":               {[]string{"r.io/p/a" + hex("1"), "r.io/p/a" + hex("2"), "r.io/p/a" + hex("3")}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a@sha256:*"}},
-		"nine images":                 {names("r.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/*"}},
-		"nine images, no paths":       {names("r.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTag}, names("r.io/p/a%d:1", 9)},
-		"nine images of others":       {names("ghcr.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("ghcr.io/p/a%d:1", 9)},
-		"two paths":                   {append(names("r.io/p/x/a%d:1", 9), names("r.io/p/y/a%d:1", 9)...), suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/**"}},
-		"two paths, none below":       {append(names("r.io/p/x/a%d:1", 9), names("r.io/p/y/a%d:1", 9)...), suggest.Options{Wildcards: suggest.ReachFolder}, []string{"r.io/p/x/*", "r.io/p/y/*"}},
-		"never a host":                {names("r.io/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("r.io/a%d:1", 9)},
-		"never Docker Hub":            {names("a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("a%d:1", 9)},
-		"few patterns":                {[]string{"r.io/p/a:1", "r.io/p/b:1", "r.io/q:1"}, suggest.Options{Wildcards: suggest.ReachTree, MaxPatterns: 2}, []string{"r.io/p/*", "r.io/q:1"}},
-		"a tag with a digest":         {[]string{"r.io/p/a:1" + hex("1"), "r.io/p/a:2", "r.io/p/a:3"}, suggest.Options{Wildcards: suggest.ReachTag}, []string{"r.io/p/a:*"}},
-		"the same image twice is one": {[]string{"r.io/p/a:1", "r.io/p/a:1", "r.io/p/a:1"}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a:1"}},
+		"nothing":                         {nil, suggest.Options{}, []string{}},
+		"two tags":                        {[]string{"r.io/p/a:1", "r.io/p/a:2"}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a:1", "r.io/p/a:2"}},
+		"three tags":                      {names("r.io/p/a:%d", 3), suggest.Options{Wildcards: suggest.ReachTag}, []string{"r.io/p/a:*"}},
+		"three tags, no wildcards":        {names("r.io/p/a:%d", 3), suggest.Options{}, names("r.io/p/a:%d", 3)},
+		"three digests":                   {[]string{"r.io/p/a" + hex("1"), "r.io/p/a" + hex("2"), "r.io/p/a" + hex("3")}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a@sha256:*"}},
+		"nine images":                     {names("r.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/*"}},
+		"nine images, no paths":           {names("r.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTag}, names("r.io/p/a%d:1", 9)},
+		"eight images, as dear as a path": {names("r.io/p/a%d:1", 8), suggest.Options{Wildcards: suggest.ReachTree}, names("r.io/p/a%d:1", 8)},
+		"nine images of others":           {names("ghcr.io/p/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("ghcr.io/p/a%d:1", 9)},
+		"two paths":                       {append(names("r.io/p/x/a%d:1", 9), names("r.io/p/y/a%d:1", 9)...), suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/**"}},
+		"two paths, none below":           {append(names("r.io/p/x/a%d:1", 9), names("r.io/p/y/a%d:1", 9)...), suggest.Options{Wildcards: suggest.ReachFolder}, []string{"r.io/p/x/*", "r.io/p/y/*"}},
+		"never a host":                    {names("r.io/a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("r.io/a%d:1", 9)},
+		"never Docker Hub":                {names("a%d:1", 9), suggest.Options{Wildcards: suggest.ReachTree}, names("a%d:1", 9)},
+		"few patterns":                    {[]string{"r.io/p/a:1", "r.io/p/b:1", "r.io/q:1"}, suggest.Options{Wildcards: suggest.ReachTree, MaxPatterns: 2}, []string{"r.io/p/*", "r.io/q:1"}},
+		"a tag with a digest":             {[]string{"r.io/p/a:1" + hex("1"), "r.io/p/a:2", "r.io/p/a:3"}, suggest.Options{Wildcards: suggest.ReachTag}, []string{"r.io/p/a:*"}},
+		"the same image twice is one":     {[]string{"r.io/p/a:1", "r.io/p/a:1", "r.io/p/a:1"}, suggest.Options{Wildcards: suggest.ReachTree}, []string{"r.io/p/a:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -388,13 +389,13 @@ func TestTighteningNamesWhatIsNotNeeded(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s", f.Kind, f))
 	}
 	want := []string{
-		`attestor attestors.yaml:2: attestor "projects/p/attestors/b" is required by no rule of policy.yaml`,
 		`wide policy.yaml:4: pattern "r.io/p/**" is wider than what was seen: r.io/p/b:* would do`,
 		`unused policy.yaml:7: pattern "r.io/gone:*" is not needed: no image that was seen is covered by it`,
 		`included policy.yaml:9: pattern "r.io/q/one:1" is given twice, also at line 8`,
 		`unused policy.yaml:11: pattern "r.io/x/web@sha256:*" is not needed: what was seen of it is let in without it, such as r.io/x/web` + hex("1"),
 		`rule policy.yaml:18: the namespace admission rule for empty is for nothing that was seen`,
 		`rule policy.yaml:21: the attestors of the namespace admission rule for tagged are needed by nothing that was seen: patterns let in all of it; ALWAYS_DENY would say the same`,
+		`attestor attestors.yaml:2: attestor "projects/p/attestors/b" is required by no rule of policy.yaml`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -435,6 +436,48 @@ func TestHowNarrow(t *testing.T) {
 		if len(p.Exempt) != 1 || p.Exempt[0].Pattern.String() != want {
 			t.Errorf("%d: %v", narrow, p.Exempt)
 		}
+	}
+}
+
+func TestNobodyOwnsAllOfASharedRegistry(t *testing.T) {
+	t.Parallel()
+	const both = "defaultAdmissionRule: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}\nadmissionWhitelistPatterns: [{namePattern: ghcr.io/**}, {namePattern: r.io/**}]\n"
+	var images []string
+	for i := range 30 {
+		images = append(images, fmt.Sprintf("ghcr.io/owner%d/app:1", i), fmt.Sprintf("r.io/owner%d/app:1", i))
+	}
+	tight, err := tighten(t, both, suggest.NarrowNames, images...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tight.Findings[0].Pattern != "ghcr.io/**" || len(tight.Findings[0].Instead) != 30 || tight.Findings[1].Kind != suggest.Attestor {
+		t.Error(tight.Findings)
+	}
+}
+
+func TestAWildcardIncludesNoHost(t *testing.T) {
+	t.Parallel()
+	const hosts = "defaultAdmissionRule: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}\nadmissionWhitelistPatterns: [{namePattern: nginx**}, {namePattern: nginx.example/x:1}]\n"
+	tight, err := tighten(t, hosts, suggest.NarrowNot, "nginx:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := tight.Findings[0]; f.Pattern != "nginx.example/x:1" || f.Kind != suggest.Unused {
+		t.Error(f)
+	}
+}
+
+func TestAnImageThatIsLetInInOnePlaceOnly(t *testing.T) {
+	t.Parallel()
+	const places = "admissionWhitelistPatterns: [{namePattern: r.io/old:1}, {namePattern: r.io/p/b:1}]\n" +
+		"defaultAdmissionRule: {evaluationMode: ALWAYS_DENY, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}\n" +
+		"kubernetesNamespaceAdmissionRules: {tagged: {evaluationMode: ALWAYS_ALLOW, enforcementMode: ENFORCED_BLOCK_AND_AUDIT_LOG}}\n"
+	tight, err := tighten(t, places, suggest.NarrowNames, "r.io/p/a:1", "r.io/p/b:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tight.Left) != 1 || tight.Left[0].Image != "r.io/p/a:1" || !tight.Changed {
+		t.Error(tight)
 	}
 }
 

@@ -100,7 +100,12 @@ func Tighten(w World, p *binauthz.Policy, text []byte, narrow Narrow) (*Tighteni
 		return nil, err
 	}
 	t.rulesAndAttestors()
-	slices.SortStableFunc(t.result.Findings, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	slices.SortStableFunc(t.result.Findings, func(a, b Finding) int {
+		if (a.Kind == Attestor) != (b.Kind == Attestor) { // which are in files of their own
+			return map[bool]int{false: -1, true: 1}[a.Kind == Attestor]
+		}
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	if !t.result.Changed {
 		return t.result, nil
 	}
