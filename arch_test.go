@@ -83,7 +83,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "internal/kube", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "internal/kube", "audit", "identity", "server", "conformance", "hint",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

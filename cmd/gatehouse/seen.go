@@ -48,7 +48,7 @@ func (in *seenInput) bind(c *cobra.Command) {
 	service := f.Lookup("metadata")
 	service.DefValue, service.Usage = "", "take attestations (and without --attestors, attestors) from this service: HOST:PORT or URL"
 	f.StringVar(&in.resources, "resources", "", "file that says where custom resources have images: a gatehouse.yaml, or its list admission.resources")
-	f.BoolVar(&in.fromCluster, "from-cluster", false, "read pods and workloads of a cluster; the two flags below imply it")
+	f.BoolVar(&in.fromCluster, "from-cluster", false, "read pods and workloads of a cluster; --kubeconfig and --context imply it")
 	f.StringVar(&in.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (default as for kubectl)")
 	f.StringVar(&in.context, "context", "", "context of the kubeconfig (default its current one)")
 	f.StringVar(&in.data, "data", "", "read decisions that were recorded in this data folder of a server")
@@ -419,7 +419,7 @@ func printLeft(c *cobra.Command, left []suggest.Left) error {
 			_, err := fmt.Fprintf(c.ErrOrStderr(), "  and %d more\n", len(left)-i)
 			return err
 		}
-		if _, err := fmt.Fprintf(c.ErrOrStderr(), "  %s (%s): %s\n", printable(l.Image), printable(l.Where), printable(l.Why)); err != nil {
+		if _, err := fmt.Fprintf(c.ErrOrStderr(), "  %.300s (%.300s): %.500s\n", printable(l.Image), printable(l.Where), printable(l.Why)); err != nil {
 			return err
 		}
 	}
