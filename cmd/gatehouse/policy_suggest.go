@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -116,9 +117,17 @@ func readBinauthz(c *cobra.Command, name string) (*binauthz.Policy, []byte, erro
 	return p, data, nil
 }
 
-// checkPlace refuses rules that depend on what was not said.
+// checkPlace refuses rules that depend on what was not said, and warns of those that
+// depend on what is not recorded.
 func (in *seenInput) checkPlace(p *binauthz.Policy, c *cobra.Command) error {
 	rules, _ := p.Compile(nil)
+	byAccount := slices.ContainsFunc(rules.Rules, func(r policy.Rule) bool { return r.Scope.ServiceAccount != "" || r.Scope.IstioIdentity != "" })
+	if in.data != "" && byAccount {
+		_, err := fmt.Fprintln(c.ErrOrStderr(), "gatehouse: warning: the policy has rules by service account, which records do not tell: pods in records are taken for those of the account default")
+		if err != nil {
+			return err
+		}
+	}
 	return (&policyInput{place: in.place}).checkPlace(c, policy.Set{rules})
 }
 

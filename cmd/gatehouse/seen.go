@@ -32,7 +32,8 @@ const maxManifests = 512 << 20
 type seenInput struct {
 	resources              string
 	fromCluster            bool
-	kubeconfig, context    string
+	kubeconfig             string
+	contexts               []string
 	data, since            string
 	attestors, occurrences []string
 	system                 string
@@ -50,7 +51,7 @@ func (in *seenInput) bind(c *cobra.Command) {
 	f.StringVar(&in.resources, "resources", "", "file that says where custom resources have images: a gatehouse.yaml, or its list admission.resources")
 	f.BoolVar(&in.fromCluster, "from-cluster", false, "read pods and workloads of a cluster; --kubeconfig and --context imply it")
 	f.StringVar(&in.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (default as for kubectl)")
-	f.StringVar(&in.context, "context", "", "context of the kubeconfig (default its current one)")
+	f.StringSliceVar(&in.contexts, "context", nil, "contexts of the kubeconfig, a cluster each (default its current one)")
 	f.StringVar(&in.data, "data", "", "read decisions that were recorded in this data folder of a server")
 	f.StringVar(&in.since, "since", "", "with --data: only since then: a duration (24h) or a time (RFC 3339)")
 	f.StringSliceVar(&in.attestors, "attestors", nil, "attestors files")
@@ -67,7 +68,7 @@ func (in *seenInput) bind(c *cobra.Command) {
 // world reads everything. args are manifests.
 func (in *seenInput) world(c *cobra.Command, args []string) (suggest.World, error) {
 	w := suggest.World{Seen: &suggest.Seen{}}
-	in.fromCluster = in.fromCluster || in.kubeconfig != "" || in.context != ""
+	in.fromCluster = in.fromCluster || in.kubeconfig != "" || len(in.contexts) > 0
 	in.useService = c.Flags().Changed("metadata")
 	switch {
 	case len(args) == 0 && !in.fromCluster && in.data == "":
@@ -115,8 +116,12 @@ func (in *seenInput) see(c *cobra.Command, args []string, seen *suggest.Seen) er
 			return err
 		}
 	}
-	if in.fromCluster {
-		if err := r.cluster(in.kubeconfig, in.context); err != nil {
+	contexts := in.contexts
+	if in.fromCluster && len(contexts) == 0 {
+		contexts = []string{""} // the current one
+	}
+	for _, name := range contexts {
+		if err := r.cluster(in.kubeconfig, name); err != nil {
 			return err
 		}
 	}
@@ -352,7 +357,7 @@ func (r *sightReader) cluster(kubeconfig, name string) error {
 	if err != nil {
 		return err
 	}
-	r.sources = append(r.sources, "the cluster")
+	r.sources = append(r.sources, strings.TrimSpace("the cluster "+name))
 	meter := newMeter(r.command.ErrOrStderr(), false)
 	defer meter.end()
 	objects := int64(0)

@@ -55,15 +55,6 @@ func runSuggest(t *testing.T, want int, stdin string, args ...string) (p propose
 	return p, errs.String()
 }
 
-func (o offline) read(name string) string {
-	o.t.Helper()
-	data, err := os.ReadFile(filepath.Join(o.dir, name))
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return string(data)
-}
-
 // newSigned is newOffline with a key made for it.
 func newSigned(t *testing.T) offline {
 	t.Helper()
@@ -103,29 +94,48 @@ func TestAttestedImagesNeedNoPattern(t *testing.T) {
 	}
 }
 
-func TestAttestationsOfARunningService(t *testing.T) {
+func TestWhatARunningServerKnows(t *testing.T) {
 	t.Parallel()
-	o := newSigned(t)
-	attestors, occurrences := o.read("attestors.json"), o.read("occurrences.json")
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/v1/projects/p/attestors":
-			_, _ = fmt.Fprintf(w, `{"attestors": %s}`, attestors)
-		case "/v1/projects/p/notes/ci/occurrences":
-			_, _ = fmt.Fprintf(w, `{"occurrences": %s}`, occurrences)
-		default:
-			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, `{"error": {"status": "NOT_FOUND", "message": "no"}}`)
-		}
-	}))
-	t.Cleanup(service.Close)
-	pods := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": %q}]}}`, o.ref)
-	p, _ := runSuggest(t, exitYes, pods, "suggest", "--metadata", service.URL, "--project", "p", "-")
-	if len(p.Patterns) != 0 || !slices.Equal(p.Attestors, []string{"projects/p/attestors/ci"}) {
+	c := startCluster(t)
+	pods := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": %q}, {"image": %q}]}}`, imageOf("good"), imageOf("new"))
+	// An attestor under whose note nothing is filed yet.
+	if p, _ := runSuggest(t, exitYes, pods, "suggest", "--metadata", c.server.Metadata, "-"); len(p.Patterns) != 2 || p.Attestors != nil {
 		t.Error(p)
 	}
-	attestors = "[]"
-	if _, said := runSuggest(t, exitUnknown, pods, "suggest", "--metadata", service.URL, "--project", "p", "-"); !strings.Contains(said, "keeps no attestors in projects/p; give --attestors FILE") {
+	c.attest("good")
+	p, _ := runSuggest(t, exitYes, pods, "suggest", "--metadata", c.server.Metadata, "-")
+	if d := cmp.Diff([]string{imageOf("new")}, p.patterns()); d != "" || !slices.Equal(p.Attestors, []string{"projects/default/attestors/vetted"}) {
+		t.Error(p, d)
+	}
+	if _, said := runSuggest(t, exitUnknown, pods, "suggest", "--metadata", c.server.Metadata, "--project", "nope", "-"); !strings.Contains(said, "nope") {
+		t.Error(said)
+	}
+	// What its gate let in and what not is in its data folder.
+	gate := &gateProcess{c.server, t, trusting(t, c.server.CA)}
+	until(t, "the gate to know the attestation", func() bool { return gate.ask("good").Allowed })
+	if gate.ask("new").Allowed {
+		t.Fatal("let in without an attestation")
+	}
+	data := filepath.Join(c.dir, "server")
+	until(t, "the record", func() bool {
+		var out bytes.Buffer
+		return run(t.Context(), []string{"audit", "--data", data, "--image", imageOf("new")}, nil, &out, &out) == exitYes
+	})
+	p, _ = runSuggest(t, exitYes, "", "suggest", "--data", data)
+	if d := cmp.Diff([]string{imageOf("good")}, p.patterns()); d != "" {
+		t.Error(d)
+	}
+	p, _ = runSuggest(t, exitYes, "", "suggest", "--data", data, "--metadata", c.server.Metadata)
+	if d := cmp.Diff([]string{}, p.patterns()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAServiceWithoutAttestors(t *testing.T) {
+	t.Parallel()
+	c := startServe(t, "--data", t.TempDir())
+	pods := `{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "reg.test/a:1"}]}}`
+	if _, said := runSuggest(t, exitUnknown, pods, "suggest", "--metadata", c.Metadata, "-"); !strings.Contains(said, "keeps no attestors in projects/default; give --attestors FILE") {
 		t.Error(said)
 	}
 }

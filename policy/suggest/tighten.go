@@ -463,7 +463,8 @@ func (t *tightener) rulesAndAttestors() {
 		}
 		use := t.rules[rule.id]
 		switch {
-		case use == nil && rule.id == defaultRule: // which every policy has
+		case use == nil && (rule.id == defaultRule || rule.scope.Cluster != ""):
+			// Every policy has the one, and the others are for clusters not looked at.
 		case use == nil:
 			say(t.policy.File, rule.Line, Rule, "the %s is for nothing that was seen", rule.id)
 		case rule.Evaluation == policy.RequireChecks && use.attested == 0 && t.world.Evidence:
@@ -479,7 +480,8 @@ func (t *tightener) rulesAndAttestors() {
 
 type namedRule struct {
 	binauthz.AdmissionRule
-	id string
+	id    string
+	scope policy.Scope
 }
 
 // defaultRule is what package binauthz calls the default rule.
@@ -488,9 +490,9 @@ const defaultRule = "default admission rule"
 func (t *tightener) allRules() []namedRule {
 	var list []namedRule
 	for _, s := range t.policy.Specific {
-		list = append(list, namedRule{s.AdmissionRule, s.ID})
+		list = append(list, namedRule{s.AdmissionRule, s.ID, s.Scope})
 	}
-	return append(list, namedRule{t.policy.Default, defaultRule})
+	return append(list, namedRule{t.policy.Default, defaultRule, policy.Scope{}})
 }
 
 // prove decides again on all that was seen, by the changed text.
