@@ -50,7 +50,7 @@ type Object struct {
 
 // ReadManifests finds the images in a text, in the objects that a gate with the same
 // custom resources would review. Unlike the gate it takes what is not whole, such as a
-// patch, for what is in it. The plural name of a custom resource is told from its kind.
+// patch, for what is in it.
 // Objects are judged in their own metadata.namespace, "default" if they have none.
 func ReadManifests(data []byte, place Place, custom Resources) (Manifests, error) {
 	r := manifestReader{place: place, custom: custom, found: Manifests{Passed: map[string]int{}, Unknown: map[string]int{}}}
@@ -251,28 +251,19 @@ func (r *manifestReader) pass(raw jsontext.Value, h heading) {
 	}
 }
 
-// resource returns the resource of a kind, if objects of it bring images.
+// resource returns the resource of a kind, if objects of it bring images. Should two
+// custom resources be of one kind, it is the first by name.
 func (r *manifestReader) resource(kind groupKind) (groupResource, bool) {
 	if res, ok := kindResources[kind]; ok {
 		return res, true
 	}
-	for _, plural := range plurals(kind.Kind) {
-		if res := (groupResource{kind.Group, plural}); r.custom.byName[res] != nil {
-			return res, true
+	found := groupResource{}
+	for res, c := range r.custom.byName {
+		if c.IsKind(kind.Group, kind.Kind) && (found.Resource == "" || res.Resource < found.Resource) {
+			found = res
 		}
 	}
-	return groupResource{}, false
-}
-
-// plurals are the names that a resource of a kind may have, by how Kubernetes makes
-// them, and by how people do.
-func plurals(kind string) []string {
-	name := strings.ToLower(kind)
-	list := []string{name + "s", name + "es", name}
-	if stem, ok := strings.CutSuffix(name, "y"); ok {
-		list = append(list, stem+"ies")
-	}
-	return list
+	return found, found.Resource != ""
 }
 
 func atLine(line int, err error) error {

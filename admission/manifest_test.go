@@ -30,6 +30,7 @@ func pipelines(t *testing.T) admission.Resources {
 	r, err := admission.NewResources([]admission.Resource{
 		{Group: "example.com", Resource: "pipelines", Images: []string{"spec.steps[*].image"}, PodTemplates: []string{"spec.worker"}, ServiceAccount: "spec.account"},
 		{Group: "example.com", Resource: "policies", Images: []string{"spec.image"}},
+		{Group: "example.com", Resource: "oxen", Kind: "Ox", Images: []string{"spec.image"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,8 @@ func TestManifestsHaveTheImagesThatAGateWouldSee(t *testing.T) {
 		"a kind of another group": {"apiVersion: example.com/v1\nkind: Deployment\nspec: {template: {spec: {containers: [{image: a}]}}}\n", nil},
 		"a custom resource": {"apiVersion: example.com/v1\nkind: Pipeline\nmetadata: {name: p}\nspec: {account: acc, steps: [{image: a}, {image: b}], worker: {spec: {serviceAccountName: w, containers: [{image: c}]}}}\n",
 			[]string{"1 Pipeline default/p acc: a b", "1 Pipeline default/p w: c"}},
-		"a plural in -ies": {"apiVersion: example.com/v1\nkind: Policy\nspec: {image: a}\n", []string{"1 Policy default/ : a"}},
+		"a plural in -ies":    {"apiVersion: example.com/v1\nkind: Policy\nspec: {image: a}\n", []string{"1 Policy default/ : a"}},
+		"a kind that is told": {"apiVersion: example.com/v1\nkind: Ox\nspec: {image: a}\n", []string{"1 Ox default/ : a"}},
 		"a review": {`{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "n", "operation": "CREATE", "object": {"spec": {"containers": [{"image": "a"}]}}}}`,
 			[]string{"0 AdmissionReview of pods n/ : a"}},
 		"no object":   {"a: 1\n---\n- b\n---\ntext\n", nil},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/terminal"
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
@@ -346,36 +347,35 @@ func (r *sightReader) add(name string, data []byte) (admission.Manifests, error)
 // what a CronJob will start, and what a roll-out can be undone to.
 func lists() []string {
 	return []string{
-		"/api/v1/pods", "/apis/apps/v1/deployments", "/apis/apps/v1/replicasets", "/apis/apps/v1/statefulsets", "/apis/apps/v1/daemonsets",
-		"/apis/batch/v1/jobs", "/apis/batch/v1/cronjobs", "/api/v1/replicationcontrollers",
+		"api/v1/pods", "apis/apps/v1/deployments", "apis/apps/v1/replicasets", "apis/apps/v1/statefulsets", "apis/apps/v1/daemonsets",
+		"apis/batch/v1/jobs", "apis/batch/v1/cronjobs", "api/v1/replicationcontrollers",
 	}
 }
 
 func (r *sightReader) cluster(kubeconfig, name string) error {
-	ctx := r.command.Context()
-	client, err := kube.Open(ctx, kubeconfig, name, r.command.ErrOrStderr())
+	client, err := kube.Open(kube.Options{Kubeconfig: kubeconfig, Context: name})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; say which cluster with --kubeconfig FILE or --context NAME", err)
 	}
 	r.sources = append(r.sources, strings.TrimSpace("the cluster "+name))
-	meter := newMeter(r.command.ErrOrStderr(), false)
-	defer meter.end()
+	meter := terminal.NewMeter(r.command.ErrOrStderr(), false)
+	defer meter.End()
 	objects := int64(0)
 	for i, path := range lists() {
-		err := client.List(ctx, path, func(page []byte) error {
+		err := client.List(r.command.Context(), func(page []byte) error {
 			found, err := r.add(path, page)
 			objects += int64(len(found.Objects))
-			meter.show(objects, "%d objects of the cluster", objects)
+			meter.Show(objects, "%d objects of the cluster", objects)
 			return err
-		})
-		refused := new(kube.StatusError)
+		}, strings.Split(path, "/")...)
+		refused := new(kube.Error)
 		if i > 0 && errors.As(err, &refused) && (refused.Code == http.StatusForbidden || refused.Code == http.StatusNotFound) {
-			meter.end()
-			r.warn("%v; they are left out", err)
+			meter.End()
+			r.warn("listing %s: %v; they are left out", path, err)
 			continue
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("listing %s: %w", path, err)
 		}
 	}
 	return nil

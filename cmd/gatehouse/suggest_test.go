@@ -171,10 +171,10 @@ func TestAClusterThatHidesSomeOfItself(t *testing.T) {
 	t.Cleanup(s.Close)
 	file := kubeconfigFor(t, s)
 	p, said := runSuggest(t, exitYes, "", "suggest", "--kubeconfig", file, "--context", "prod")
-	if d := cmp.Diff([]string{"reg.test/a:0", "reg.test/a:1"}, p.patterns()); d != "" || !strings.Contains(said, "listing /apis/batch/v1/cronjobs: the API server answers 403: ann may not; they are left out") {
+	if d := cmp.Diff([]string{"reg.test/a:0", "reg.test/a:1"}, p.patterns()); d != "" || !strings.Contains(said, "listing apis/batch/v1/cronjobs: the Kubernetes API server answers 403 Forbidden: ann may not; they are left out") {
 		t.Error(said, d)
 	}
-	if _, said := runSuggest(t, exitUnknown, "", "suggest", "--kubeconfig", file); !strings.Contains(said, "give --context NAME") {
+	if _, said := runSuggest(t, exitUnknown, "", "suggest", "--kubeconfig", file); !strings.Contains(said, "say which cluster with --kubeconfig FILE or --context NAME") {
 		t.Error(said)
 	}
 	forbidden = []string{"/api/v1/pods"}

@@ -2,10 +2,9 @@ package kube_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,173 +17,138 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
 )
 
-// api serves pages of pods, with a token that expires once, and keeps what it was asked.
-type api struct {
-	asked []string
-	token string // that it wants
-	gone  int    // how often a token has expired
-}
-
-func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.asked = append(a.asked, r.URL.String())
-	if r.Header.Get("Authorization") != a.token {
-		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, `{"kind": "Status", "message": "Unauthorized"}`)
-		return
-	}
-	switch token := r.URL.Query().Get("continue"); {
-	case r.URL.Path == "/elsewhere":
-		http.Redirect(w, r, "https://elsewhere.invalid/", http.StatusFound)
-	case token == "":
-		_, _ = io.WriteString(w, `{"kind": "PodList", "metadata": {"continue": "two"}, "items": ["a"]}`)
-	case token == "two" && a.gone > 0:
-		a.gone--
-		w.WriteHeader(http.StatusGone)
-		_, _ = io.WriteString(w, `{"kind": "Status", "message": "too old", "metadata": {"continue": "now"}}`)
-	case token == "now" && a.gone > 0:
-		w.WriteHeader(http.StatusGone)
-		_, _ = io.WriteString(w, `{"kind": "Status", "message": "too old", "metadata": {"continue": "now"}}`)
-	default:
-		_, _ = io.WriteString(w, `{"kind": "PodList", "items": ["b"]}`)
-	}
-}
-
-// kubeconfig writes one for a server, with a user in YAML.
-func kubeconfig(t *testing.T, s *httptest.Server, user string) string {
+// open returns a client of an API server that has these objects, by their paths.
+func open(t *testing.T, objects map[string]string) *kube.Client {
 	t.Helper()
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	file := filepath.Join(t.TempDir(), "config")
-	text := fmt.Sprintf("apiVersion: v1\nkind: Config\npreferences: {}\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u, namespace: n}}]\nclusters: [{name: k, cluster: {server: %q, certificate-authority-data: %s}}]\nusers: [{name: u, user: %s}]\n",
-		s.URL, base64.StdEncoding.EncodeToString(ca), user)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func list(t *testing.T, file, path string) ([]string, error) {
-	t.Helper()
-	c, err := kube.Open(t.Context(), file, "", io.Discard)
-	if err != nil {
-		return nil, err
-	}
-	var pages []string
-	err = c.List(t.Context(), path, func(page []byte) error {
-		_, items, _ := strings.Cut(string(page), `"items": `)
-		pages = append(pages, items)
-		return nil
-	})
-	return pages, err
-}
-
-func TestAListIsReadToItsEnd(t *testing.T) {
-	t.Parallel()
-	for name, gone := range map[string]int{"in one go": 0, "by a token that expires": 1} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			a := &api{token: "Bearer t", gone: gone}
-			s := httptest.NewTLSServer(a)
-			t.Cleanup(s.Close)
-			pages, err := list(t, kubeconfig(t, s, "{token: t}"), "/api/v1/pods")
-			if d := cmp.Diff([]string{`["a"]}`, `["b"]}`}, pages); d != "" || err != nil {
-				t.Error(err, d)
-			}
-			if a.asked[0] != "/api/v1/pods?limit=500" {
-				t.Error(a.asked)
-			}
-		})
-	}
-}
-
-func TestCredentials(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	tokenFile := filepath.Join(dir, "token")
-	if err := os.WriteFile(tokenFile, []byte("t\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	plugin := filepath.Join(dir, "plugin")
-	script := "#!/bin/sh\ntest \"$WORD\" = x || exit 1\ncase \"$KUBERNETES_EXEC_INFO\" in *ExecCredential*) ;; *) exit 1 ;; esac\necho '{\"kind\": \"ExecCredential\", \"status\": {\"token\": \"'$1'\"}}'\n"
-	if err := os.WriteFile(plugin, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct{ user, wants string }{
-		"a token":      {"{token: t}", "Bearer t"},
-		"a token file": {fmt.Sprintf("{token: old, tokenFile: %s}", tokenFile), "Bearer t"},
-		"a password":   {"{username: ann, password: p}", "Basic " + base64.StdEncoding.EncodeToString([]byte("ann:p"))},
-		"a plugin":     {fmt.Sprintf("{exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [tok], env: [{name: WORD, value: x}]}}", plugin), "Bearer tok"},
-		"nothing":      {"{}", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := httptest.NewTLSServer(&api{token: test.wants})
-			t.Cleanup(s.Close)
-			if pages, err := list(t, kubeconfig(t, s, test.user), "/api/v1/pods"); err != nil || len(pages) != 2 {
-				t.Error(pages, err)
-			}
-		})
-	}
-}
-
-func TestWhatDoesNotWorkIsSaid(t *testing.T) {
-	t.Parallel()
-	s := httptest.NewTLSServer(&api{token: "Bearer t"})
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret-token" {
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		text, ok := objects[r.URL.EscapedPath()]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = fmt.Fprintf(w, `{"kind":"Status","reason":"NotFound","message":"%s is not there"}`, r.URL.Path)
+			return
+		}
+		_, _ = fmt.Fprint(w, text)
+	}))
 	t.Cleanup(s.Close)
-	other := httptest.NewTLSServer(&api{})
-	t.Cleanup(other.Close)
-	stranger := strings.ReplaceAll(read(t, kubeconfig(t, s, "{token: t}")), base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})), "")
-	never := httptest.NewTLSServer(&api{token: "Bearer t", gone: 9})
-	t.Cleanup(never.Close)
-	for name, test := range map[string]struct {
-		file, path, want string
-	}{
-		"no file":           {filepath.Join(t.TempDir(), "x"), "/api/v1/pods", "no such file"},
-		"no YAML":           {write(t, "a: [\n"), "/api/v1/pods", "reading kubeconfig"},
-		"no context":        {write(t, "a: 1\n"), "/api/v1/pods", "no current-context; give --context NAME"},
-		"unknown context":   {write(t, "current-context: x\ncontexts: [{name: y}]\n"), "/api/v1/pods", `no context "x"; it has y`},
-		"no such cluster":   {write(t, "current-context: x\ncontexts: [{name: x, context: {cluster: k}}]\n"), "/api/v1/pods", `names cluster "k"`},
-		"no such user":      {write(t, "current-context: x\ncontexts: [{name: x, context: {cluster: k, user: u}}]\nclusters: [{name: k}]\n"), "/api/v1/pods", `names user "u"`},
-		"no server":         {write(t, "current-context: x\ncontexts: [{name: x, context: {cluster: k}}]\nclusters: [{name: k}]\n"), "/api/v1/pods", "want https://HOST:PORT"},
-		"a token, no TLS":   {write(t, "current-context: x\ncontexts: [{name: x, context: {cluster: k, user: u}}]\nclusters: [{name: k, cluster: {server: http://127.0.0.1}}]\nusers: [{name: u, user: {token: t}}]\n"), "/api/v1/pods", "without TLS"},
-		"wrong credentials": {kubeconfig(t, s, "{token: other}"), "/api/v1/pods", "answers 401: Unauthorized"},
-		"another's CA":      {write(t, stranger), "/api/v1/pods", "certificate"},
-		"a redirect":        {kubeconfig(t, s, "{token: t}"), "/elsewhere", "answers 302"},
-		"a plugin missing":  {kubeconfig(t, s, "{exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, installHint: get it}}"), "/api/v1/pods", "get it"},
-		"a plugin's failure": {kubeconfig(t, s, "{exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false'}}"), "/api/v1/pods",
-			`running "false" for the user's credentials`},
-		"a plugin's nonsense": {kubeconfig(t, s, "{exec: {apiVersion: client.authentication.k8s.io/v1, command: echo, args: [hello]}}"), "/api/v1/pods",
-			"printed no ExecCredential"},
-		"an auth-provider": {kubeconfig(t, s, "{auth-provider: {name: gcp}}"), "/api/v1/pods", "auth-provider"},
-		"a token that expires for ever": {kubeconfig(t, never, "{token: t}"), "/api/v1/pods",
-			"answers 410"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if _, err := list(t, test.file, test.path); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want %q", err, test.want)
-			}
-		})
-	}
-	var refused *kube.StatusError
-	if _, err := list(t, kubeconfig(t, s, "{}"), "/api/v1/pods"); !errors.As(err, &refused) || refused.Code != http.StatusUnauthorized {
-		t.Error(err)
-	}
+	return client(t, s.URL, "secret-token", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 
-func write(t *testing.T, text string) string {
+func client(t *testing.T, url, token string, ca []byte) *kube.Client {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	config := filepath.Join(t.TempDir(), "config")
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"c","clusters":[{"name":"c","cluster":{"server":%q,"certificate-authority-data":%q}}],"users":[{"name":"u","user":{"token":%q}}],"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}]}`, url, base64.StdEncoding.EncodeToString(ca), token)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return file
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	data, err := os.ReadFile(file)
+	c, err := kube.Open(kube.Options{Kubeconfig: config})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(data)
+	return c
+}
+
+func secretOf(t *testing.T, kind, key string, auths map[string]map[string]string) string {
+	t.Helper()
+	var value any = auths
+	if kind == "kubernetes.io/dockerconfigjson" {
+		value = map[string]any{"auths": auths}
+	}
+	config, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"type": kind, "data": map[string][]byte{key: config}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func basic(user, password string) map[string]string {
+	return map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
+}
+
+// TestTheLoginsOfAPod are those of its secrets and of its service account's, by host and
+// the longest path.
+func TestTheLoginsOfAPod(t *testing.T) {
+	t.Parallel()
+	c := open(t, map[string]string{
+		"/api/v1/namespaces/shop/serviceaccounts/robot": `{"imagePullSecrets":[{"name":"old"},{"name":"gone"}]}`,
+		"/api/v1/namespaces/shop/secrets/new": secretOf(t, "kubernetes.io/dockerconfigjson", ".dockerconfigjson", map[string]map[string]string{
+			"reg.test": basic("all", "a:b"), "https://reg.test/v1/": basic("v1", "x"), "reg.test/team": basic("team", "t"), "*.cloud.test:5000": {"username": "cloud", "password": "c"}, "docker.io": {"identitytoken": "id"},
+		}),
+		"/api/v1/namespaces/shop/secrets/old": secretOf(t, "kubernetes.io/dockercfg", ".dockercfg", map[string]map[string]string{"old.test": basic("old", "o")}),
+	})
+	found, err := c.PullSecretsOf(t.Context(), "shop", "robot", []string{"new", "new", ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := func(registry, repository string) []string {
+		var all []string
+		for _, l := range found.For(registry, repository) {
+			all = append(all, l.Username+"/"+l.Password+l.IdentityToken)
+		}
+		return all
+	}
+	for of, want := range map[[2]string][]string{
+		{"reg.test", "team/web"}:            {"team/t", "all/a:b", "v1/x"},
+		{"REG.test", "teamwork/web"}:        {"all/a:b", "v1/x"},
+		{"old.test", "x"}:                   {"old/o"},
+		{"eu.cloud.test:5000", "x"}:         {"cloud/c"},
+		{"eu.cloud.test", "x"}:              nil,
+		{"a.eu.cloud.test:5000", "x"}:       nil,
+		{"index.docker.io", "library/x"}:    {"/id"},
+		{"reg.test.evil.example", "team/x"}: nil,
+		{"evil.example", "reg.test/team"}:   nil,
+	} {
+		got := users(of[0], of[1])
+		if of[0] == "reg.test" || of[0] == "REG.test" { // two for the whole host, in an order of their own
+			if len(got) == len(want) && len(got) > 1 && got[len(got)-1] != want[len(want)-1] {
+				got[len(got)-1], got[len(got)-2] = got[len(got)-2], got[len(got)-1]
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%v (-want +got):\n%s", of, d)
+		}
+	}
+	if _, err := c.PullSecretsOf(t.Context(), "shop", "nobody", []string{"gone"}); err != nil {
+		t.Errorf("a service account and a secret that are not there: %v", err)
+	}
+}
+
+func TestSecretsThatAreNone(t *testing.T) {
+	t.Parallel()
+	c := open(t, map[string]string{
+		"/api/v1/namespaces/shop/secrets/opaque":  `{"type":"Opaque","data":{}}`,
+		"/api/v1/namespaces/shop/secrets/broken":  `{"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"aHVudGVyMg=="}}`,
+		"/api/v1/namespaces/shop/secrets/garbled": secretOf(t, "kubernetes.io/dockercfg", ".dockercfg", map[string]map[string]string{"reg.test": {"auth": "hunter2"}}),
+	})
+	for name, want := range map[string]string{"opaque": "Opaque", "broken": "no docker configuration", "garbled": "no docker configuration"} {
+		_, err := c.PullSecretsOf(t.Context(), "shop", "default", []string{name})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"..", ".", ""} {
+		if err := c.Get(t.Context(), new(any), nil, "api", "v1", "namespaces", name, "secrets"); err == nil {
+			t.Errorf("namespace %q was asked for", name)
+		}
+	}
+	if err := c.Get(t.Context(), new(any), nil, "api", "v1", "namespaces", "a/../../secrets", "x"); !kube.NotFound(err) || !strings.Contains(err.Error(), "is not there") {
+		t.Errorf("a name with slashes: %v", err)
+	}
+	if err := client(t, "http://127.0.0.1:1", "t", nil).Get(t.Context(), new(any), nil, "api"); err == nil {
+		t.Error("nobody there, and no error")
+	}
+}
+
+func TestNoConfigurationIsSaid(t *testing.T) {
+	t.Parallel()
+	if _, err := kube.Open(kube.Options{Kubeconfig: filepath.Join(t.TempDir(), "none")}); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("%v", err)
+	}
 }
