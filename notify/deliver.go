@@ -66,7 +66,7 @@ func (o *Outbox) due(r *route) (at time.Time, ok bool) {
 	}
 	now := time.Now()
 	at = now
-	if oldest := r.queue[0].since.Add(r.GroupWait); oldest.After(now) && oldest.Before(now.Add(r.GroupWait)) { // the clock may have been set
+	if oldest := r.queue[0].since.Add(r.GroupWait); oldest.After(now) && !oldest.After(now.Add(r.GroupWait)) { // the clock may have been set
 		at = oldest
 	}
 	reservation := r.limiter.ReserveN(now, 1)
