@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -152,25 +153,38 @@ func exchange(ctx context.Context, secret string, send func(context.Context) err
 	return failure
 }
 
+// hide takes a secret out of a text that a receiver wrote. Of a URL the path and its
+// parts are secrets too.
 func hide(text, secret string) string {
 	if secret == "" {
 		return text
 	}
-	return strings.ReplaceAll(text, secret, "(secret)")
+	secrets := []string{secret}
+	if u, err := url.Parse(secret); err == nil && u.Host != "" {
+		secrets = append(secrets, u.RequestURI(), u.Path)
+		secrets = append(secrets, strings.FieldsFunc(u.RequestURI(), func(r rune) bool { return strings.ContainsRune("/?&=", r) })...)
+	}
+	for _, s := range secrets {
+		const shortest = 6 // what is shorter is no secret, and may be a word
+		if len(s) >= shortest {
+			text = strings.ReplaceAll(text, s, "(secret)")
+		}
+	}
+	return text
 }
 
 // post posts JSON.
-func post(ctx context.Context, c *http.Client, url string, header http.Header, secret string, body any) error {
+func post(ctx context.Context, c *http.Client, to string, header http.Header, secret string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return &notify.Final{Err: err}
 	}
-	return postText(ctx, c, url, header, secret, text)
+	return postText(ctx, c, to, header, secret, text)
 }
 
-func postText(ctx context.Context, c *http.Client, url string, header http.Header, secret string, text []byte) error {
+func postText(ctx context.Context, c *http.Client, to string, header http.Header, secret string, text []byte) error {
 	return exchange(ctx, secret, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(text))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(text))
 		if err != nil {
 			return err
 		}
