@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -356,5 +357,29 @@ func TestCasesAreDocumented(t *testing.T) {
 		if !bytes.Contains(docs, []byte(class.Row()+"\n")) {
 			t.Errorf("docs/conformance.md lacks the row %s", class.Row())
 		}
+	}
+}
+
+// A gate that speaks v1beta1 alone is asked in v1beta1 alone, as its API server would.
+func TestAGateOfTheOlderVersionIsAskedInIt(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	sound := soundGate(t, w)
+	o := serveGate(t, w, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		a := read(w, r)
+		if strings.Contains(a.text, `"admission.k8s.io/v1"`) {
+			http.Error(rw, "this gate speaks v1beta1", http.StatusBadRequest)
+			return
+		}
+		sound.ServeHTTP(rw, withBody(r, a.text))
+	}), nil)
+	o.Profile.Versions, o.Only = []string{v1beta1}, []string{"B1/tag", "B5/update-pod", "B13/one-bad", "B20/pod-and-template", "B16/mangled"}
+	known := map[string]bool{}
+	for _, c := range Cases() {
+		known[c.ID] = true
+	}
+	o.Only = slices.DeleteFunc(o.Only, func(id string) bool { return !known[id] })
+	if report, failed := tried(t, o); len(failed) > 0 || report.Passed < 4 {
+		t.Errorf("failed %v\n%s", failed, report.Text())
 	}
 }
