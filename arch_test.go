@@ -70,18 +70,23 @@ var arrows = map[string][]string{
 	"feed/lastgood":   {"internal/bounded", "internal/sealed", "metadata", "evidence/index", "feed/feedclient"},
 	"internal/sealed": {},
 
-	"identity":  {"internal/bounded", "metadata"},
-	"audit":     {"decide", "metadata"},
+	"identity": {"internal/bounded", "metadata"},
+	"audit":    {"decide", "metadata"},
+	"notify":   {},
+
+	// The only one that knows how receivers are spoken to.
+	"notify/pager": {"internal/bounded", "notify"},
+
 	"admission": {"internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 
 	"server": {"internal/bounded",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "audit", "admission", "identity",
-		"feed", "feed/*",
+		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"cmd/gatehouse": {
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance",
+		"admission", "image/resolve", "attest", "attest/voucherclient", "audit", "identity", "server", "conformance", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -108,7 +113,14 @@ var (
 )
 
 // onlyIn says which packages may import a module that is kept behind a fence.
-var onlyIn = map[string]string{"cel.dev/cel-go": "policy/platform/constraint"}
+var onlyIn = map[string]string{
+	"cel.dev/cel-go":                     "policy/platform/constraint",
+	"github.com/PagerDuty/go-pagerduty":  "notify/pager",
+	"github.com/slack-go/slack":          "notify/pager",
+	"github.com/atc0005/go-teams-notify": "notify/pager",
+	"github.com/wneessen/go-mail":        "notify/pager",
+	"github.com/standard-webhooks":       "notify/pager",
+}
 
 type listed struct {
 	ImportPath string

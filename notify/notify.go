@@ -228,3 +228,16 @@ func (b *Busy) Unwrap() error { return b.Err }
 // ErrNoRoom is returned for a message that was lost at once, because more severe ones
 // leave it no room.
 var ErrNoRoom = errors.New("no room in the outbox for a message of this severity")
+
+// NewTestPage is a page that tells a receiver's people that it works.
+func NewTestPage(receiver string, now time.Time) Page {
+	m := Message{
+		Kind: Test, Key: "test/" + receiver, Severity: Info, Title: "this is a test of Gatehouse: nothing has happened",
+		Fields: []Field{{What, "somebody ran gatehouse notify test"}, {"receiver", receiver}},
+	}
+	m, err := m.cleaned(now)
+	if err != nil { // a name that no configuration takes
+		m.Key = "test"
+	}
+	return NewPage(0, m)
+}

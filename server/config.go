@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/notify/pager"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
@@ -46,6 +47,9 @@ type Config struct {
 	Attestor  AttestorConfig  `yaml:"attestor"`
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
+	// Notify says who is told of what must not stay unnoticed. The gate alone tells
+	// nobody.
+	Notify pager.Config `yaml:"notify"`
 }
 
 // MetadataConfig is the Grafeas API.
@@ -180,7 +184,8 @@ func DefaultConfig() Config {
 			MaxStatements: defaultMaxStatements,
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
-		Ops: OpsConfig{Address: "127.0.0.1:9090"},
+		Ops:    OpsConfig{Address: "127.0.0.1:9090"},
+		Notify: pager.DefaultConfig(),
 	}
 }
 
@@ -253,6 +258,7 @@ func (c *Config) Validate() error {
 		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
+		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

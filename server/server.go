@@ -31,6 +31,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+	"github.com/gatehouse-dev/gatehouse/notify"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
@@ -66,6 +67,7 @@ type parts struct {
 	service  *metadata.Service
 	index    *index.Index
 	policies *policies
+	outbox   *notify.Outbox // nil: there is nobody to tell
 	ca       string
 
 	metadata, attestor, admission, ops *listener
@@ -120,6 +122,9 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if _, err := identity.Open(cfg.Identity, identity.Options{Logger: logger}); err != nil {
 		return err
 	}
+	if _, err := cfg.Notify.Open(); err != nil {
+		return err
+	}
 	config, err := loadAttestorConfig(cfg, logger)
 	if err != nil {
 		return err
@@ -157,6 +162,9 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	}
 	group.Go(func() error { return p.policies.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
+	if p.outbox != nil {
+		group.Go(func() error { return p.outbox.Run(running) })
+	}
 	for _, c := range p.certificates {
 		group.Go(func() error { return c.Run(running) })
 	}
@@ -249,6 +257,9 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	if err := p.openIdentity(); err != nil {
+		return err
+	}
+	if err := p.openOutbox(); err != nil {
 		return err
 	}
 	if err := p.openService(ctx); err != nil {

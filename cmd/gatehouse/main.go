@@ -89,6 +89,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 		identityCommand(),
 		metadataCommand(),
 		conformanceCommand(),
+		notifyCommand(),
 		versionCommand(),
 	)
 	root.InitDefaultCompletionCmd("completion")

@@ -36,7 +36,11 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript},
+		Setup: func(env *testscript.Env) error {
+			env.Values[arrivals{}] = &arrived{at: map[string]string{}}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "receivers": receiversInScript, "received": receivedInScript},
 	})
 }
 

@@ -52,11 +52,21 @@ type Message struct {
 // Start starts a server for a test and stops it when the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	s, stop, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{addr: l.Addr().String(), opts: opts, messages: make(chan Message, maxWaiting)}
+	t.Cleanup(stop)
+	return s
+}
+
+// New starts a server, which ends when stop is called.
+func New(opts Options) (s *Server, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing that could take long
+	if err != nil {
+		return nil, nil, err
+	}
+	s = &Server{addr: l.Addr().String(), opts: opts, messages: make(chan Message, maxWaiting)}
 	server := smtp.NewServer(s)
 	server.Domain, server.MaxMessageBytes = "localhost", maxMessage
 	server.ErrorLog = discard{}
@@ -67,8 +77,7 @@ func Start(t testing.TB, opts Options) *Server {
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(l) }() // ends with Close
-	t.Cleanup(func() { _ = server.Close(); <-ended })
-	return s
+	return s, func() { _ = server.Close(); <-ended }, nil
 }
 
 // Addr is HOST:PORT of the server.
