@@ -91,10 +91,14 @@ func (m Message) cleaned(now time.Time) (Message, error) {
 	return m, nil
 }
 
+const (
+	lower    = "abcdefghijklmnopqrstuvwxyz"
+	digits   = "0123456789"
+	keyRunes = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + digits + "._:/@-"
+)
+
 func isKey(s string, limit int) bool {
-	return s != "" && len(s) <= limit && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/@-", r))
-	}) < 0
+	return s != "" && len(s) <= limit && strings.Trim(s, keyRunes) == ""
 }
 
 // reserved are names of labels that receivers give a meaning.
@@ -120,9 +124,7 @@ func cleanedLabels(labels []Field) ([]Field, error) {
 }
 
 func isLabelName(s string) bool {
-	return s != "" && len(s) <= maxName && s[0] >= 'a' && s[0] <= 'z' && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_')
-	}) < 0
+	return s != "" && len(s) <= maxName && strings.Contains(lower, s[:1]) && strings.Trim(s, lower+digits+"_") == ""
 }
 
 // cleanedFields leaves out empty ones, and says how many were too many.

@@ -66,7 +66,9 @@ func (o *Outbox) due(r *route) (at time.Time, ok bool) {
 	}
 	now := time.Now()
 	at = now
-	if oldest := r.queue[0].since.Add(r.GroupWait); oldest.After(now) && !oldest.After(now.Add(r.GroupWait)) { // the clock may have been set
+	if i := slices.IndexFunc(r.queue, func(it *item) bool { return it.together == 0 }); i < 0 {
+		at = slices.MinFunc(r.queue, func(a, b *item) int { return a.retryAt.Compare(b.retryAt) }).retryAt
+	} else if oldest := r.queue[i].since.Add(r.GroupWait); oldest.After(now) && !oldest.After(now.Add(r.GroupWait)) { // the clock may have been set
 		at = oldest
 	}
 	reservation := r.limiter.ReserveN(now, 1)
@@ -77,60 +79,85 @@ func (o *Outbox) due(r *route) (at time.Time, ok bool) {
 	return at, true
 }
 
-// deliver tries until a page is out, and reports whether it is. Each try takes what has
-// come since.
+// deliver tries until a page is out, or refused by all, and reports whether to go on.
+// Each try takes what has come since.
 func (o *Outbox) deliver(ctx context.Context, r *route) bool {
 	for n := 0; ; n++ {
 		page, items := o.cut(r)
 		if len(items) == 0 {
-			return true // all were lost for want of room
+			return true // all were lost for want of room, or have to wait
 		}
-		wait, err := o.tryAll(ctx, r, page)
+		wait, err := o.tryAll(ctx, r, page, items[0].together > 0)
 		if err == nil {
 			o.delivered(ctx, r, page, items)
 			return true
 		}
-		o.putBack(items, err)
 		o.logger.Warn("no receiver took a page", "route", r.Name, "messages", len(items), "error", Line(err.Error(), maxReason))
+		if isRefusal(err) {
+			o.split(items)
+			if len(items) == 1 {
+				return true
+			}
+			continue
+		}
+		o.putBack(items)
 		if !sleep(ctx, max(wait, backoff(n, retryFirst, retryMost))) {
 			return false
 		}
 	}
 }
 
-// cut makes a page of what waits. What all receivers have refused goes alone, when
-// nothing else waits: one bad message must not hold up the others.
+// cut makes a page of what waits; of what was refused before, when nothing else waits:
+// one bad message must not hold up the others.
 func (o *Outbox) cut(r *route) (Page, []*item) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var items []*item
-	for _, it := range r.queue {
-		if it.refused == 0 && len(items) < maxPage {
-			items = append(items, it)
+	together, most := 0, maxPage
+	now := time.Now()
+	ready := func(it *item) bool { return it.together == together && !it.retryAt.After(now) }
+	if !slices.ContainsFunc(r.queue, ready) {
+		for _, it := range r.queue {
+			if together == 0 && !it.retryAt.After(now) {
+				together, most = it.together, it.together
+			}
 		}
 	}
-	if len(items) == 0 && len(r.queue) > 0 {
-		items = []*item{slices.MinFunc(r.queue, func(a, b *item) int { return cmp.Compare(a.refused, b.refused) })}
-	}
-	messages := make([]Message, 0, len(items))
-	for _, it := range items {
-		it.sending = true
-		messages = append(messages, it.msg)
+	var items []*item
+	var messages []Message
+	for _, it := range r.queue {
+		if ready(it) && len(items) < most {
+			it.sending = true
+			items, messages = append(items, it), append(messages, it.msg)
+		}
 	}
 	return NewPage(r.dropped, messages...), items
 }
 
-func (o *Outbox) putBack(items []*item, err error) {
+func (o *Outbox) putBack(items []*item) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var final *Final
-	refused := errors.As(err, &final) && final.Content
 	for _, it := range items {
 		it.sending = false
-		if refused {
+	}
+}
+
+// split has the halves of a page that was refused tried, and a message alone later.
+func (o *Outbox) split(items []*item) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range items {
+		it.sending = false
+		it.together = (len(items) + 1) / 2
+		if len(items) == 1 {
+			it.retryAt = time.Now().Add(backoff(it.refused, refusedFirst, refusedMost))
 			it.refused++
 		}
 	}
+}
+
+func isRefusal(err error) bool {
+	var final *FinalError
+	return errors.As(err, &final) && final.Content
 }
 
 // delivered forgets what was delivered. If the disk fails and the process dies it will
@@ -153,41 +180,43 @@ func (o *Outbox) delivered(ctx context.Context, r *route, page Page, items []*it
 	_ = o.await(ctx, done) // logged, counted, and written later
 }
 
-// tryAll tries the receivers of a route in their order. After an error, wait is how
-// long to leave them alone.
-func (o *Outbox) tryAll(ctx context.Context, r *route, page Page) (wait time.Duration, err error) {
-	contentOnly := true
+// tryAll tries the receivers of a route in their order. again says that they have
+// refused the page's content before, which says nothing about them. The error is a
+// refusal if one refuses and none takes it; after another, wait is how long to leave
+// them alone.
+func (o *Outbox) tryAll(ctx context.Context, r *route, page Page, again bool) (wait time.Duration, err error) {
+	refused := false
 	var last error
 	soonest := time.Duration(-1)
 	for _, name := range r.Receivers {
 		p := o.pagers[name]
 		if rest := o.rests(p); rest > 0 {
-			contentOnly = false
 			soonest = sooner(soonest, rest)
 			last = cmp.Or(last, fmt.Errorf("receiver %q is left alone after it failed", name))
 			continue
 		}
 		err := send(ctx, p.receiver, page)
-		if ctx.Err() != nil && err != nil {
-			return 0, ctx.Err()
-		}
 		if err == nil {
 			o.works(ctx, r, p, len(page.Messages))
 			return 0, nil
 		}
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
 		last = fmt.Errorf("receiver %q: %w", name, err)
-		var final *Final
-		contentOnly = contentOnly && errors.As(err, &final) && final.Content
-		after, failed := o.fails(ctx, r, p, err)
-		if !failed {
-			return after, dropContent(last)
+		if isRefusal(err) {
+			refused = true
+		}
+		after, next := o.fails(ctx, r, p, err, again)
+		if !next {
+			return after, last
 		}
 		soonest = sooner(soonest, after)
 	}
-	if contentOnly {
-		return 0, last
+	if refused && !isRefusal(last) {
+		last = &FinalError{Err: last, Content: true} // and it must not hold up the others
 	}
-	return soonest, dropContent(last)
+	return soonest, last
 }
 
 func send(ctx context.Context, r Receiver, page Page) error {
@@ -203,15 +232,6 @@ func sooner(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// dropContent makes an error one that says nothing about the page.
-func dropContent(err error) error {
-	var final *Final
-	if errors.As(err, &final) && final.Content {
-		return errors.New(err.Error())
-	}
-	return err
-}
-
 // rests tells for how long a receiver that failed is still left alone.
 func (o *Outbox) rests(p *pager) time.Duration {
 	o.mu.Lock()
@@ -223,28 +243,34 @@ func (o *Outbox) rests(p *pager) time.Duration {
 }
 
 // fails notes that a receiver failed, and reports whether to go to the next one, or how
-// long to wait.
-func (o *Outbox) fails(ctx context.Context, r *route, p *pager, err error) (wait time.Duration, failed bool) {
+// long to wait. One that refuses a page may take others: it has failed when it refuses
+// one after the other.
+func (o *Outbox) fails(ctx context.Context, r *route, p *pager, err error, again bool) (wait time.Duration, next bool) {
 	now := time.Now()
-	var final *Final
-	var busy *Busy
+	var final *FinalError
+	var busy *BusyError
 	result := "failed"
 	if errors.As(err, &final) {
 		result = "refused"
 	}
+	content := final != nil && final.Content
 	o.metrics.deliveries.WithLabelValues(p.Name, result).Inc()
 	o.mu.Lock()
+	p.LastError = err
+	if content && again {
+		o.mu.Unlock()
+		return 0, true
+	}
 	if p.failures == 0 {
 		p.first = now
 	}
 	p.failures++
-	p.LastError = err
-	if p.FailingSince.IsZero() && final == nil && p.failures < r.FailAfter && now.Sub(p.first) < r.FailWithin {
+	if p.FailingSince.IsZero() && (final == nil || content) && p.failures < r.FailAfter && now.Sub(p.first) < r.FailWithin {
 		o.mu.Unlock()
 		if errors.As(err, &busy) {
 			wait = min(busy.After, r.FailWithin)
 		}
-		return wait, false
+		return wait, content
 	}
 	rest := backoff(p.probes, probeFirst, probeMost)
 	if errors.As(err, &busy) {

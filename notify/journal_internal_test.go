@@ -76,7 +76,9 @@ func TestADiskThatFails(t *testing.T) {
 			time.Sleep(repairEvery + time.Millisecond)
 			synctest.Wait()
 			cancel()
-			<-ended
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		}
 		if err := o.Enqueue(t.Context(), m); err != nil {
 			t.Errorf("with room again: %v", err)

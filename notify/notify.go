@@ -197,33 +197,33 @@ func (p Page) worst() Message {
 // goroutines.
 type Receiver interface {
 	// Send delivers a page, and returns when the receiver has taken it. An error is
-	// worth another try, unless it is [Final]; its text has no secrets. Pages may come
+	// worth another try, unless it is a [FinalError]; its text has no secrets. Pages may come
 	// twice.
 	Send(ctx context.Context, p Page) error
 }
 
-// Final is an error that another try will not mend.
-type Final struct {
+// A FinalError is one that another try will not mend.
+type FinalError struct {
 	Err error
 	// Content says that this page was refused, and others may be taken.
 	Content bool
 }
 
-func (f *Final) Error() string { return f.Err.Error() }
+func (f *FinalError) Error() string { return f.Err.Error() }
 
 // Unwrap returns the reason.
-func (f *Final) Unwrap() error { return f.Err }
+func (f *FinalError) Unwrap() error { return f.Err }
 
-// Busy is an error of a receiver that says when to come again.
-type Busy struct {
+// A BusyError is one of a receiver that says when to come again.
+type BusyError struct {
 	Err   error
 	After time.Duration
 }
 
-func (b *Busy) Error() string { return b.Err.Error() }
+func (b *BusyError) Error() string { return b.Err.Error() }
 
 // Unwrap returns the reason.
-func (b *Busy) Unwrap() error { return b.Err }
+func (b *BusyError) Unwrap() error { return b.Err }
 
 // ErrNoRoom is returned for a message that was lost at once, because more severe ones
 // leave it no room.

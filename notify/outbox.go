@@ -16,12 +16,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// What may wait, by default: a thousand incidents a minute for ten minutes, of 1 to 2 kB
+// each.
 const (
-	// DefaultMaxMessages and DefaultMaxBytes bound what waits: a thousand incidents a
-	// minute for ten minutes, of 1 to 2 kB each.
 	DefaultMaxMessages = 10_000
 	DefaultMaxBytes    = 16 << 20
+)
 
+const (
 	// maxSeen is how many ids are remembered to tell a message that comes again.
 	maxSeen = 4096
 	// maxPage bounds the messages of a page.
@@ -31,6 +33,10 @@ const (
 	garbage = 1 << 20
 	// repairEvery is how often a disk that failed is tried.
 	repairEvery = 5 * time.Second
+
+	// refusedFirst and refusedMost bound how long a message that all refuse is left.
+	refusedFirst = time.Minute
+	refusedMost  = time.Hour
 
 	retryFirst = 2 * time.Second
 	retryMost  = time.Minute
@@ -96,7 +102,12 @@ type item struct {
 	size    int64 // of its line
 	since   time.Time
 	sending bool
-	refused int // how often all receivers have refused it
+	// together is how many messages a page with this one may have: all, if it is 0. Of a
+	// page that all receivers refuse the halves are tried, until what they refuse is
+	// alone. Then refused counts, and retryAt says when it is tried again.
+	together int
+	refused  int
+	retryAt  time.Time
 }
 
 // A route is a Route with what waits for it. All but the limiter is under the outbox's
@@ -272,7 +283,7 @@ func (o *Outbox) tidy(damaged int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.journal.length() > 0 {
-		o.compact()
+		_ = o.compact() // logged, counted, and written later
 	}
 	return nil
 }

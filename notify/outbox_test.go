@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,13 @@ func (r *receiver) taken() []notify.Page {
 	pages := r.pages
 	r.pages, r.at = nil, nil
 	return pages
+}
+
+// tried is how often a page was sent.
+func (r *receiver) tried() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tries
 }
 
 var errDown = errors.New("connection refused")
@@ -236,32 +244,32 @@ func TestOneThatFailsIsLeftForTheNext(t *testing.T) {
 		by    time.Duration // when the next has the page
 	}{
 		"after some tries":              {errDown, 3, 20 * time.Second},
-		"at once if no try can mend it": {&notify.Final{Err: errors.New("401 Unauthorized")}, 1, 10*time.Second + 1},
-		"not sooner than it asks":       {&notify.Busy{Err: errors.New("429"), After: 20 * time.Second}, 3, 52 * time.Second},
+		"at once if no try can mend it": {&notify.FinalError{Err: errors.New("401 Unauthorized")}, 1, 10*time.Second + 1},
+		"not sooner than it asks":       {&notify.BusyError{Err: errors.New("429"), After: 20 * time.Second}, 3, 52 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				first, second := new(receiver), new(receiver)
 				first.failing(tc.err)
-				var changes []notify.Pager
+				changes := make(chan notify.Pager, 10)
 				registry := prometheus.NewRegistry()
 				o := open(t, notify.Options{
 					Dir: t.TempDir(), Routes: to("first", "second"), Receivers: receivers(map[string]*receiver{"first": first, "second": second}),
-					OnPager: func(p notify.Pager) { changes = append(changes, p) }, Registry: registry,
+					OnPager: func(p notify.Pager) { changes <- p }, Registry: registry,
 				})
 				stop := running(t, o)
 				enqueue(t, o, message("x"))
 				after(tc.by)
-				if got := keys(second.taken()); len(got) != 1 || got[0] != "incident.opened x" || first.tries != tc.tries {
-					t.Fatalf("the next has %v after %d tries of the first", got, first.tries)
+				if got := keys(second.taken()); len(got) != 1 || got[0] != "incident.opened x" || first.tried() != tc.tries {
+					t.Fatalf("the next has %v after %d tries of the first", got, first.tried())
 				}
 				after(15 * time.Second)
 				if got := keys(second.taken()); len(got) != 1 || got[0] != "pager.failed pager/first" {
 					t.Fatalf("of the failure the next has %v", got)
 				}
-				if len(changes) != 1 || changes[0].Name != "first" || !errors.Is(changes[0].LastError, tc.err) || changes[0].FailingSince.IsZero() {
-					t.Errorf("others were told %+v", changes)
+				if p := <-changes; p.Name != "first" || !errors.Is(p.LastError, tc.err) || p.FailingSince.IsZero() {
+					t.Errorf("others were told %+v", p)
 				}
 				if diff := gauge(registry, "gatehouse_notify_receiver_failing", `receiver="first"`, 1); diff != "" {
 					t.Error(diff)
@@ -274,8 +282,8 @@ func TestOneThatFailsIsLeftForTheNext(t *testing.T) {
 				if got := keys(first.taken()); len(got) != 2 || got[0] != "incident.opened y" || got[1] != "pager.recovered pager/first" {
 					t.Errorf("when it works again it has %v", got)
 				}
-				if len(changes) != 2 || !changes[1].FailingSince.IsZero() {
-					t.Errorf("others were told %+v", changes)
+				if p := <-changes; p.Name != "first" || !p.FailingSince.IsZero() || len(changes) != 0 {
+					t.Errorf("others were told %+v, and %d times more", p, len(changes))
 				}
 				stop()
 				for _, p := range o.Pagers() {
@@ -329,8 +337,8 @@ func TestABriefFailureIsTriedAgain(t *testing.T) {
 		enqueue(t, o, message("x"))
 		after(time.Minute)
 		stop()
-		if got := keys(first.taken()); len(got) != 1 || second.tries != 0 {
-			t.Errorf("it has %v, and the next was tried %d times", got, second.tries)
+		if got := keys(first.taken()); len(got) != 1 || second.tried() != 0 {
+			t.Errorf("it has %v, and the next was tried %d times", got, second.tried())
 		}
 	})
 }
@@ -347,7 +355,7 @@ func TestWhileAllFailWhatComesIsGathered(t *testing.T) {
 			enqueue(t, o, message(fmt.Sprintf("w%d", i%3)))
 			after(12 * time.Second)
 		}
-		tries := first.tries + second.tries
+		tries := first.tried() + second.tried()
 		if tries > 60 {
 			t.Errorf("in an hour they were tried %d times", tries)
 		}
@@ -364,33 +372,85 @@ func TestWhileAllFailWhatComesIsGathered(t *testing.T) {
 func TestOneBadMessageDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := new(receiver)
-		r.fails(func(p notify.Page) error {
+		first, second := new(receiver), new(receiver)
+		refuse := func(p notify.Page) error {
 			for _, m := range p.Messages {
 				if m.Key == "poison" {
-					return &notify.Final{Err: errors.New("400 Bad Request"), Content: true}
+					return &notify.FinalError{Err: errors.New("400 Bad Request"), Content: true}
 				}
 			}
 			return nil
-		})
-		dir := t.TempDir()
-		o := open(t, notify.Options{Dir: dir, Routes: to("a"), Receivers: receivers(map[string]*receiver{"a": r})})
-		stop := running(t, o)
-		enqueue(t, o, message("x"), message("poison"), message("y"))
-		after(20 * time.Minute)
-		enqueue(t, o, message("z"))
-		after(30 * time.Minute)
-		got := strings.Join(keys(r.taken()), ", ")
-		for _, want := range []string{"opened x", "opened y", "opened z"} {
-			if !strings.Contains(got, want) {
-				t.Errorf("%s was not delivered: %s", want, got)
-			}
 		}
-		r.failing(nil)
-		after(10 * time.Minute)
+		first.fails(refuse)
+		second.fails(refuse)
+		o := open(t, notify.Options{Dir: t.TempDir(), Routes: to("first", "second"), Receivers: receivers(map[string]*receiver{"first": first, "second": second})})
+		stop := running(t, o)
+		for i := range 50 {
+			enqueue(t, o, message(fmt.Sprint(i)))
+		}
+		enqueue(t, o, message("poison"))
+		after(20 * time.Minute)
+		enqueue(t, o, message("later"))
+		after(24 * time.Hour)
+		pages := append(first.taken(), second.taken()...)
+		if got := len(keys(pages)); got != 51 || len(pages) > 8 {
+			t.Errorf("%d messages in %d pages: %v", got, len(pages), keys(pages))
+		}
+		if n := first.tried(); n > 60 {
+			t.Errorf("in a day it was tried %d times", n)
+		}
+		first.fails(nil)
+		after(2 * time.Hour)
 		stop()
-		if got := strings.Join(keys(r.taken()), ", "); !strings.Contains(got, "opened poison") {
+		if got := keys(first.taken()); len(got) != 1 || got[0] != "incident.opened poison" {
 			t.Errorf("what was refused is lost: %s", got)
+		}
+	})
+}
+
+func TestOneBadMessageDoesNotHoldUpOthersWhileOneIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := new(receiver), new(receiver)
+		second.fails(func(p notify.Page) error {
+			if slices.Contains(keys([]notify.Page{p}), "incident.opened poison") {
+				return &notify.FinalError{Err: errors.New("400 Bad Request"), Content: true}
+			}
+			return nil
+		})
+		first.failing(errDown)
+		o := open(t, notify.Options{Dir: t.TempDir(), Routes: to("first", "second"), Receivers: receivers(map[string]*receiver{"first": first, "second": second})})
+		stop := running(t, o)
+		enqueue(t, o, message("a"), message("poison"), message("b"))
+		after(time.Hour)
+		first.failing(nil)
+		if got := keys(second.taken()); len(got) != 3 { // and the failure
+			t.Errorf("while the first is away: %v", got)
+		}
+		after(2 * time.Hour)
+		stop()
+		if got := keys(first.taken()); len(got) == 0 || got[0] != "incident.opened poison" {
+			t.Errorf("when it is back: %v", got)
+		}
+	})
+}
+
+func TestOneThatRefusesEverythingHasFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := new(receiver), new(receiver)
+		first.failing(&notify.FinalError{Err: errors.New("400 Bad Request"), Content: true})
+		o := open(t, notify.Options{Dir: t.TempDir(), Routes: to("first", "second"), Receivers: receivers(map[string]*receiver{"first": first, "second": second})})
+		stop := running(t, o)
+		for i := range 4 {
+			enqueue(t, o, message(fmt.Sprint(i)))
+			after(15 * time.Second)
+		}
+		after(time.Hour)
+		stop()
+		got := keys(second.taken())
+		if len(got) != 5 || !strings.Contains(strings.Join(got, " "), "pager.failed pager/first") {
+			t.Errorf("the next has %v", got)
 		}
 	})
 }

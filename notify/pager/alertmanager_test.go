@@ -131,7 +131,9 @@ func TestAPageGoesOutWhenThePagerIsBack(t *testing.T) {
 		}
 	}
 	cancel()
-	<-ended
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 	if err := o.Close(); err != nil {
 		t.Error(err)
 	}

@@ -147,11 +147,11 @@ func (e *email) Send(ctx context.Context, p notify.Page) error {
 	}
 	client, err := mail.NewClient(host, options...)
 	if err != nil {
-		return &notify.Final{Err: err}
+		return &notify.FinalError{Err: err}
 	}
 	msg, err := e.message(p)
 	if err != nil {
-		return &notify.Final{Err: err, Content: true}
+		return &notify.FinalError{Err: err, Content: true}
 	}
 	return smtpError(client.DialAndSendWithContext(ctx, msg))
 }
@@ -168,9 +168,9 @@ func smtpError(err error) error {
 	}
 	switch code := sent.ErrorCode(); {
 	case code == 552 || code == 554:
-		return &notify.Final{Err: plain, Content: true}
+		return &notify.FinalError{Err: plain, Content: true}
 	case code >= 500:
-		return &notify.Final{Err: plain}
+		return &notify.FinalError{Err: plain}
 	}
 	return plain
 }

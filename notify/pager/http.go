@@ -136,19 +136,19 @@ func exchange(ctx context.Context, secret string, send func(context.Context) err
 	case s.err != nil:
 		return s.err
 	case s.code == 0:
-		return &notify.Final{Err: errors.New(hide(fmt.Sprintf("the page could not be written: %v", err), secret))}
+		return &notify.FinalError{Err: errors.New(hide(fmt.Sprintf("the page could not be written: %v", err), secret))}
 	}
 	failure := errors.New(hide(strings.TrimSuffix(fmt.Sprintf("answers %s: %s", notify.Line(s.status, maxExcerpt), s.excerpt), ": "), secret))
 	switch s.code {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return &notify.Final{Err: failure, Content: true}
+		return &notify.FinalError{Err: failure, Content: true}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return &notify.Busy{Err: failure, After: s.after}
+		return &notify.BusyError{Err: failure, After: s.after}
 	case http.StatusRequestTimeout, http.StatusTooEarly:
 		return failure
 	}
 	if s.code/100 == 3 || s.code/100 == 4 {
-		return &notify.Final{Err: failure}
+		return &notify.FinalError{Err: failure}
 	}
 	return failure
 }
@@ -177,7 +177,7 @@ func hide(text, secret string) string {
 func post(ctx context.Context, c *http.Client, to string, header http.Header, secret string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return &notify.Final{Err: err}
+		return &notify.FinalError{Err: err}
 	}
 	return postText(ctx, c, to, header, secret, text)
 }

@@ -184,12 +184,12 @@ func TestWhatTheAnswerMeans(t *testing.T) {
 }
 
 func isFinal(err error, content bool) bool {
-	var final *notify.Final
+	var final *notify.FinalError
 	return errors.As(err, &final) && final.Content == content
 }
 
 func busyFor7s(err error) bool {
-	var busy *notify.Busy
+	var busy *notify.BusyError
 	return errors.As(err, &busy) && busy.After == 7*time.Second
 }
 

@@ -53,7 +53,7 @@ func (t *teamsChannel) Send(ctx context.Context, p notify.Page) error {
 	}
 	card, err := teamsCard(p)
 	if err != nil {
-		return &notify.Final{Err: err, Content: true}
+		return &notify.FinalError{Err: err, Content: true}
 	}
 	client := goteamsnotify.NewTeamsClient().SetHTTPClient(t.http).SkipWebhookURLValidationOnSend(true) // it was checked
 	return exchange(ctx, url, func(ctx context.Context) error { return client.SendWithContext(ctx, url, card) })

@@ -111,11 +111,11 @@ func (w *webhook) Send(ctx context.Context, p notify.Page) error {
 	}
 	body, err := json.Marshal(event)
 	if err != nil {
-		return &notify.Final{Err: err}
+		return &notify.FinalError{Err: err}
 	}
 	signature, err := signer.Sign(event.ID, now, body)
 	if err != nil {
-		return &notify.Final{Err: err}
+		return &notify.FinalError{Err: err}
 	}
 	header := http.Header{"Content-Type": {"application/cloudevents+json; charset=UTF-8"}}
 	header.Set(standardwebhooks.HeaderWebhookID, event.ID)
