@@ -75,7 +75,7 @@ generate:
 	./tools/generate.sh
 
 bench:
-	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./cmd/gatehouse
+	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./notify ./cmd/gatehouse
 
 conformance: build
 	bin/gatehouse conformance --self
