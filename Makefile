@@ -19,12 +19,12 @@ help:
 	@echo 'make conformance     the known ways around a gate, tried on ours'
 	@echo 'make fuzz            each fuzz target for FUZZTIME (10s)'
 	@echo 'make generate        generated code, with the tools pinned in tools/go.mod'
-	@echo 'make build           bin/gatehouse'
+	@echo 'make build           bin/gatehouse and the kubectl plugin, bin/kubectl-resolve_tags'
 
 build:
 	@mkdir -p bin
 	@echo 'building bin/gatehouse; the first time that is minutes, and each package is named as it is done'
-	@go build -v -trimpath -o bin/gatehouse ./cmd/gatehouse
+	@go build -v -trimpath -o bin/ ./cmd/gatehouse ./cmd/kubectl-resolve_tags
 
 run: build
 	@go run -v ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
@@ -75,7 +75,7 @@ generate:
 	./tools/generate.sh
 
 bench:
-	go test -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./notify ./cmd/gatehouse
+	go test -timeout=60m -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./notify ./attest/... ./cmd/gatehouse ./tags/... ./cmd/internal/resolvetags
 
 conformance: build
 	bin/gatehouse conformance --self

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"mime"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 )
@@ -48,6 +50,37 @@ type Limits struct {
 	MaxRequests int
 }
 
+// A door takes requests within all bounds.
+type door struct {
+	logger   *slog.Logger
+	requests *bounded.Shares // how many at the same time
+	bytes    *bounded.Shares // of their bodies
+	away     *prometheus.CounterVec
+	panics   prometheus.Counter
+}
+
+// newDoor returns a door whose metrics begin with gatehouse_ and its name. panicked says
+// what becomes of a review at which it panics.
+func newDoor(name, panicked string, limits Limits, logger *slog.Logger, registry prometheus.Registerer) (door, error) {
+	if limits.MaxRequests == 0 {
+		limits.MaxRequests = DefaultMaxRequests
+	}
+	d := door{
+		logger:   logger,
+		requests: bounded.NewShares(int64(limits.MaxRequests)),
+		bytes:    bounded.NewShares(maxBodies),
+		away: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_" + name + "_turned_away_total",
+			Help: "Requests to the webhook that were answered by an HTTP error and not judged, by status.",
+		}, []string{"status"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_" + name + "_panics_total",
+			Help: panicked + " Any is a bug: see the log.",
+		}),
+	}
+	return d, errors.Join(registry.Register(d.away), registry.Register(d.panics))
+}
+
 // A protocol is how a kind of review is read and answered.
 type protocol struct {
 	// answer returns the envelope of the answer. An error says that the body is no
@@ -56,6 +89,8 @@ type protocol struct {
 	// deny returns an envelope that refuses a review which was not understood, or could
 	// not be judged; ok is false if there is nobody to address it to.
 	deny func(body []byte, a answer) (envelope any, ok bool)
+	// misunderstood, unless it is nil, is told of a review that could not be read.
+	misunderstood func(error)
 }
 
 // An httpError turns a request away before it is judged. The API server applies the
@@ -72,26 +107,26 @@ func turnAway(status int, format string, args ...any) error {
 }
 
 // serve takes a request within all bounds, and answers it in a protocol.
-func (g *Gate) serve(w http.ResponseWriter, r *http.Request, p protocol) {
+func (d *door) serve(w http.ResponseWriter, r *http.Request, p protocol) {
 	wait := timeout(r)
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	err := checkHeader(r)
 	if err == nil {
-		err = g.admit(r, func() error {
+		err = d.admit(r, func() error {
 			body, err := readBody(w, r, time.Now().Add(wait))
 			if err != nil {
 				return err
 			}
-			envelope, err := g.answer(ctx, body, p)
+			envelope, err := d.answer(ctx, body, p)
 			if err != nil {
 				return err
 			}
-			return g.write(w, envelope)
+			return d.write(w, envelope)
 		})
 	}
 	if e := (*httpError)(nil); errors.As(err, &e) {
-		g.away.WithLabelValues(strconv.Itoa(e.status)).Inc()
+		d.away.WithLabelValues(strconv.Itoa(e.status)).Inc()
 		switch e.status {
 		case http.StatusMethodNotAllowed:
 			w.Header().Set("Allow", http.MethodPost)
@@ -135,7 +170,7 @@ func tooLarge() error {
 }
 
 // admit runs f if the source of the request has its share left.
-func (g *Gate) admit(r *http.Request, f func() error) error {
+func (d *door) admit(r *http.Request, f func() error) error {
 	source, size := bounded.Source(r.RemoteAddr), r.ContentLength
 	if size < 0 { // not said
 		size = maxReview
@@ -143,7 +178,7 @@ func (g *Gate) admit(r *http.Request, f func() error) error {
 	for _, take := range []struct {
 		shares *bounded.Shares
 		n      int64
-	}{{g.requests, 1}, {g.bytes, size}} {
+	}{{d.requests, 1}, {d.bytes, size}} {
 		switch take.shares.Acquire(source, take.n) {
 		case bounded.OverShare:
 			return turnAway(http.StatusTooManyRequests, "too many requests of %s at the same time: ask again", source)
@@ -170,14 +205,14 @@ func readBody(w http.ResponseWriter, r *http.Request, deadline time.Time) ([]byt
 
 // answer judges a review. Whatever goes wrong with one that can be answered is a
 // denial, which counts whatever the webhook's failurePolicy says.
-func (g *Gate) answer(ctx context.Context, body []byte, p protocol) (envelope any, err error) {
+func (d *door) answer(ctx context.Context, body []byte, p protocol) (envelope any, err error) {
 	defer func() {
 		cause := recover()
 		if cause == nil {
 			return
 		}
-		g.panics.Inc()
-		g.Logger.Error("judging a review panicked; it was denied", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		d.panics.Inc()
+		d.logger.Error("judging a review panicked; it was denied", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 		var ok bool
 		if envelope, ok = p.deny(body, refuse(http.StatusInternalServerError, "judging this review failed inside the gate, and so it is denied: see the gate's log")); !ok {
 			err = turnAway(http.StatusInternalServerError, "internal error")
@@ -188,17 +223,19 @@ func (g *Gate) answer(ctx context.Context, body []byte, p protocol) (envelope an
 		return envelope, nil
 	}
 	if denial, ok := p.deny(body, refuse(http.StatusBadRequest, "%v", err)); ok {
-		g.misunderstood(&request{place: g.Place}, err)
+		if p.misunderstood != nil {
+			p.misunderstood(err)
+		}
 		return denial, nil
 	}
 	return nil, turnAway(http.StatusBadRequest, "%v", err)
 }
 
 // write sends an envelope.
-func (g *Gate) write(w http.ResponseWriter, envelope any) error {
+func (d *door) write(w http.ResponseWriter, envelope any) error {
 	body, err := json.Marshal(envelope)
 	if err != nil {
-		g.Logger.Error("encoding an answer", "error", err)
+		d.logger.Error("encoding an answer", "error", err)
 		return turnAway(http.StatusInternalServerError, "encoding the answer failed")
 	}
 	w.Header().Set("Content-Type", "application/json")

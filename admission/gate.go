@@ -15,7 +15,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
-	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
@@ -90,13 +89,10 @@ type Options struct {
 // A Gate judges admission requests. It is safe for concurrent use.
 type Gate struct {
 	Options
+	door
 	grants    *grants
-	requests  *bounded.Shares // how many at the same time
-	bytes     *bounded.Shares // of their bodies
 	decisions *prometheus.CounterVec
 	unlogged  prometheus.Counter
-	away      *prometheus.CounterVec
-	panics    prometheus.Counter
 }
 
 // NewGate returns a Gate.
@@ -112,14 +108,14 @@ func NewGate(o Options) (*Gate, error) {
 	default:
 		return nil, fmt.Errorf("building the gate: templates mode %q: want %q or %q", o.Templates, DenyTemplates, WarnTemplates)
 	}
-	if o.MaxRequests == 0 {
-		o.MaxRequests = DefaultMaxRequests
+	d, err := newDoor("admission", "Reviews that were denied because judging them panicked.", o.Limits, o.Logger, o.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("building the gate: %w", err)
 	}
 	g := &Gate{
-		Options:  o,
-		grants:   newGrants(),
-		requests: bounded.NewShares(int64(o.MaxRequests)),
-		bytes:    bounded.NewShares(maxBodies),
+		Options: o,
+		door:    d,
+		grants:  newGrants(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_admission_decisions_total",
 			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
@@ -128,16 +124,8 @@ func NewGate(o Options) (*Gate, error) {
 			Name: "gatehouse_audit_lost_total",
 			Help: "Decisions that could not be recorded because the audit log did not keep up.",
 		}),
-		away: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gatehouse_admission_turned_away_total",
-			Help: "Requests to the webhook that were answered by an HTTP error and not judged, by status.",
-		}, []string{"status"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_admission_panics_total",
-			Help: "Reviews that were denied because judging them panicked. Any is a bug: see the log.",
-		}),
 	}
-	for _, c := range []prometheus.Collector{g.decisions, g.unlogged, g.away, g.panics} {
+	for _, c := range []prometheus.Collector{g.decisions, g.unlogged} {
 		if err := o.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("building the gate: %w", err)
 		}

@@ -39,6 +39,8 @@ type response struct {
 	Status           *status           `json:"status,omitempty"`
 	AuditAnnotations map[string]string `json:"auditAnnotations,omitempty"`
 	Warnings         []string          `json:"warnings,omitempty"`
+	Patch            []byte            `json:"patch,omitempty"` // base64 of JSON
+	PatchType        string            `json:"patchType,omitempty"`
 }
 
 type status struct {
@@ -52,8 +54,11 @@ type status struct {
 // version it came in. What is not a review gets an HTTP error, on which the API
 // server applies the webhook's failurePolicy.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	g.serve(w, r, protocol{answer: g.answerReview, deny: denyReview})
+	g.serve(w, r, protocol{answer: g.answerReview, deny: denyReview, misunderstood: g.unread})
 }
+
+// unread records a review that could not be read.
+func (g *Gate) unread(err error) { g.misunderstood(&request{place: g.Place}, err) }
 
 func (g *Gate) answerReview(ctx context.Context, body []byte) (any, error) {
 	in, err := readReview(body)

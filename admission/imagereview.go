@@ -77,6 +77,7 @@ func (g *Gate) ImageReviews() http.Handler {
 			deny: func(body []byte, a answer) (any, bool) {
 				return imageAnswer(a), peekReview(body).Kind == imageReviewKind
 			},
+			misunderstood: g.unread,
 		})
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/gatehouse-dev/gatehouse/admission/resource"
 	"github.com/gatehouse-dev/gatehouse/decide"
 )
 
@@ -179,5 +180,5 @@ func misfit(err error) error {
 	if at == "" {
 		at = "the whole"
 	}
-	return fmt.Errorf("%.300s is %s, which is not what Kubernetes has there", at, nameOfKind(wrong.JSONKind))
+	return fmt.Errorf("%.300s is %s, which is not what Kubernetes has there", at, resource.NameOfKind(wrong.JSONKind))
 }

@@ -42,6 +42,9 @@ func (s subject) request(place Place, namespace string, images []decide.ImageUse
 		r.IstioIdentity = place.TrustDomain + "/ns/" + namespace + "/sa/" + account
 	}
 	r.BreakGlass, r.Justification = breakGlass(s.template.Metadata)
+	if said := s.meta.Annotations[UnpinnedAnnotation]; said != "" && !s.isTemplate {
+		r.Unpinned = said[:min(len(said), 2*maxUnpinned)]
+	}
 	return r
 }
 

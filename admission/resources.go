@@ -3,20 +3,17 @@ package admission
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/gatehouse-dev/gatehouse/admission/resource"
 	"github.com/gatehouse-dev/gatehouse/decide"
 )
 
 const (
-	// maxResources and maxPaths bound the configuration: each path is a walk
-	// through the object.
+	// maxResources bounds the configuration.
 	maxResources = 100
-	maxPaths     = 16
 
 	// maxTemplates bounds the pod templates of one object, each of which may have
 	// a decision and a record of its own.
@@ -25,21 +22,7 @@ const (
 
 // A Resource says where a kind of custom resource has its images. What it tells is
 // early feedback: the pods that come of the object are reviewed in any case.
-type Resource struct {
-	// Group and Resource name it as a webhook's rules do: serving.knative.dev and
-	// services. The version is the one that the webhook is registered for.
-	Group    string `yaml:"group"`
-	Resource string `yaml:"resource"`
-	// Images are paths of images, such as spec.steps[*].image.
-	Images []string `yaml:"images"`
-	// PodTemplates are paths of objects of metadata and spec as in a Deployment, such
-	// as spec.template. All images of theirs are judged, for their own service account,
-	// and their break-glass marker counts.
-	PodTemplates []string `yaml:"podTemplates"`
-	// ServiceAccount is the path of the name of the account that Images run as;
-	// without one they are judged as of the account default.
-	ServiceAccount string `yaml:"serviceAccount"`
-}
+type Resource = resource.Resource
 
 // Resources are custom resources whose images are reviewed. The zero Resources has
 // none.
@@ -48,8 +31,9 @@ type Resources struct {
 }
 
 type customResource struct {
-	images, templates []path
-	account           path
+	images, templates []resource.Path
+	account           resource.Path
+	hasAccount        bool
 }
 
 // NewResources checks a list of custom resources. An error names the resource, the
@@ -76,50 +60,14 @@ func NewResources(list []Resource) (Resources, error) {
 }
 
 func newCustomResource(name groupResource, r Resource) (*customResource, error) {
-	switch {
-	case name.Resource == "" || strings.ContainsAny(name.Resource, "/*"):
-		return nil, errors.New("resource: want the plural name of one resource, without a subresource")
-	case strings.ContainsAny(name.Group, "/*"):
-		return nil, errors.New("group: want the name of one API group, without a version")
-	case name == pods || workloads[name]:
+	if name == pods || workloads[name] {
 		return nil, errors.New("is reviewed anyway")
-	case len(r.Images)+len(r.PodTemplates) == 0:
-		return nil, errors.New("give images or podTemplates: paths such as spec.template.spec.containers[*].image")
-	case len(r.Images)+len(r.PodTemplates) > maxPaths:
-		return nil, fmt.Errorf("%d paths: at most %d are taken", len(r.Images)+len(r.PodTemplates), maxPaths)
-	case r.ServiceAccount != "" && len(r.Images) == 0:
-		return nil, errors.New("serviceAccount is for images; podTemplates have their own")
 	}
-	c := &customResource{}
-	var err error
-	if c.images, err = parsePaths("images", r.Images); err != nil {
+	p, err := r.Places()
+	if err != nil {
 		return nil, err
 	}
-	if c.templates, err = parsePaths("podTemplates", r.PodTemplates); err != nil {
-		return nil, err
-	}
-	if r.ServiceAccount == "" {
-		return c, nil
-	}
-	if c.account, err = parsePath(r.ServiceAccount); err != nil {
-		return nil, fmt.Errorf("serviceAccount: %q: %w", r.ServiceAccount, err)
-	}
-	if slices.ContainsFunc(c.account.steps, func(s step) bool { return s.kind != member }) {
-		return nil, fmt.Errorf("serviceAccount: %q: want the path of one value", r.ServiceAccount)
-	}
-	return c, nil
-}
-
-func parsePaths(what string, texts []string) ([]path, error) {
-	list := make([]path, len(texts))
-	for i, text := range texts {
-		p, err := parsePath(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s[%d]: %q: %w", what, i, text, err)
-		}
-		list[i] = p
-	}
-	return list, nil
+	return &customResource{images: p.Images, templates: p.PodTemplates, account: p.ServiceAccount, hasAccount: r.ServiceAccount != ""}, nil
 }
 
 // has reports whether objects of a resource are reviewed.
@@ -173,7 +121,7 @@ func (c *customResource) subjects(raw jsontext.Value) ([]subject, error) {
 	}
 	all := []subject{listed}
 	for _, p := range c.templates {
-		err := p.each(raw, func(place string, v jsontext.Value) error {
+		err := p.Each(raw, func(place string, v jsontext.Value) error {
 			if len(all) > maxTemplates {
 				return fmt.Errorf("more than %d pod templates in one object", maxTemplates)
 			}
@@ -200,7 +148,7 @@ func (c *customResource) subjects(raw jsontext.Value) ([]subject, error) {
 // listed fills in the images at paths, and whom they run as.
 func (c *customResource) listed(raw jsontext.Value, s *subject) error {
 	for _, p := range c.images {
-		err := p.each(raw, func(place string, v jsontext.Value) error {
+		err := p.Each(raw, func(place string, v jsontext.Value) error {
 			text, err := stringAt(place, v)
 			if err != nil || text == "" {
 				return err
@@ -215,10 +163,10 @@ func (c *customResource) listed(raw jsontext.Value, s *subject) error {
 			return err
 		}
 	}
-	if len(c.account.steps) == 0 {
+	if !c.hasAccount {
 		return nil
 	}
-	return c.account.each(raw, func(place string, v jsontext.Value) (err error) {
+	return c.account.Each(raw, func(place string, v jsontext.Value) (err error) {
 		s.template.Spec.ServiceAccountName, err = stringAt(place, v)
 		return err
 	})
@@ -226,7 +174,7 @@ func (c *customResource) listed(raw jsontext.Value, s *subject) error {
 
 func stringAt(place string, v jsontext.Value) (text string, err error) {
 	if v.Kind() != '"' {
-		return "", fmt.Errorf("%s: want a string, found %s", clip(place), nameOfKind(v.Kind()))
+		return "", fmt.Errorf("%s: want a string, found %s", clip(place), resource.NameOfKind(v.Kind()))
 	}
 	err = json.Unmarshal(v, &text)
 	return text, err

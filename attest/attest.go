@@ -36,6 +36,8 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/internal/keyed"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -74,11 +76,18 @@ type Options struct {
 	Metadata check.Metadata
 	Store    Store
 
+	// Platforms are those of an index that count; none means all. An index that lacks
+	// one of them passes nothing.
+	Platforms []resolve.Platform
+	// Recorder is told of every request; nil means no one is.
+	Recorder Recorder
 	// DryRun runs checks and attests nothing.
 	DryRun bool
 	// Strict calls a request a success only when every check is attested too,
 	// and refuses groups without checks. A dry run is not held to the first.
 	Strict bool
+	// Form is how attestations are signed and filed, and which are looked for.
+	Form Form
 	// CreateNotes creates a note that does not exist when an attestation is to
 	// be filed under it.
 	CreateNotes bool
@@ -96,7 +105,7 @@ type Authority struct {
 	trust  map[string][]*signature.PublicKey
 	runner check.Runner
 	// attesting lets one request at a time attest a check of an image.
-	attesting keyedLock
+	attesting keyed.Lock
 }
 
 func (a *Authority) now() time.Time {
@@ -235,35 +244,13 @@ func (a *Authority) Names() []string {
 	return slices.Compact(names)
 }
 
-// Check runs the check or the checks of the group of this name, and attests
-// those that pass. That a check did not pass is no error. The error is about the
-// request: the name is not active, or the reference has no digest.
+// Check is [Authority.Run] with what Voucher tells of it.
 func (a *Authority) Check(ctx context.Context, ref image.Reference, name string) (Response, error) {
-	checks, err := a.prepare(ref, name)
+	report, err := a.Run(ctx, Request{Image: ref, Name: name})
 	if err != nil {
 		return Response{}, err
 	}
-	running, runner, done := a.reserve(ctx)
-	defer done()
-	in := &check.Input{Image: ref, Registry: a.Registry, Metadata: a.Metadata}
-	response := Response{Image: ref.String(), Results: make([]Result, 0, len(checks))}
-	for _, o := range runner.Run(running, in, checks) {
-		r := Result{Name: o.Check, Success: o.Result.Passed(), Error: o.Result.Reason()}
-		if o.Err != nil {
-			r.Success, r.Error = false, o.Err.Error()
-		}
-		if r.Success && !a.DryRun {
-			details, err := a.attest(ctx, ref, o.Check)
-			r.Attested, r.Details = err == nil, details
-			if err != nil {
-				r.Error = err.Error()
-			}
-		}
-		a.log(ctx, "check result", ref, r, slog.Duration("elapsed", o.Elapsed))
-		response.Results = append(response.Results, r)
-	}
-	response.Success = a.success(response.Results, a.Strict && !a.DryRun)
-	return response, nil
+	return report.Response(), nil
 }
 
 func (a *Authority) prepare(ref image.Reference, name string) ([]check.Check, error) {
@@ -271,17 +258,6 @@ func (a *Authority) prepare(ref image.Reference, name string) ([]check.Check, er
 		return nil, err
 	}
 	return a.Active(name)
-}
-
-// success is the verdict on a request: that every check succeeded. No checks at
-// all vouch for nothing, where Voucher approves.
-func (a *Authority) success(results []Result, attested bool) bool {
-	for _, r := range results {
-		if !r.Success || (attested && !r.Attested) {
-			return false
-		}
-	}
-	return len(results) > 0
 }
 
 // reserve keeps the last part of the time for attesting what has passed: a

@@ -76,7 +76,7 @@ func failing(name, reason string) check.Check {
 	return check.Check{Name: name, Run: func(context.Context, *check.Input) (check.Result, error) { return check.Fail("%s", reason), nil }}
 }
 
-type noRegistry struct{}
+type noRegistry struct{ check.Registry }
 
 func (noRegistry) Configs(context.Context, image.Reference, ...resolve.Platform) ([]resolve.Config, error) {
 	return nil, errors.New("no registry")

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // A document is a configuration file that is being read: its values, the line
@@ -30,19 +27,31 @@ type section struct {
 	known  map[string]bool
 }
 
-// parseDocument parses TOML. Its error has the line in it.
-func parseDocument(file string, data []byte) (*document, *section, error) {
-	values := map[string]any{}
-	if err := toml.Unmarshal(data, &values); err != nil {
-		var at *toml.DecodeError
-		if errors.As(err, &at) {
-			line, _ := at.Position()
-			return nil, nil, fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(at.Error(), "toml: "))
-		}
+// parseDocument parses TOML, YAML or JSON, as the name of the file says; other names
+// are for TOML. Its error has the line in it.
+func parseDocument(file string, data []byte, env Getenv) (*document, *section, error) {
+	var values map[string]any
+	var lines map[string]int
+	var err error
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".yaml", ".yml":
+		values, lines, err = parseYAML(data)
+	case ".json":
+		values, lines, err = parseJSON(data)
+	default:
+		values, lines, err = parseTOML(data)
+	}
+	var at *lineError
+	if errors.As(err, &at) {
+		return nil, nil, fmt.Errorf("%s:%d: %w", file, at.line, at.err)
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	doc := &document{file: file, lines: lineNumbers(data)}
-	return doc, doc.section(nil, values), nil
+	doc := &document{file: file, lines: lines}
+	root := doc.section(nil, values)
+	doc.overlay(root, env)
+	return doc, root, nil
 }
 
 func (d *document) section(path []string, values map[string]any) *section {
@@ -52,52 +61,12 @@ func (d *document) section(path []string, values map[string]any) *section {
 		if _, ok := lower[l]; ok {
 			d.problem(append(slices.Clone(path), l), "is set twice, in different case")
 		}
+		if values[k] == nil {
+			continue // a key of YAML or JSON without a value is not set
+		}
 		lower[l] = values[k]
 	}
 	return &section{doc: d, path: path, values: lower, known: map[string]bool{}}
-}
-
-// lineNumbers returns the line where each key is first written, by its path.
-func lineNumbers(data []byte) map[string]int {
-	var starts []int // offsets of line feeds
-	for i, c := range data {
-		if c == '\n' {
-			starts = append(starts, i)
-		}
-	}
-	lines := map[string]int{}
-	note := func(prefix []string, keys unstable.Iterator) []string {
-		path := slices.Clone(prefix)
-		for keys.Next() {
-			path = append(path, strings.ToLower(string(keys.Node().Data)))
-			if _, ok := lines[join(path)]; !ok {
-				lines[join(path)] = 1 + sort.SearchInts(starts, int(keys.Node().Raw.Offset))
-			}
-		}
-		return path
-	}
-	var pair func(prefix []string, n *unstable.Node)
-	pair = func(prefix []string, n *unstable.Node) {
-		path := note(prefix, n.Key())
-		if v := n.Value(); v.Kind == unstable.InlineTable {
-			for it := v.Children(); it.Next(); {
-				pair(path, it.Node())
-			}
-		}
-	}
-	var p unstable.Parser
-	p.Reset(data)
-	var table []string
-	for p.NextExpression() {
-		switch n := p.Expression(); n.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = note(nil, n.Key())
-		case unstable.KeyValue:
-			pair(table, n)
-		default: // comments
-		}
-	}
-	return lines
 }
 
 func join(path []string) string { return strings.Join(path, ".") }
@@ -196,6 +165,20 @@ func (s *section) table(key string) *section {
 	return s.doc.section(s.at(key), typed[map[string]any](s, key, "a table", nil))
 }
 
+// tables returns the tables of a list.
+func (s *section) tables(key string) []*section {
+	var tables []*section
+	for i, v := range typed[[]any](s, key, "a list of tables", nil) {
+		t, ok := v.(map[string]any)
+		if !ok {
+			s.problem(key, "want a list of tables, have %s in place %d", kindOf(v), i+1)
+			continue
+		}
+		tables = append(tables, s.doc.section(s.at(key), t))
+	}
+	return tables
+}
+
 // finish warns of the keys that no one asked for.
 func (s *section) finish() {
 	for _, k := range slices.Sorted(maps.Keys(s.values)) {
@@ -207,6 +190,8 @@ func (s *section) finish() {
 
 func kindOf(v any) string {
 	switch v.(type) {
+	case nil:
+		return "nothing"
 	case string:
 		return "a string"
 	case bool:
@@ -215,7 +200,7 @@ func kindOf(v any) string {
 		return "a whole number"
 	case float64:
 		return "a number"
-	case []any:
+	case []any, []map[string]any:
 		return "a list"
 	case map[string]any:
 		return "a table"

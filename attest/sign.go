@@ -27,7 +27,7 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 	if !ok {
 		return &Details{}, ErrNoKey
 	}
-	unlock, err := a.attesting.lock(ctx, ref.ResourceURI()+" "+name)
+	unlock, err := a.attesting.Lock(ctx, ref.ResourceURI()+" "+name)
 	if err != nil {
 		return nil, fmt.Errorf("attesting that %q passed %q: waiting for another request that does so: %w", ref, name, err)
 	}
@@ -36,15 +36,16 @@ func (a *Authority) attest(ctx context.Context, ref image.Reference, name string
 		return details, nil
 	}
 	payload := signature.NewPayload(ref.Name(), ref.Digest(), signature.TypeBinauthz)
-	sig, err := sign(ctx, signer, payload)
+	sealed, err := a.Form.Seal(ctx, signer, ref, payload, a.now())
 	if err != nil {
 		return nil, fmt.Errorf("attesting that %q passed %q: %w", ref, name, err)
 	}
 	details := &Details{
-		CheckName: name, Body: string(payload), KeyID: signer.KeyID(),
-		Signature: string(sig), SignatureBase64: base64.StdEncoding.EncodeToString(sig),
+		CheckName: name, Body: string(sealed.Body), KeyID: signer.KeyID(),
+		Signature: string(sealed.Signature), SignatureBase64: base64.StdEncoding.EncodeToString(sealed.Signature),
 	}
-	err = a.file(ctx, a.occurrence(ref, name, signer.KeyID(), payload, sig))
+	sealed.Occurrence.NoteName = a.note(name)
+	err = a.file(ctx, sealed.Occurrence)
 	if status.Code(err) == codes.AlreadyExists {
 		details.Signature, details.SignatureBase64 = "", ""
 		err = a.confirm(ctx, ref, name, signer)
@@ -76,12 +77,12 @@ func (a *Authority) existing(ctx context.Context, ref image.Reference, name stri
 	return &Details{CheckName: name, Body: string(v.signed), KeyID: signer.KeyID()}
 }
 
-// sign signs, and makes sure that what a remote signer may have answered is a
-// signature of ours over this payload before it is filed.
+// sign signs, and makes sure that what a signer may have answered is a signature of
+// ours over this payload before it is filed.
 func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte, error) {
 	sig, err := signer.Sign(ctx, payload)
 	if err != nil {
-		return nil, fmt.Errorf("signing with key %q: %w", signer.KeyID(), err)
+		return nil, err // it names the key
 	}
 	if _, err := signer.PublicKey().Verify(payload, sig); err != nil {
 		return nil, fmt.Errorf("signing with key %q: what the signer returned is not its signature: %w", signer.KeyID(), err)
@@ -89,51 +90,55 @@ func sign(ctx context.Context, signer signature.Signer, payload []byte) ([]byte,
 	return sig, nil
 }
 
-func (a *Authority) occurrence(ref image.Reference, name, keyID string, payload, sig []byte) *grafeas.Occurrence {
-	return &grafeas.Occurrence{
-		ResourceUri: ref.ResourceURI(),
-		NoteName:    a.note(name),
-		Kind:        grafeas.NoteKind_ATTESTATION,
-		Details: &grafeas.Occurrence_Attestation{Attestation: &grafeas.AttestationOccurrence{
-			SerializedPayload: payload,
-			Signatures:        []*grafeas.Signature{{Signature: sig, PublicKeyId: keyID}},
-		}},
-	}
-}
-
 // file stores an occurrence and, where it may, the note that is missing.
 func (a *Authority) file(ctx context.Context, o *grafeas.Occurrence) error {
-	req := &grafeas.CreateOccurrenceRequest{Parent: "projects/" + a.Project, Occurrence: o}
-	_, err := a.Store.CreateOccurrence(ctx, req)
-	if status.Code(err) != codes.NotFound {
-		return err
-	}
+	note := a.Form.NewNote(o.GetNoteName(), fmt.Sprintf("Images that passed the check %q", noteID(o.GetNoteName())))
 	if !a.CreateNotes {
+		note = nil
+	}
+	_, created, err := File(ctx, a.Store, "projects/"+a.Project, o, note)
+	if created {
+		a.Logger.InfoContext(ctx, "created a note", "note", o.GetNoteName())
+	}
+	if status.Code(err) == codes.NotFound && !a.CreateNotes {
 		return fmt.Errorf("%w; create the note %q, or set create_notes = true", err, o.GetNoteName())
 	}
-	if err := a.createNote(ctx, o.GetNoteName()); err != nil {
-		return err
-	}
-	_, err = a.Store.CreateOccurrence(ctx, req)
 	return err
 }
 
+// noteID returns N of projects/P/notes/N.
+func noteID(name string) string {
+	_, id, _ := strings.Cut(name, "/notes/")
+	return id
+}
+
+// File stores an attestation in a project, parent, and returns it as it was stored.
+// When its note does not exist and note is one, that is created, which is told. An
+// error has the code of the server's.
+func File(ctx context.Context, store Store, parent string, o *grafeas.Occurrence, note *grafeas.Note) (stored *grafeas.Occurrence, created bool, err error) {
+	req := &grafeas.CreateOccurrenceRequest{Parent: parent, Occurrence: o}
+	stored, err = store.CreateOccurrence(ctx, req)
+	if status.Code(err) != codes.NotFound || note == nil {
+		return stored, false, err
+	}
+	if created, err = createNote(ctx, store, note); err != nil {
+		return nil, false, err
+	}
+	stored, err = store.CreateOccurrence(ctx, req)
+	return stored, created, err
+}
+
 // createNote creates a note. Another attestor may do so at the same time.
-func (a *Authority) createNote(ctx context.Context, note string) error {
-	parent, id, _ := strings.Cut(note, "/notes/")
-	_, err := a.Store.CreateNote(ctx, &grafeas.CreateNoteRequest{Parent: parent, NoteId: id, Note: &grafeas.Note{
-		ShortDescription: fmt.Sprintf("Images that passed the check %q", id),
-		Kind:             grafeas.NoteKind_ATTESTATION,
-		Type:             &grafeas.Note_Attestation{Attestation: &grafeas.AttestationNote{Hint: &grafeas.AttestationNote_Hint{HumanReadableName: id}}},
-	}})
+func createNote(ctx context.Context, store Store, note *grafeas.Note) (created bool, err error) {
+	parent, id, _ := strings.Cut(note.GetName(), "/notes/")
+	_, err = store.CreateNote(ctx, &grafeas.CreateNoteRequest{Parent: parent, NoteId: id, Note: note})
 	switch status.Code(err) {
 	case codes.OK:
-		a.Logger.InfoContext(ctx, "created a note", "note", note)
-		return nil
+		return true, nil
 	case codes.AlreadyExists:
-		return nil
+		return false, nil
 	}
-	return fmt.Errorf("creating the note %q: %w", note, err)
+	return false, fmt.Errorf("creating the note %q: %w", note.GetName(), err)
 }
 
 // confirm looks at the attestation that is there already: only one of ours

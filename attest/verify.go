@@ -27,6 +27,22 @@ const (
 // check, about this repository and digest, and carries a signature over both
 // that verifies with a key of the check.
 func (a *Authority) Verify(ctx context.Context, ref image.Reference, name string) (Response, error) {
+	return a.VerifyFor(ctx, Request{Image: ref, Name: name})
+}
+
+// VerifyFor is [Authority.Verify] for a request.
+func (a *Authority) VerifyFor(ctx context.Context, req Request) (Response, error) {
+	start := a.now()
+	response, err := a.verify(ctx, req.Image, req.Name)
+	record := RunRecord{Method: MethodVerify, Request: req, Started: start, Took: a.now().Sub(start), Err: err}
+	if err == nil {
+		record.Response = &response
+	}
+	a.record(ctx, record)
+	return response, err
+}
+
+func (a *Authority) verify(ctx context.Context, ref image.Reference, name string) (Response, error) {
 	checks, err := a.prepare(ref, name)
 	if err != nil {
 		return Response{}, err
@@ -47,7 +63,7 @@ func (a *Authority) Verify(ctx context.Context, ref image.Reference, name string
 		a.log(ctx, "verify result", ref, r)
 		response.Results = append(response.Results, r)
 	}
-	response.Success = a.success(response.Results, true)
+	response.Success = len(response.Results) > 0 && !slices.ContainsFunc(response.Results, func(r Result) bool { return !r.Attested })
 	return response, nil
 }
 
@@ -78,7 +94,7 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 	note := a.note(name)
 	page := func(ctx context.Context, token string) ([]*grafeas.Occurrence, string, error) {
 		resp, err := a.Store.ListNoteOccurrences(ctx, &grafeas.ListNoteOccurrencesRequest{
-			Name: note, Filter: check.Filter(ref, grafeas.NoteKind_ATTESTATION), PageSize: pageSize, PageToken: token,
+			Name: note, Filter: check.Filter(ref, a.Form.Kind()), PageSize: pageSize, PageToken: token,
 		})
 		return resp.GetOccurrences(), resp.GetNextPageToken(), err
 	}
@@ -87,13 +103,13 @@ func (a *Authority) find(ctx context.Context, ref image.Reference, name string, 
 		return verdict{}, fmt.Errorf("listing the attestations of %q under the note %q: %w", ref, note, err)
 	}
 	found := slices.DeleteFunc(listed, func(o *grafeas.Occurrence) bool {
-		return o.GetNoteName() != note || !check.About(o, ref, grafeas.NoteKind_ATTESTATION)
+		return o.GetNoteName() != note || !check.About(o, ref, a.Form.Kind())
 	})
 	facts := index.FromOccurrences(ctx, found, index.Trust{note: trusted}, []image.Reference{ref})
 	rules := &policy.Ruleset{
 		Name:      note,
 		Rules:     []policy.Rule{{Evaluation: policy.RequireChecks, Checks: []policy.Check{{Condition: policy.Attested{Attestor: name}}}}},
-		Attestors: map[string]policy.Attestor{name: {Name: name, Note: note, Keys: keys.Compile(trusted), MatchRepository: true}},
+		Attestors: map[string]policy.Attestor{name: {Name: name, Note: note, Keys: keys.Compile(trusted), MatchRepository: a.Form.namesRepository()}},
 	}
 	d := decide.Decide(decide.Request{Images: []decide.ImageUse{{Text: ref.String()}}}, policy.Set{rules}, facts, a.now())
 	why := d.Images[0].Reasons[0]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 	"google.golang.org/grpc"
@@ -24,9 +25,11 @@ const (
 	maxOccurrences = 50_000
 )
 
-// A Lister lists occurrences, page by page. A grafeas.GrafeasClient is one.
+// A Lister lists occurrences, page by page, and reads notes. A grafeas.GrafeasClient
+// is one.
 type Lister interface {
 	ListOccurrences(ctx context.Context, req *grafeas.ListOccurrencesRequest, opts ...grpc.CallOption) (*grafeas.ListOccurrencesResponse, error)
+	GetNote(ctx context.Context, req *grafeas.GetNoteRequest, opts ...grpc.CallOption) (*grafeas.Note, error)
 }
 
 // Grafeas is [Metadata] that is kept by a Grafeas server. Make it with
@@ -35,6 +38,8 @@ type Grafeas struct {
 	lister   Lister
 	projects []string
 	byImage  bool
+	feed     Feed
+	interval time.Duration
 }
 
 // NewGrafeas returns metadata read from the projects given. Facts are believed
@@ -52,7 +57,7 @@ func NewGrafeas(lister Lister, projects ...string) (*Grafeas, error) {
 			return nil, fmt.Errorf("metadata project %q is not the id of a project", p)
 		}
 	}
-	return &Grafeas{lister: lister, projects: projects}, nil
+	return &Grafeas{lister: lister, projects: projects, interval: defaultInterval}, nil
 }
 
 // WithImageProject returns metadata that is read, besides, from the Google
@@ -84,7 +89,7 @@ func (g *Grafeas) Occurrences(ctx context.Context, ref image.Reference, kind gra
 		}
 		found, err := List(ctx, page)
 		if err != nil {
-			return nil, fmt.Errorf("listing the %s metadata of %q in project %q: %w", strings.ToLower(kind.String()), ref, p, err)
+			return nil, fmt.Errorf("listing the %s metadata of %q in project %q: %w", strings.ToLower(kind.String()), ref, p, inTime(ctx, err))
 		}
 		for _, o := range found {
 			if About(o, ref, kind) {
@@ -93,6 +98,26 @@ func (g *Grafeas) Occurrences(ctx context.Context, ref image.Reference, kind gra
 		}
 	}
 	return all, nil
+}
+
+// Note implements [Metadata].
+func (g *Grafeas) Note(ctx context.Context, name string) (*grafeas.Note, error) {
+	n, err := g.lister.GetNote(ctx, &grafeas.GetNoteRequest{Name: name})
+	switch status.Code(err) {
+	case codes.OK:
+		return n, nil
+	case codes.NotFound, codes.PermissionDenied:
+		return nil, nil //nolint:nilnil // it says so
+	}
+	return nil, fmt.Errorf("reading the note %q: %w", name, inTime(ctx, err))
+}
+
+// inTime says that it was the metadata server that took too long.
+func inTime(ctx context.Context, err error) error {
+	if status.Code(err) == codes.DeadlineExceeded || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the metadata server did not answer in time: %w", err)
+	}
+	return err
 }
 
 // Filter is the filter, in the spelling that every Grafeas server knows, for

@@ -136,7 +136,10 @@ func TestOccurrences(t *testing.T) {
 	})
 }
 
-type endless struct{ same bool }
+type endless struct {
+	check.Lister
+	same bool
+}
 
 func (e endless) ListOccurrences(_ context.Context, req *grafeas.ListOccurrencesRequest, _ ...grpc.CallOption) (*grafeas.ListOccurrencesResponse, error) {
 	next := "x"

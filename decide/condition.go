@@ -243,6 +243,9 @@ func notDigested(u *use, attestor string) Reason {
 	if attestor != "" {
 		r.Message = deniedBy(u.Text, attestor, expected)
 	}
+	if u.unpinned != "" {
+		r.Details = []string{"the tag was not pinned when the pod was made: " + u.unpinned}
+	}
 	switch {
 	case u.err != nil:
 		r.Code = CodeInvalidReference
@@ -251,7 +254,7 @@ func notDigested(u *use, attestor string) Reason {
 	case !u.built.IsZero():
 		r.Next = "write " + u.ref.WithDigest(u.built).String() + ", which is what was last built as " + u.ref.String()
 	default:
-		r.Next = "write " + u.ref.Name() + "@sha256:…; the digest that the tag has now is what your registry or 'crane digest " + u.ref.String() + "' prints"
+		r.Next = "write " + u.ref.Name() + "@sha256:…; 'kubectl resolve-tags -f FILE' writes the digest that each tag has now"
 	}
 	return r
 }

@@ -97,6 +97,9 @@ type Request struct {
 	BreakGlass string
 	// Justification is the reason given for breaking glass.
 	Justification string
+	// Unpinned says why tags have no digest, a line "IMAGE: REASON" for each. It is the
+	// requester's word, explains a denial, and supports nothing.
+	Unpinned string
 }
 
 // An ImageUse is one image of the pod, as the manifest spells it.

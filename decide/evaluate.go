@@ -29,6 +29,7 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	uses := make([]use, len(req.Images))
 	for i, u := range req.Images {
 		uses[i] = parse(u, &facts)
+		uses[i].unpinned = unpinned(req.Unpinned, u.Text)
 		d.Images[i] = uses[i].begin()
 	}
 	if len(set) == 0 {
@@ -173,6 +174,18 @@ type use struct {
 	known evidence.Image
 	built image.Digest // as its tag, if it is known
 	hints []evidence.Hint
+	// unpinned is why its tag has no digest, if somebody said so.
+	unpinned string
+}
+
+// unpinned finds what is said of an image.
+func unpinned(said, image string) string {
+	for line := range strings.Lines(said) {
+		if why, ok := strings.CutPrefix(line, image+": "); ok {
+			return cut(plain(strings.TrimSpace(why)), maxDetail)
+		}
+	}
+	return ""
 }
 
 func parse(u ImageUse, facts *evidence.Facts) use {

@@ -311,3 +311,23 @@ func TestExplanationIsThatOfContinuousValidation(t *testing.T) {
 		}
 	}
 }
+
+// What the webhook that pins tags could not do stands in the refusal, for the image that
+// it is about and made harmless.
+func TestARefusalSaysWhyATagWasNotPinned(t *testing.T) {
+	t.Parallel()
+	req := request("reg.test/app:1")
+	req.Unpinned = "reg.test/other:1: of another\nreg.test/app:1: registry reg.test does not answer\x1b[31m\n"
+	d := decide.Decide(req, policy.Set{rulesFor(policy.Digested{}, policy.OnUnavailable{})}, evidence.Facts{}, noon)
+	details := strings.Join(d.Images[0].Reasons[0].Details, "\n")
+	if d.Verdict != decide.DENY || !strings.Contains(details, "registry reg.test does not answer") || strings.Contains(details, "another") || strings.Contains(details, "\x1b") {
+		t.Errorf("%v: %q", d.Verdict, details)
+	}
+	if text := decide.Message(d); !strings.Contains(text, "registry reg.test does not answer") {
+		t.Errorf("the message lacks it: %s", text)
+	}
+	req.Images[0].Text = "reg.test/app@sha256:" + strings.Repeat("0", 64)
+	if d := decide.Decide(req, policy.Set{rulesFor(policy.Digested{}, policy.OnUnavailable{})}, evidence.Facts{}, noon); d.Verdict != decide.ALLOW {
+		t.Errorf("what is said of tags counts for a digest: %v", d.Verdict)
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/gatehouse-dev/gatehouse/internal/limit"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
@@ -43,7 +44,7 @@ const (
 type basic struct {
 	now      func() time.Time
 	users    atomic.Pointer[passwords]
-	attempts *limiter
+	attempts *limit.Limiter
 	queue    chan struct{} // a place for each that waits or compares
 	turns    chan struct{} // a place for each that compares
 	key      []byte        // of this process, for what is remembered
@@ -63,7 +64,7 @@ func newBasic(now func() time.Time) *basic {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails: it crashes the program
 	return &basic{
-		now: now, key: key, attempts: newLimiter(comparisonsPerSecond, comparisonBurst, now),
+		now: now, key: key, attempts: limit.New(comparisonsPerSecond, comparisonBurst, now),
 		queue: make(chan struct{}, maxComparisons+maxWaiting), turns: make(chan struct{}, maxComparisons),
 		verified: make(map[[sha256.Size]byte]time.Time),
 	}
@@ -127,7 +128,7 @@ func (b *basic) Authenticate(r *http.Request) (metadata.Caller, error) {
 
 // compare waits for a turn. An error says that nothing is known of the password.
 func (b *basic) compare(r *http.Request, hash, password string) (bool, error) {
-	if wait, ok := b.attempts.take(addressOf(r.RemoteAddr)); !ok {
+	if wait, ok := b.attempts.Take(limit.AddressOf(r.RemoteAddr)); !ok {
 		return false, exhausted(wait, "too many logins from this address")
 	}
 	select {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/limit"
 )
 
 // FuzzTokens checks that what is accepted is what stands there.
@@ -66,7 +68,7 @@ func FuzzAuthorization(f *testing.F) {
 	if _, err := tokens.load([]byte(line)); err != nil {
 		f.Fatal(err)
 	}
-	who := &Identity{enabled: true, header: []Authenticator{tokens}, challenge: []string{"Bearer"}, failures: newLimiter(1e6, 1e6, time.Now)}
+	who := &Identity{enabled: true, header: []Authenticator{tokens}, challenge: []string{"Bearer"}, failures: limit.New(1e6, 1e6, time.Now)}
 	for _, seed := range []string{"", "Bearer " + strings.Repeat("t", 20), "bearer  x", "Bearer", "Basic Og==", "Bearer \xff", "Bearer ="} {
 		f.Add(seed)
 	}

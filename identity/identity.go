@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/gatehouse-dev/gatehouse/internal/limit"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
@@ -21,6 +22,14 @@ const ReservedCaller = "gatehouse-attestor"
 // maxName bounds the name of a caller, in bytes. A SPIFFE id may have 2048; none
 // that is met in practice comes near this.
 const maxName = 512
+
+// Wrong credentials that one address may send: enough for a person who
+// mistypes and for a pipeline whose token was replaced, and no more than one
+// refusal a second in the audit log.
+const (
+	failuresPerSecond = 1
+	failureBurst      = 20
+)
 
 // ErrNotMine says that a request has no credentials that an [Authenticator] can
 // judge: none at all, or of another kind, or a token that somebody else may know.
@@ -59,9 +68,9 @@ type Identity struct {
 	logger  *slog.Logger
 	files   []*watchedFile
 
-	callers   *limiter // nil: no limit
-	anonymous *limiter
-	failures  *limiter
+	callers   *limit.Limiter // nil: no limit
+	anonymous *limit.Limiter
+	failures  *limit.Limiter
 	challenge []string
 }
 
@@ -84,11 +93,11 @@ func Open(cfg Config, opts Options) (*Identity, error) {
 	i := &Identity{
 		enabled: cfg.Enabled() || len(opts.Authenticators) > 0,
 		header:  opts.Authenticators, mtls: cfg.MTLS, rules: given, logger: opts.Logger,
-		failures: newLimiter(failuresPerSecond, failureBurst, opts.Clock),
+		failures: limit.New(failuresPerSecond, failureBurst, opts.Clock),
 	}
 	if cfg.RequestsPerSecond > 0 {
-		i.callers = newLimiter(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
-		i.anonymous = newLimiter(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
+		i.callers = limit.New(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
+		i.anonymous = limit.New(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
 	}
 	if cfg.BearerTokensFile != "" {
 		tokens := new(bearer)
@@ -125,13 +134,13 @@ func (i *Identity) Enabled() bool { return i.enabled }
 // SetHeader(http.Header), that adds what an HTTP answer should say.
 func (i *Identity) Identify(r *http.Request) (metadata.Caller, error) {
 	if !i.enabled {
-		return metadata.Caller{}, i.admit(i.anonymous, addressOf(r.RemoteAddr))
+		return metadata.Caller{}, i.admit(i.anonymous, limit.AddressOf(r.RemoteAddr))
 	}
 	caller, err := i.authenticate(r)
 	if err == nil {
 		return caller, i.admit(i.callers, caller.Name)
 	}
-	if wait, ok := i.failures.take(addressOf(r.RemoteAddr)); !ok {
+	if wait, ok := i.failures.Take(limit.AddressOf(r.RemoteAddr)); !ok {
 		return metadata.Caller{}, exhausted(wait, "too many requests with wrong credentials, or without any, come from this address")
 	}
 	var own *metadata.Error
@@ -141,12 +150,12 @@ func (i *Identity) Identify(r *http.Request) (metadata.Caller, error) {
 	return metadata.Caller{}, i.unauthenticated(err)
 }
 
-func (i *Identity) admit(l *limiter, key string) error {
+func (i *Identity) admit(l *limit.Limiter, key string) error {
 	if l == nil {
 		return nil
 	}
-	if wait, ok := l.take(key); !ok {
-		return exhausted(wait, "caller asks more often than %g times a second", float64(l.rate))
+	if wait, ok := l.Take(key); !ok {
+		return exhausted(wait, "caller asks more often than %g times a second", l.PerSecond())
 	}
 	return nil
 }

@@ -178,7 +178,7 @@ func compareScans(a, b Scan) int { return slices.Compare(a.ID[:], b.ID[:]) }
 
 func findingOf(o *grafeas.Occurrence) Finding {
 	v := o.GetVulnerability()
-	return Finding{Note: o.GetNoteName(), Severity: severityOf(v), Fixable: fixable(v), Count: 1}
+	return Finding{Note: o.GetNoteName(), Severity: severityOf(v), Fixable: Fixable(v), Count: 1}
 }
 
 // severityOf returns the severity for this resource, or the note's if there is
@@ -190,9 +190,9 @@ func severityOf(v *grafeas.VulnerabilityOccurrence) grafeas.Severity {
 	return v.GetSeverity()
 }
 
-// fixable reports whether a package can be updated to a version without the
+// Fixable reports whether a package can be updated to a version without the
 // vulnerability: somebody says so, or names the version.
-func fixable(v *grafeas.VulnerabilityOccurrence) bool {
+func Fixable(v *grafeas.VulnerabilityOccurrence) bool {
 	return v.GetFixAvailable() || slices.ContainsFunc(v.GetPackageIssue(), func(i *grafeas.VulnerabilityOccurrence_PackageIssue) bool {
 		return i.GetFixAvailable() || i.GetFixedVersion().GetKind() == grafeas.Version_NORMAL
 	})

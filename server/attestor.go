@@ -14,8 +14,7 @@ import (
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
-	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
-	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
@@ -32,43 +31,32 @@ const (
 // buildAttestor makes the attestor and its handler, and returns the file that
 // describes its keys as Binary Authorization attestors.
 func (p *parts) buildAttestor() (attestorsFile string, err error) {
-	config := p.attestorConfig
-	options, err := config.Options()
-	if err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	dir := filepath.Join(p.cfg.Data, attestorDir)
-	if len(options.Signers) == 0 && !options.DryRun {
-		signer, err := developmentSigner(filepath.Join(dir, attestorKey))
-		if err != nil {
-			return "", err
-		}
-		p.logger.Warn("no signing key is configured: attestations are signed with the development key of this data folder", "key", signer.KeyID())
-		options.Signers = make(map[string]signature.Signer, len(options.Checks))
-		for _, c := range options.Checks {
-			options.Signers[c.Name] = signer
-		}
-	}
 	conn, err := p.connectInProcess()
 	if err != nil {
 		return "", err
 	}
-	client := grafeas.NewGrafeasClient(conn)
-	options.Registry, options.Store, options.Logger = resolve.New(), client, p.logger
-	if options.Metadata, err = config.Metadata(client); err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	authority, err := attest.New(options)
-	if err != nil {
-		return "", fmt.Errorf("configuring the attestor: %w", err)
-	}
-	api := voucherapi.NewHandler(authority, voucherapi.Options{
-		RequireAuth: config.Server.RequireAuth, Username: config.Server.Username, PasswordHash: config.Server.PasswordHash,
-		Timeout: config.Server.Timeout, Logger: p.logger,
-	})
-	p.attestor.server.Handler = p.guard(p.attestor, api, config.Server.RequireAuth)
 	attestorsFile = attestorsPath(p.cfg.Data)
-	return attestorsFile, writeAttestors(attestorsFile, options)
+	err = p.openAttestor(grafeas.NewGrafeasClient(conn), p.withDevelopmentKey, func(o attest.Options) error {
+		return writeAttestors(attestorsFile, o)
+	})
+	return attestorsFile, err
+}
+
+// withDevelopmentKey has the development key sign what no other does.
+func (p *parts) withDevelopmentKey(options *attest.Options) error {
+	if len(options.Signers) > 0 || options.DryRun {
+		return nil
+	}
+	signer, err := developmentSigner(filepath.Join(p.cfg.Data, attestorDir, attestorKey))
+	if err != nil {
+		return err
+	}
+	p.logger.Warn("no signing key is configured: attestations are signed with the development key of this data folder", "key", signer.KeyID())
+	options.Signers = make(map[string]signature.Signer, len(options.Checks))
+	for _, c := range options.Checks {
+		options.Signers[c.Name] = signer
+	}
+	return nil
 }
 
 // attestorsPath is where the attestor's keys are described for policy.
@@ -87,24 +75,52 @@ func loadAttestorConfig(cfg Config, logger *slog.Logger) (*attest.Config, error)
 			CreateNotes: true,
 		}, nil
 	}
-	config, warnings, err := attest.LoadVoucherConfig(cfg.Attestor.ConfigFile)
+	config, warnings, err := attest.LoadVoucherConfigOver(cfg.Attestor.ConfigFile, environmentOf(cfg.Role))
 	for _, w := range warnings {
 		logger.Warn("reading the attestor's configuration", "finding", w.String())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the attestor's configuration: %w", err)
 	}
+	if cfg.Role == AllRoles && config.Grafeas != (attest.GrafeasConfig{}) {
+		logger.Warn("the attestor files with the metadata service that runs beside it, whatever metadata_client says; role attestor files with others")
+	}
 	if config.Project == "" {
 		config.Project = cfg.Project
 	}
-	config.ApplyVoucherEnvironment(os.Getenv)
+	if cfg.Attestor.Port != 0 {
+		config.Server.Port = cfg.Attestor.Port
+	}
+	if cfg.Attestor.Timeout != 0 {
+		config.Server.Timeout = cfg.Attestor.Timeout
+	}
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("reading the attestor's configuration %s: %w", cfg.Attestor.ConfigFile, err)
 	}
 	if cfg.Attestor.Address == "" {
 		return config, nil
 	}
-	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, config.Server.RequireAuth)
+	return config, cfg.validateAddress("attestor", cfg.Attestor.Address, asksCallers(config))
+}
+
+// environmentOf is what the attestor's configuration takes from the environment: all that
+// Voucher does, in its place; else only what Voucher has in no file.
+func environmentOf(role Role) attest.Getenv {
+	if role == AttestorRole {
+		return os.Getenv
+	}
+	return func(name string) string {
+		switch name {
+		case "IS_CLOUDRUN", "VOUCHER_TARGET_OS", "VOUCHER_TARGET_ARCH":
+			return os.Getenv(name)
+		}
+		return ""
+	}
+}
+
+// asksCallers reports whether the callers of an attestor have to say who they are.
+func asksCallers(config *attest.Config) bool {
+	return config.Server.RequireAuth || config.Server.CloudRun
 }
 
 // developmentSigner reads the key at path, or makes it.
@@ -117,7 +133,7 @@ func developmentSigner(path string) (signature.Signer, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
-		if err := writeFile(path, pem, 0o600); err != nil {
+		if err := durable.WriteFile(path, pem, 0o600); err != nil {
 			return nil, fmt.Errorf("making the development key: %w", err)
 		}
 	} else if err != nil {
@@ -184,7 +200,7 @@ func writeAttestors(path string, options attest.Options) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
-	if err := writeFile(path, append(text, '\n'), 0o644); err != nil {
+	if err := durable.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the attestor's keys: %w", err)
 	}
 	return nil

@@ -25,6 +25,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+	"github.com/gatehouse-dev/gatehouse/internal/ownca"
 )
 
 // The benchmark runs each server in a process of its own, so that the CPU it
@@ -56,23 +57,28 @@ func runChild(kind, dir string) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		_ = http.Serve(cpu, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, cpuTime()) }))
-	}()
+	times := new(handlerTimes)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, cpuTime()) })
+	mux.HandleFunc("/times", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(times.take()) })
+	go func() { _ = http.Serve(cpu, mux) }()
 	ready := func(a Addresses) error {
 		return json.NewEncoder(os.Stdout).Encode(childReady{a, cpu.Addr().String()})
 	}
 	switch kind {
 	case "verifying":
 		return runVerifying(ctx, dir, ready)
-	case "gate":
+	case "gate", "timed gate":
 		cfg := DefaultConfig()
 		cfg.Data = filepath.Join(dir, "data")
 		cfg.Admission.PolicyFiles = []string{filepath.Join(dir, "policy.yaml")}
 		for _, addr := range []*string{&cfg.Metadata.Address, &cfg.Attestor.Address, &cfg.Admission.Address, &cfg.Ops.Address} {
 			*addr = "127.0.0.1:0"
 		}
-		return Run(ctx, cfg, discard(), ready)
+		if kind == "gate" {
+			return Run(ctx, cfg, discard(), ready)
+		}
+		return runTimed(ctx, cfg, times, ready)
 	}
 	return runTrivial(ctx, dir, ready)
 }
@@ -80,7 +86,7 @@ func runChild(kind, dir string) error {
 // runTrivial is the baseline: TLS and HTTP as the gate has them, around a handler
 // that reads the request and answers with as many bytes as the gate does.
 func runTrivial(ctx context.Context, dir string, ready func(Addresses) error) error {
-	ca, err := openDevCA(filepath.Join(dir, "tls"), []string{"127.0.0.1"}, time.Now)
+	ca, err := testCA(filepath.Join(dir, "tls"))
 	if err != nil {
 		return err
 	}
@@ -89,7 +95,7 @@ func runTrivial(ctx context.Context, dir string, ready func(Addresses) error) er
 		return err
 	}
 	answer := []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"` + strings.Repeat("0", 36) + `","allowed":true}}`)
-	harden(l.server, admissionTLS(ca.certificate))
+	harden(l.server, admissionTLS(ca.Certificate))
 	l.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
@@ -99,10 +105,15 @@ func runTrivial(ctx context.Context, dir string, ready func(Addresses) error) er
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(answer)
 	})
-	if err := ready(Addresses{Admission: l.addr(), CA: ca.certPath}); err != nil {
+	if err := ready(Addresses{Admission: l.addr(), CA: ca.BundlePath()}); err != nil {
 		return err
 	}
 	return l.serve(ctx.Done())
+}
+
+// testCA issues certificates for servers that a test makes.
+func testCA(dir string) (*ownca.Authority, error) {
+	return ownca.Open(ownca.Options{Dir: dir, Hosts: []string{"localhost", "127.0.0.1"}, Now: time.Now, Logger: discard()})
 }
 
 func cpuTime() int64 {

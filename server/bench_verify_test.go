@@ -57,7 +57,7 @@ func runVerifying(ctx context.Context, dir string, ready func(Addresses) error) 
 	if err != nil {
 		return err
 	}
-	ca, err := openDevCA(filepath.Join(dir, "tls"), []string{"127.0.0.1"}, time.Now)
+	ca, err := testCA(filepath.Join(dir, "tls"))
 	if err != nil {
 		return err
 	}
@@ -65,9 +65,9 @@ func runVerifying(ctx context.Context, dir string, ready func(Addresses) error) 
 	if err != nil {
 		return err
 	}
-	harden(l.server, admissionTLS(ca.certificate))
+	harden(l.server, admissionTLS(ca.Certificate))
 	l.server.Handler = recovered(gateHandler(gate), discard())
-	if err := ready(Addresses{Admission: l.addr(), CA: ca.certPath}); err != nil {
+	if err := ready(Addresses{Admission: l.addr(), CA: ca.BundlePath()}); err != nil {
 		return err
 	}
 	return l.serve(ctx.Done())

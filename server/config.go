@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
 	"github.com/gatehouse-dev/gatehouse/identity"
+	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/notify/pager"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
@@ -22,11 +25,12 @@ import (
 // with --config; each field's comment is its manual.
 type Config struct {
 	// Data is the folder for everything that is kept: the store, the audit log,
-	// the development CA and keys. Required. One server at a time may use it.
+	// the CA and keys. Required. One server at a time may use it.
 	Data string `yaml:"data"`
-	// Role is the part to run: "" is all of them, and "admission" the gate alone, which
+	// Role is the part to run: "" is all of them; "admission" the gate alone, which
 	// follows the metadata service that Admission.Feed names, and needs no store and no
-	// keys.
+	// keys; "attestor" the attestor alone, which files with the metadata server that its
+	// own configuration names.
 	Role Role `yaml:"role"`
 	// Project is the project whose policy this gate enforces and whose notes the
 	// attestor writes. Default "default".
@@ -47,6 +51,11 @@ type Config struct {
 	Attestor  AttestorConfig  `yaml:"attestor"`
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
+
+	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
+	Mutate       MutateConfig       `yaml:"mutate"`
+	// Registry is how registries are reached, by the attestor's checks.
+	Registry resolve.Settings `yaml:"registry"`
 	// Notify says who is told of what must not stay unnoticed. The gate alone tells
 	// nobody.
 	Notify pager.Config `yaml:"notify"`
@@ -71,14 +80,20 @@ type TLSConfig struct {
 	ClientCAFile string `yaml:"clientCAFile"`
 }
 
-// AttestorConfig is Voucher's API.
+// AttestorConfig is Voucher's API, and ours beside it.
 type AttestorConfig struct {
 	// Address to listen on. Default 127.0.0.1, at the port that ConfigFile names
-	// ([server] port) or 8000.
+	// ([server] port) or 8000; all addresses when the role is attestor and callers have
+	// to log in.
 	Address string `yaml:"address"`
-	// ConfigFile is a configuration file of Voucher's (TOML). Without it the
-	// attestor runs all checks and signs with a development key made at first start.
+	// ConfigFile is a configuration file of Voucher's (TOML, YAML or JSON), watched for
+	// changes. Without it the attestor runs the checks nobody and snakeoil, and signs
+	// with a development key made at first start.
 	ConfigFile string `yaml:"configFile"`
+	// Port and Timeout are used in place of those of ConfigFile, unless they are 0: the
+	// flags of voucher_server.
+	Port    int           `yaml:"-"`
+	Timeout time.Duration `yaml:"-"`
 }
 
 // AdmissionConfig is the webhook.
@@ -123,15 +138,21 @@ type AdmissionConfig struct {
 	MaxRequests    int `yaml:"maxRequests"`
 	// MaxStatements bounds the statements that are kept in memory; 0 is no bound.
 	MaxStatements int `yaml:"maxStatements"`
-	// CertFile and KeyFile are the serving certificate. Without them the
-	// development CA issues one.
+	// CertFile and KeyFile are the serving certificate, watched for changes. Without them
+	// a CA of the server's own issues one, and looks after itself.
 	CertFile string `yaml:"certFile"`
 	KeyFile  string `yaml:"keyFile"`
-	// Hosts are further names and addresses that the development certificate is for.
+	// CADir is the folder of that CA, which several gates may share. Default: tls in Data.
+	CADir string `yaml:"caDir"`
+	// Hosts are further names and addresses that a certificate of that CA is for.
 	Hosts []string `yaml:"hosts"`
 	// DrainDelay is how long the gate goes on to answer after it was told to stop, while
 	// it says that it is not ready: whoever sends it requests has to notice.
 	DrainDelay time.Duration `yaml:"drainDelay"`
+	// DrainTimeout is how long after that connections may stay open on which nobody asks.
+	// An API server closes them after 90 s; to do it for it could fail the request that it
+	// has just sent. Without DrainDelay they are closed at once. Default 100s.
+	DrainTimeout time.Duration `yaml:"drainTimeout"`
 	// Feed is the metadata service of a gate that runs alone.
 	Feed FeedConfig `yaml:"feed"`
 }
@@ -165,6 +186,8 @@ type Role string
 const (
 	AllRoles      Role = ""
 	AdmissionRole Role = "admission"
+	MutateRole    Role = "mutate"
+	AttestorRole  Role = "attestor"
 )
 
 // OpsConfig is health, metrics and profiles.
@@ -180,12 +203,14 @@ func DefaultConfig() Config {
 		Metadata: MetadataConfig{Address: "127.0.0.1:8080"},
 		Admission: AdmissionConfig{
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
-			MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
+			DrainTimeout: defaultDrainTimeout, MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
 			MaxStatements: defaultMaxStatements,
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
-		Ops:    OpsConfig{Address: "127.0.0.1:9090"},
-		Notify: pager.DefaultConfig(),
+		Mutate:       MutateConfig{Pin: admission.PinPods},
+		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
+		Notify:       pager.DefaultConfig(),
 	}
 }
 
@@ -234,6 +259,9 @@ func placed(path string, err error) error {
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Role == AttestorRole {
+		return c.validateAttestorAlone()
+	}
 	if c.Data == "" {
 		bad("no data folder: give --data DIR")
 	}
@@ -258,6 +286,7 @@ func (c *Config) Validate() error {
 		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
+		c.validateKritisSigner(),
 		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {
@@ -275,14 +304,34 @@ func (c *Config) Validate() error {
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
 	}
+	if err := c.Mutate.validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
 		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)
 	}
 	if (c.Admission.CertFile == "") != (c.Admission.KeyFile == "") {
 		bad("admission certFile and keyFile: give both or neither")
 	}
+	if c.Admission.DrainDelay < 0 || c.Admission.DrainTimeout < 0 {
+		bad("admission.drainDelay and admission.drainTimeout are times, such as 10s")
+	}
+	if c.Admission.CertFile != "" && c.Admission.CADir != "" {
+		bad("admission certFile and caDir: with a certificate there is no CA; leave one of them out")
+	}
 	return errors.Join(errs...)
 }
+
+// caDir is the folder of the CA of the server's own.
+func (c *Config) caDir() string {
+	if c.Admission.CADir != "" {
+		return c.Admission.CADir
+	}
+	return CADir(c.Data)
+}
+
+// CADir is where a server keeps its CA unless it is told otherwise.
+func CADir(data string) string { return filepath.Join(data, "tls") }
 
 func (c *Config) place() admission.Place {
 	return admission.Place{Cluster: c.Cluster, TrustDomain: c.IstioTrustDomain}

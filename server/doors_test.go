@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 )
@@ -27,34 +26,6 @@ func TestAdmissionSpeaksHTTP1OverTLSOnly(t *testing.T) {
 	if resp, err := http.Get("https://" + r.Admission + "/validate"); err == nil {
 		_ = resp.Body.Close()
 		t.Error("a client that does not know the CA was served")
-	}
-}
-
-func TestTheDevelopmentCertificateIsRenewed(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	ca, err := openDevCA(t.TempDir(), []string{"localhost", "127.0.0.1"}, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial := func() string {
-		t.Helper()
-		c, err := ca.certificate(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: poolOf(ca.cert), CurrentTime: now, DNSName: "localhost"}); err != nil {
-			t.Fatalf("at %s: %v", now, err)
-		}
-		return c.Leaf.SerialNumber.String()
-	}
-	first := serial()
-	if serial() != first {
-		t.Error("issued anew for nothing")
-	}
-	now = now.Add(leafLife - renewBefore + time.Hour)
-	if serial() == first {
-		t.Error("not renewed before its end")
 	}
 }
 

@@ -42,9 +42,20 @@ func (c *Config) validateRole() error {
 			return errors.New("admission.feed is for a gate that runs alone: set role: admission, or leave it out")
 		}
 		return nil
+	case MutateRole:
+		if c.Mutate.Address == "" {
+			c.Mutate.Address = defaultMutateAddress
+		}
+		if len(c.Admission.HintSignersFiles) == 0 {
+			return nil
+		}
+		if _, err := f.target(c.InsecureNoAuth); err != nil {
+			return fmt.Errorf("rollout hints are told by a metadata service: %w", err)
+		}
+		return nil
 	case AdmissionRole:
 	default:
-		return fmt.Errorf("role %q: want %q, or none for all roles", c.Role, AdmissionRole)
+		return fmt.Errorf("role %q: want %q, %q, %q, or none for all roles", c.Role, AdmissionRole, AttestorRole, MutateRole)
 	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -62,8 +73,8 @@ func (c *Config) validateRole() error {
 	if (f.CertFile == "") != (f.KeyFile == "") {
 		bad("admission.feed certFile and keyFile: give both or neither")
 	}
-	if f.CopyInterval <= 0 || f.MaxSilence < 0 || c.Admission.DrainDelay < 0 {
-		bad("admission.feed.copyInterval and admission.drainDelay are times, such as 30s")
+	if f.CopyInterval <= 0 || f.MaxSilence < 0 {
+		bad("admission.feed.copyInterval and maxSilence are times, such as 30s")
 	}
 	return errors.Join(errs...)
 }
@@ -136,7 +147,7 @@ func (p *parts) feedTLS(f FeedConfig, host string) (func() (*tls.Config, error),
 	var own *certificate
 	if f.CertFile != "" {
 		var err error
-		if own, err = openCertificate("client certificate of the gate", f.CertFile, f.KeyFile, p.logger); err != nil {
+		if own, err = openCertificate(feedCertificate, f.CertFile, f.KeyFile, p.logger); err != nil {
 			return nil, err
 		}
 		p.certificates = append(p.certificates, own)

@@ -23,6 +23,10 @@ const (
 	defaultMaxStatements = 10_000_000
 	minStatements        = 1000
 
+	// defaultDrainTimeout is longer than the 90 s that an API server keeps a connection
+	// which it does not use.
+	defaultDrainTimeout = 100 * time.Second
+
 	// reviewTimeout is how long a review may take, from the first byte of its header to
 	// the last of its answer: an API server waits for 30 s at most. Whoever is slower at
 	// sending or at reading is hung up on.
@@ -53,6 +57,7 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 	if err != nil {
 		return err
 	}
+	p.admissionTLSConfig = config
 	guarded, err := newGuardedListener(p.admission.net, a.MaxConnections, p.registry)
 	if err != nil {
 		return err
@@ -60,6 +65,10 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 	p.admission.net = guarded
 	p.admission.server.Handler = recovered(lastAnswers(gateHandler(gate), &p.draining), p.logger)
 	harden(p.admission.server, config)
+	p.admission.drainWithin = reviewTimeout
+	if a.DrainDelay > 0 { // there are others that clients can go to
+		p.admission.linger = a.DrainTimeout
+	}
 	return nil
 }
 

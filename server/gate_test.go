@@ -304,7 +304,7 @@ func TestWhoStopsSendingIsHungUpOn(t *testing.T) {
 // test can wait for.
 func impatient(t *testing.T, h http.Handler) *running {
 	t.Helper()
-	ca, err := openDevCA(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	ca, err := testCA(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func impatient(t *testing.T, h http.Handler) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harden(l.server, admissionTLS(ca.certificate))
+	harden(l.server, admissionTLS(ca.Certificate))
 	if l.server.ReadHeaderTimeout <= 0 || l.server.ReadTimeout <= 0 || l.server.WriteTimeout <= 0 || l.server.IdleTimeout <= 0 {
 		t.Fatalf("a webhook's server waits for ever: %+v", l.server)
 	}
@@ -327,7 +327,7 @@ func impatient(t *testing.T, h http.Handler) *running {
 			t.Errorf("stopping: %v", err)
 		}
 	})
-	return &running{t: t, Addresses: Addresses{Admission: l.addr(), CA: ca.certPath}, gate: gateClient(t, ca.certPath)}
+	return &running{t: t, Addresses: Addresses{Admission: l.addr(), CA: ca.BundlePath()}, gate: gateClient(t, ca.BundlePath())}
 }
 
 func TestSlowClientsAreHungUpOn(t *testing.T) {

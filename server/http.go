@@ -31,7 +31,8 @@ const (
 	// gates keep theirs for hours, and may be gone without a word.
 	pingAfter, pingWithin = 20 * time.Second, 10 * time.Second
 
-	// drainTimeout is how long running requests may take after a stop signal.
+	// drainTimeout is how long running requests may take after a stop signal; at the webhook
+	// that is reviewTimeout.
 	drainTimeout = 10 * time.Second
 )
 
@@ -41,6 +42,12 @@ type listener struct {
 	logger *slog.Logger
 	net    net.Listener
 	server *http.Server
+	// drainWithin bounds running requests after stop.
+	drainWithin time.Duration
+	// linger is how long connections may stay open after stop on which nobody asks; they
+	// are closed at once if it is 0. See [listener.serve].
+	linger time.Duration
+	open   connections
 	// ended is closed when it no longer serves.
 	ended chan struct{}
 }
@@ -57,12 +64,48 @@ func listen(ctx context.Context, name, addr string, logger *slog.Logger) (*liste
 	if err != nil {
 		return nil, fmt.Errorf("listening for %s: %w", name, err)
 	}
-	return &listener{name: name, logger: logger, net: ln, ended: make(chan struct{}), server: &http.Server{
+	l := &listener{name: name, logger: logger, net: ln, drainWithin: drainTimeout, open: connections{none: make(chan struct{}, 1)}, ended: make(chan struct{}), server: &http.Server{
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(logger.With("listener", name).Handler(), slog.LevelDebug),
-	}}, nil
+	}}
+	l.server.ConnState = l.open.changed
+	return l, nil
+}
+
+// connections counts those that are open.
+type connections struct {
+	n    atomic.Int64
+	none chan struct{} // told when there are none any more
+}
+
+// changed is for [http.Server].
+func (c *connections) changed(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.n.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		if c.n.Add(-1) == 0 {
+			select {
+			case c.none <- struct{}{}:
+			default: // told already
+			}
+		}
+	}
+}
+
+// gone returns when there are none, or the time is over.
+func (c *connections) gone(within time.Duration) {
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for c.n.Load() > 0 {
+		select {
+		case <-c.none:
+		case <-late.C:
+			return
+		}
+	}
 }
 
 // addr is where it listens, in the form that it was configured in.
@@ -74,32 +117,46 @@ func (l *listener) addr() string {
 }
 
 // serve runs until stop is closed, then lets running requests end.
+//
+// To hang up on a client that says nothing is no harm, unless it begins to ask just then:
+// its request may be on the way, and HTTP/1.1 has no way to say that it was not read. So
+// a listener that lingers takes no new connections, hangs up after each answer
+// ([lastAnswers]), and leaves the others to their clients, which close them in time.
 func (l *listener) serve(stop <-chan struct{}) error {
 	defer close(l.ended)
-	done := make(chan error, 1)
-	go func() {
-		<-stop
-		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-		defer cancel()
-		done <- l.server.Shutdown(ctx)
-	}()
-	var err error
-	if l.server.TLSConfig != nil {
-		err = l.server.ServeTLS(l.net, "", "")
-	} else {
-		err = l.server.Serve(l.net)
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
+	served := make(chan error, 1)
+	go func() { served <- l.accept() }()
+	select {
+	case err := <-served:
 		return fmt.Errorf("serving %s: %w", l.name, err)
+	case <-stop:
 	}
-	if err := <-done; errors.Is(err, context.DeadlineExceeded) {
+	if l.linger > 0 {
+		_ = l.net.Close() // accept tells whether that was so
+		if err := <-served; !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("serving %s: %w", l.name, err)
+		}
+		l.open.gone(l.linger)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.drainWithin)
+	defer cancel()
+	switch err := l.server.Shutdown(ctx); {
+	case errors.Is(err, context.DeadlineExceeded):
 		// Whoever has not finished by now is hung up on.
-		l.logger.Warn("requests were still running at the end", "listener", l.name, "waited", drainTimeout)
+		l.logger.Warn("requests were still running at the end", "listener", l.name, "waited", l.drainWithin)
 		return l.server.Close()
-	} else if err != nil {
+	case err != nil:
 		return fmt.Errorf("draining %s: %w", l.name, err)
 	}
 	return nil
+}
+
+// accept serves connections until the server, or what it listens at, is closed.
+func (l *listener) accept() error {
+	if l.server.TLSConfig != nil {
+		return l.server.ServeTLS(l.net, "", "")
+	}
+	return l.server.Serve(l.net)
 }
 
 // opsHandler serves health, readiness, metrics and profiles. A server that is ready may
@@ -158,12 +215,36 @@ func isLoopbackHost(hostport string) bool {
 // one just when a request is on its way would fail that request.
 func lastAnswers(next http.Handler, draining *atomic.Bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if draining.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(&lastAnswer{w, draining}, r)
 	})
 }
+
+// A lastAnswer looks when it is written: the request may have come before.
+type lastAnswer struct {
+	http.ResponseWriter
+	draining *atomic.Bool
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *lastAnswer) WriteHeader(status int) {
+	w.mark()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *lastAnswer) Write(p []byte) (int, error) {
+	w.mark() // without effect after the header
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *lastAnswer) mark() {
+	if w.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *lastAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // recovered turns a panic of one request into an error of that request.
 func recovered(next http.Handler, logger *slog.Logger) http.Handler {

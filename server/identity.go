@@ -24,7 +24,8 @@ const auditAPIDir = "audit-api"
 
 // openIdentity reads who may call the metadata API.
 func (p *parts) openIdentity() (err error) {
-	p.identity, err = identity.Open(p.cfg.Identity, identity.Options{Logger: p.logger, Internal: attestorRules(p.attestorConfig.Project)})
+	internal := append(attestorRules(p.attestorConfig.Project), kritisRules(p.cfg.KritisSigner)...)
+	p.identity, err = identity.Open(p.cfg.Identity, identity.Options{Logger: p.logger, Internal: internal})
 	return err
 }
 

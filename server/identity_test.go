@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -38,22 +39,46 @@ import (
 // authority issues certificates to a test.
 type authority struct {
 	t    *testing.T
-	dir  string
-	ca   *devCA
+	cert *x509.Certificate
+	key  crypto.Signer
 	path string // of its certificate
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	dir := t.TempDir()
-	ca, err := openDevCA(dir, []string{"localhost", "127.0.0.1"}, time.Now)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{t: t, dir: dir, ca: ca, path: ca.certPath}
+	a := &authority{t: t, key: key}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
+	}
+	a.cert = template
+	der := a.sign(template, key.Public())
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.path = write(t, filepath.Join(t.TempDir(), "ca.pem"), pemOf("CERTIFICATE", der))
+	return a
 }
 
-func (a *authority) pool() *x509.CertPool { return poolOf(a.ca.cert) }
+func pemOf(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// sign issues a certificate.
+func (a *authority) sign(template *x509.Certificate, public crypto.PublicKey) []byte {
+	a.t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return der
+}
+
+func (a *authority) pool() *x509.CertPool { return poolOf(a.cert) }
 
 // files writes a certificate and its key, for a server or for a client called name.
 func (a *authority) files(client *url.URL) (certFile, keyFile string) {
@@ -69,17 +94,18 @@ func (a *authority) files(client *url.URL) (certFile, keyFile string) {
 	if client != nil {
 		template.URIs, template.ExtKeyUsage = []*url.URL{client}, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
-	der, err := signCertificate(template, a.ca.cert, key.Public(), a.ca.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	return a.write(a.sign(template, key.Public()), key)
+}
+
+// write writes a certificate and its key.
+func (a *authority) write(der []byte, key crypto.Signer) (certFile, keyFile string) {
+	a.t.Helper()
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	dir := a.t.TempDir()
-	return write(a.t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
-		write(a.t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	return write(a.t, filepath.Join(dir, "cert.pem"), pemOf("CERTIFICATE", der)), write(a.t, filepath.Join(dir, "key.pem"), pemOf("PRIVATE KEY", keyDER))
 }
 
 // spiffe is a client's name.

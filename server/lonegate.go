@@ -63,18 +63,13 @@ type loneGate struct {
 func (p *parts) runGate(ctx context.Context, started func(Addresses) error) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := make(chan struct{})
 	group, running := errgroup.WithContext(background)
 	g, err := p.newLoneGate(ctx)
 	if err != nil {
 		return err
 	}
-	for _, c := range p.certificates {
-		group.Go(func() error { return c.Run(running) })
-	}
-	for _, l := range p.listeners() {
-		group.Go(func() error { return l.serve(stop) })
-	}
+	p.watchCertificates(running, group)
+	stop := p.serve(group)
 	err = g.begin(ctx, running, group)
 	if err == nil {
 		p.ready.Store(true)
@@ -143,7 +138,7 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 		return nil, err
 	}
 	p.serveOps(g.state)
-	return g, nil
+	return g, p.registerCertificates()
 }
 
 func (g *loneGate) newIndex() *index.Index {

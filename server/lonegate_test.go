@@ -242,7 +242,7 @@ func TestAGateThatKnowsNothingYetLetsNothingIn(t *testing.T) {
 	cfg := gateConfig(t, "http://127.0.0.1:1", nil)
 	u := startUnready(t, cfg)
 	u.says(t, "metadata service")
-	gate := gateClient(t, filepath.Join(cfg.Data, "tls", "ca.pem"))
+	gate := gateClient(t, filepath.Join(cfg.Data, "tls", "ca.crt"))
 	for _, ref := range []string{"reg.test/app@" + image.DigestOf([]byte("x")).String(), "nginx"} {
 		resp, err := gate.Post("https://"+u.admission+"/validate?timeout=5s", "application/json", bytes.NewReader(review.Pod("shop", "web").Image("main", ref).Review()))
 		if err != nil {
@@ -324,6 +324,7 @@ func TestSettingsOfALoneGate(t *testing.T) {
 		"an attestor":           {func(c *Config) { c.Attestor.ConfigFile = "x" }, "what attestor is for"},
 		"callers":               {func(c *Config) { c.Identity.BearerTokensFile = "x" }, "what identity is for"},
 		"a negative time":       {func(c *Config) { c.Admission.DrainDelay = -1 }, "are times"},
+		"a negative interval":   {func(c *Config) { c.Admission.Feed.CopyInterval = -1 }, "are times"},
 		"https":                 {func(c *Config) { c.Admission.Feed.Server = "https://metadata.test:8080" }, ""},
 		"a socket":              {func(c *Config) { c.Admission.Feed.Server = "unix:///run/gatehouse.sock" }, ""},
 		"loopback":              {func(c *Config) { c.Admission.Feed.Server = "http://[::1]:8080" }, ""},

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
+	"github.com/gatehouse-dev/gatehouse/internal/ownca"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 	"github.com/gatehouse-dev/gatehouse/notify"
@@ -45,10 +46,14 @@ const kritisProject = "kritis"
 type Addresses struct {
 	Metadata  string `json:"metadata,omitempty"`
 	Attestor  string `json:"attestor,omitempty"`
-	Admission string `json:"admission"`
-	Ops       string `json:"ops"`
+	Admission string `json:"admission,omitempty"`
+	// Mutate is the webhook that pins tags, "" unless it runs.
+	Mutate string `json:"mutate,omitempty"`
+	Ops    string `json:"ops"`
+	// Kritis is the signer of Kritis, "" unless it runs.
+	Kritis string `json:"kritis,omitempty"`
 	// CA is the path of the PEM that signed the admission certificate.
-	CA string `json:"ca"`
+	CA string `json:"ca,omitempty"`
 }
 
 // parts is a server that has been put together and does not serve yet.
@@ -60,17 +65,24 @@ type parts struct {
 
 	attestorConfig *attest.Config
 	identity       *identity.Identity
-	// certificates from files, to be watched.
+	// certificates from files, to be watched, and the authority that issues the webhook's
+	// if there is none for it.
 	certificates []*certificate
+	ownCA        *ownca.Authority
 
 	store    metadata.Store
 	service  *metadata.Service
 	index    *index.Index
 	policies *policies
+	live     *liveAttestor
 	outbox   *notify.Outbox // nil: there is nobody to tell
 	ca       string
 
 	metadata, attestor, admission, ops *listener
+	kritisSigner, mutate               *listener // nil unless they run
+	// admissionTLSConfig is that of the webhooks, once it was made.
+	admissionTLSConfig *tls.Config
+	calls              metadata.Recorder
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -86,6 +98,9 @@ func newParts(cfg Config, logger *slog.Logger) *parts {
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
+	}
+	if cfg.Role == AttestorRole {
+		return checkLoneAttestor(cfg, logger)
 	}
 	if cfg.Store.Postgres.ConnectionFile != "" {
 		if _, err := cfg.Store.Postgres.connString(); err != nil {
@@ -105,9 +120,13 @@ func Check(cfg Config, logger *slog.Logger) error {
 		return err
 	}
 	if cfg.Admission.CertFile != "" {
-		if _, err := openCertificate("serving certificate", cfg.Admission.CertFile, cfg.Admission.KeyFile, logger); err != nil {
+		if _, err := openCertificate(admissionCertificate, cfg.Admission.CertFile, cfg.Admission.KeyFile, logger); err != nil {
 			return err
 		}
+	}
+	if cfg.Role == MutateRole {
+		_, err := cfg.Registry.Options()
+		return err
 	}
 	if cfg.Role == AdmissionRole {
 		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
@@ -129,8 +148,13 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	_, err = config.Options() // reads the keys
-	return err
+	if _, err := config.Options(); err != nil { // reads the keys
+		return err
+	}
+	if _, err := cfg.Registry.Options(); err != nil { // reads the certificates
+		return fmt.Errorf("registry: %w", err)
+	}
+	return cfg.KritisSigner.check(logger)
 }
 
 // Run runs a server until ctx ends. It calls started once every part is ready.
@@ -138,42 +162,52 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if cfg.Role == AttestorRole {
+		return runLoneAttestor(ctx, cfg, logger, started)
+	}
 	// Whoever reads the addresses may work in another folder.
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return fmt.Errorf("finding the data folder: %w", err)
 	}
+	if err := cfg.KritisSigner.applyEnvironment(os.Getenv, logger); err != nil {
+		return err
+	}
 	p := newParts(cfg, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
-	if cfg.Role == AdmissionRole {
+	switch cfg.Role {
+	case AdmissionRole:
 		return p.runGate(ctx, started)
+	case MutateRole:
+		return p.runMutate(ctx, started)
 	}
 
-	// The parts outlive ctx while requests drain.
-	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := make(chan struct{})
-	group, running := errgroup.WithContext(background)
 	if err := p.build(ctx); err != nil {
 		return err
 	}
+	return p.run(ctx, started)
+}
+
+// run runs what was built until ctx ends.
+func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
+	// The parts outlive ctx while requests drain.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	group, running := errgroup.WithContext(background)
 	group.Go(func() error { return p.index.Run(running) })
-	for _, l := range p.listeners() {
-		group.Go(func() error { return l.serve(stop) })
-	}
+	stop := p.serve(group)
 	group.Go(func() error { return p.policies.Run(running) })
+	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
 	if p.outbox != nil {
 		group.Go(func() error { return p.outbox.Run(running) })
 	}
-	for _, c := range p.certificates {
-		group.Go(func() error { return c.Run(running) })
-	}
+	p.watchCertificates(running, group)
 
-	err = p.announce(ctx, started)
+	err := p.announce(ctx, started)
 	if err == nil {
 		select {
 		case <-ctx.Done():
-			logger.Info("stopping")
+			p.logger.Info("stopping")
 		case <-running.Done(): // a part failed; Wait tells which
 		}
 	}
@@ -182,26 +216,43 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 	return errors.Join(err, group.Wait())
 }
 
+// stops end the listeners: ops after all others, since it tells what becomes of those.
+type stops struct{ others, ops chan struct{} }
+
+// serve has the listeners serve, until the stops are closed.
+func (p *parts) serve(group *errgroup.Group) stops {
+	s := stops{make(chan struct{}), make(chan struct{})}
+	for _, l := range p.others() {
+		group.Go(func() error { return l.serve(s.others) })
+	}
+	group.Go(func() error { return p.ops.serve(s.ops) })
+	return s
+}
+
 // drain says that the server is not ready, goes on to answer for as long as others may
 // need to notice, and returns when the listeners have ended. Followers end after those:
 // a request may still wait for evidence.
-func (p *parts) drain(running context.Context, stop chan<- struct{}) {
-	p.ready.Store(false)
-	if delay := p.cfg.Admission.DrainDelay; delay > 0 {
+func (p *parts) drain(running context.Context, s stops) {
+	delay := p.cfg.Admission.DrainDelay
+	if wasReady := p.ready.Swap(false); wasReady && delay > 0 {
 		p.draining.Store(true)
 		select {
 		case <-time.After(delay):
 		case <-running.Done():
 		}
 	}
-	close(stop)
-	p.awaitDrained()
+	close(s.others)
+	for _, l := range p.others() {
+		<-l.ended
+	}
+	close(s.ops)
+	<-p.ops.ended
 }
 
-// listeners are those that are bound.
-func (p *parts) listeners() []*listener {
+// others are the listeners that are bound, without ops.
+func (p *parts) others() []*listener {
 	var all []*listener
-	for _, l := range []*listener{p.metadata, p.attestor, p.admission, p.ops} {
+	for _, l := range []*listener{p.metadata, p.attestor, p.kritisSigner, p.mutate, p.admission} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -221,16 +272,16 @@ func (p *parts) announce(ctx context.Context, started func(Addresses) error) err
 	if len(p.policies.current()) == 0 {
 		p.logger.Warn(noPolicy)
 	}
-	return started(Addresses{
+	addresses := Addresses{
 		Metadata: p.metadata.addr(), Attestor: p.attestor.addr(), Admission: p.admission.addr(), Ops: p.ops.addr(), CA: p.ca,
-	})
-}
-
-// awaitDrained returns when the listeners have ended.
-func (p *parts) awaitDrained() {
-	for _, l := range p.listeners() {
-		<-l.ended
 	}
+	if p.kritisSigner != nil {
+		addresses.Kritis = p.kritisSigner.addr()
+	}
+	if p.mutate != nil {
+		addresses.Mutate = p.mutate.addr()
+	}
+	return started(addresses)
 }
 
 func (p *parts) onClose(f func() error) { p.closers = append(p.closers, f) }
@@ -272,6 +323,9 @@ func (p *parts) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.buildKritisSigner(ctx); err != nil {
+		return err
+	}
 	p.index = index.New(p.service, p.logger)
 	p.index.Bound(p.cfg.Admission.MaxStatements)
 	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
@@ -284,13 +338,19 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.buildGate(newStoreEvidence(p.index, p.service), p.policies.current); err != nil {
 		return err
 	}
+	if err := p.buildMutate(hintsOf(p.index, len(p.cfg.Admission.HintSignersFiles) > 0)); err != nil {
+		return err
+	}
 	p.serveOps(func() (string, error) { return "", p.readiness() })
-	return nil
+	return p.registerCertificates()
 }
 
 // openData makes the data folder, and registers what every role measures.
 func (p *parts) openData() error {
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if p.cfg.Data == "" { // an attestor alone may do without
+		return nil
+	}
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
@@ -315,13 +375,12 @@ func (p *parts) openService(ctx context.Context) error {
 	}
 	p.store = store
 	p.onClose(store.Close)
-	calls, err := p.openCalls()
-	if err != nil {
+	if p.calls, err = p.openCalls(); err != nil {
 		return err
 	}
 	p.service, err = metadata.NewService(ctx, store, metadata.Options{
 		Authorizer: p.identity, // lets all do all if nobody is asked who he is; Validate keeps such a listener on loopback
-		Recorder:   calls,
+		Recorder:   p.calls,
 		Projects:   []string{kritisProject, p.cfg.Project},
 		Logger:     p.logger,
 	})
@@ -330,13 +389,19 @@ func (p *parts) openService(ctx context.Context) error {
 
 // listen binds all ports, and gives the metadata API its handler.
 func (p *parts) listen(ctx context.Context) error {
-	err := p.bind(ctx,
-		bound{"metadata", p.cfg.Metadata.Address, &p.metadata},
-		bound{"attestor", p.cfg.Attestor.Address, &p.attestor},
-		bound{"admission", p.cfg.Admission.Address, &p.admission},
-		bound{"ops", p.cfg.Ops.Address, &p.ops},
-	)
-	if err != nil {
+	all := []bound{
+		{"metadata", p.cfg.Metadata.Address, &p.metadata},
+		{"attestor", p.cfg.Attestor.Address, &p.attestor},
+		{"admission", p.cfg.Admission.Address, &p.admission},
+		{"ops", p.cfg.Ops.Address, &p.ops},
+	}
+	if p.cfg.KritisSigner.Address != "" {
+		all = append(all, bound{"kritisSigner", p.cfg.KritisSigner.Address, &p.kritisSigner})
+	}
+	if p.cfg.Mutate.Address != "" {
+		all = append(all, bound{"mutate", p.cfg.Mutate.Address, &p.mutate})
+	}
+	if err := p.bind(ctx, all...); err != nil {
 		return err
 	}
 	return p.buildMetadata()
@@ -403,7 +468,7 @@ func (p *parts) buildMetadata() error {
 func (p *parts) admissionTLS() (*tls.Config, error) {
 	a := p.cfg.Admission
 	if a.CertFile != "" {
-		cert, err := openCertificate("serving certificate", a.CertFile, a.KeyFile, p.logger)
+		cert, err := openCertificate(admissionCertificate, a.CertFile, a.KeyFile, p.logger)
 		if err != nil {
 			return nil, err
 		}
@@ -417,15 +482,15 @@ func (p *parts) admissionTLS() (*tls.Config, error) {
 	if host, _, err := net.SplitHostPort(a.Address); err == nil && host != "" {
 		hosts = append(hosts, host)
 	}
-	ca, err := openDevCA(filepath.Join(p.cfg.Data, "tls"), hosts, time.Now)
+	ca, err := ownca.Open(ownca.Options{Dir: p.cfg.caDir(), Hosts: hosts, Now: time.Now, Logger: p.logger})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := ca.certificate(nil); err != nil {
+	if p.ca, err = filepath.Abs(ca.BundlePath()); err != nil {
 		return nil, err
 	}
-	p.ca = ca.certPath
-	return admissionTLS(ca.certificate), nil
+	p.ownCA = ca
+	return admissionTLS(ca.Certificate), nil
 }
 
 // maxLag is how many changes the index may be behind and still be called ready.

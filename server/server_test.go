@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/gatetest/registry"
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/durable"
 )
 
 const enforced = `defaultAdmissionRule:
@@ -110,7 +111,7 @@ func write(t testing.TB, path, text string) string {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(path, []byte(text), 0o600); err != nil {
+	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

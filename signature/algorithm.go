@@ -93,6 +93,13 @@ func (a Algorithm) details() (details, bool) {
 	return details{}, false
 }
 
+// Hash returns the digest that is signed in the payload's place, or 0 when the
+// algorithm signs the payload itself, or is no algorithm of PKIX keys.
+func (a Algorithm) Hash() crypto.Hash {
+	d, _ := a.details()
+	return d.hash
+}
+
 // Number returns the algorithm's number in Binary Authorization's
 // SignatureAlgorithm enum, 1 to 11, or 0 (unspecified) when it has none.
 func (a Algorithm) Number() int32 {

@@ -123,20 +123,13 @@ func (s *pkixSigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 	if err := checkSignable(ctx, payload); err != nil {
 		return nil, fmt.Errorf("signing with key %q: %w", s.public.id, err)
 	}
-	message, opts := payload, crypto.SignerOpts(s.details.hash)
-	if s.details.hash != 0 {
-		message = s.details.digest(payload)
-	}
-	if s.details.scheme == schemePSS {
-		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.details.hash}
-	}
 	random := rand.Reader
 	if _, local := s.private.(*ecdsa.PrivateKey); local {
 		// RFC 6979: signing the same again is the same signature, so that a store
 		// can tell a repeated attestation.
 		random = nil
 	}
-	sig, err := s.private.Sign(random, message, opts)
+	sig, err := s.private.Sign(random, s.details.message(payload), s.details.options())
 	if err == nil {
 		sig, err = checked(s.public, payload, sig)
 	}

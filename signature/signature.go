@@ -56,8 +56,9 @@
 // # Signing
 //
 // A [Signer] is one key that signs payloads: [ParsePKIXSigner],
-// [ParsePGPSigner] and [NewPKIXSigner] (over any crypto.Signer, such as a
-// hardware token) make them. P-256, Ed25519 and ML-DSA-65 are quick to verify;
+// [ParsePGPSigner], [NewPKIXSigner] (over any crypto.Signer, such as a hardware
+// token) and [NewRemoteSigner] (over a key on another machine; see package signer)
+// make them. P-256, Ed25519 and ML-DSA-65 are quick to verify;
 // RSA beyond 2048 bits and P-384 take three to nine times as long as P-256, and
 // P-521 forty times. Signing the same payload again with a local ECDSA, Ed25519
 // or ML-DSA-65 key makes the same signature.

@@ -120,6 +120,17 @@ func (s *Store) CreateNote(ctx context.Context, req *grafeas.CreateNoteRequest, 
 	return proto.CloneOf(note), nil
 }
 
+// GetNote returns a note that exists.
+func (s *Store) GetNote(ctx context.Context, req *grafeas.GetNoteRequest, _ ...grpc.CallOption) (*grafeas.Note, error) {
+	if err := s.begin(ctx, "GetNote"); err != nil {
+		return nil, err
+	}
+	if n := s.Note(req.GetName()); n != nil {
+		return n, nil
+	}
+	return nil, status.Errorf(codes.NotFound, "note %q not found", req.GetName())
+}
+
 // CreateOccurrence creates an occurrence of a note that exists.
 func (s *Store) CreateOccurrence(ctx context.Context, req *grafeas.CreateOccurrenceRequest, _ ...grpc.CallOption) (*grafeas.Occurrence, error) {
 	if err := s.begin(ctx, "CreateOccurrence"); err != nil {

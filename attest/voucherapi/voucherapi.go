@@ -10,8 +10,9 @@
 // [attest.Response] in JSON, whether or not the image passed; its field success
 // tells. A group without checks passes nothing: its answer has success false and
 // no results. All else is answered in plain text: 401 for a wrong user name or
-// password, 404 for a name that is not active, 408 for a request that was too slow
-// in coming, 413 and 422 for one that is no good, 500 for a fault of ours, and 503 when too much is going on.
+// password, 403 for a name that this caller may not ask for, 404 for one that is not active, 408 for a request that was too slow
+// in coming, 413 and 422 for one that is no good, 429 when this caller asks too often, 500 for a fault of ours, and 503 when
+// too much is going on.
 //
 // Beside the fields of Voucher's details there is SignatureBase64, since a
 // signature that is not text does not survive as a JSON string, and in the answer
@@ -24,6 +25,7 @@ package voucherapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -33,7 +35,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
-	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/attest/door"
 )
 
 const (
@@ -45,7 +47,7 @@ const (
 	DefaultBodyTimeout = 30 * time.Second
 	// DefaultMaxRequests is how many requests are worked on at once. Each may
 	// wait for minutes, and does little meanwhile.
-	DefaultMaxRequests = 256
+	DefaultMaxRequests = door.DefaultMaxRequests
 )
 
 // Options are what a handler is made from.
@@ -62,6 +64,9 @@ type Options struct {
 	// MaxRequests bounds the requests that are worked on at once; 0 means
 	// [DefaultMaxRequests].
 	MaxRequests int
+	// Door is used in place of one made from the fields above, so that several handlers
+	// can share it.
+	Door *door.Door
 	// Logger is told of every request; nil means no one is.
 	Logger *slog.Logger
 }
@@ -69,10 +74,9 @@ type Options struct {
 // handler serves the routes.
 type handler struct {
 	authority   *attest.Authority
-	login       *login
+	door        *door.Door
 	timeout     time.Duration
 	bodyTimeout time.Duration
-	turns       chan struct{}
 	logger      *slog.Logger
 }
 
@@ -84,23 +88,21 @@ func NewHandler(authority *attest.Authority, opts Options) http.Handler {
 	if opts.BodyTimeout <= 0 {
 		opts.BodyTimeout = DefaultBodyTimeout
 	}
-	if opts.MaxRequests <= 0 {
-		opts.MaxRequests = DefaultMaxRequests
+	if opts.Door == nil {
+		opts.Door = door.New(door.Options{
+			RequireAuth: opts.RequireAuth, Username: opts.Username, PasswordHash: opts.PasswordHash, MaxRequests: opts.MaxRequests,
+		})
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &handler{
+	return &handler{
 		authority:   authority,
+		door:        opts.Door,
 		timeout:     opts.Timeout,
 		bodyTimeout: min(opts.BodyTimeout, opts.Timeout),
-		turns:       make(chan struct{}, opts.MaxRequests),
 		logger:      opts.Logger,
 	}
-	if opts.RequireAuth {
-		h.login = newLogin(opts.Username, opts.PasswordHash)
-	}
-	return h
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -142,80 +144,83 @@ func (h *handler) route(path string) (method string, serve http.HandlerFunc, ok 
 		return http.MethodGet, func(http.ResponseWriter, *http.Request) {}, true
 	case name == "":
 	case !more:
-		return http.MethodPost, h.asked(name, h.authority.Check), true
+		return http.MethodPost, h.asked(name, attest.MethodCheck), true
 	case rest == "verify":
-		return http.MethodPost, h.asked(name, h.authority.Verify), true
+		return http.MethodPost, h.asked(name, attest.MethodVerify), true
 	}
 	return "", nil, false
 }
 
 // asked serves a question about an image.
-func (h *handler) asked(name string, answer func(context.Context, image.Reference, string) (attest.Response, error)) http.HandlerFunc {
+func (h *handler) asked(name, method string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), h.timeout)
 		defer cancel()
 		start := time.Now()
-		if !h.admit(ctx, w, r) {
-			return
-		}
-		if _, err := h.authority.Active(name); err != nil {
-			h.refuse(w, r, http.StatusNotFound, err.Error())
-			return
-		}
-		// A body that stalls must not hold a turn, and so it is read first.
-		body, status, err := h.readBody(w, r)
+		req, leave, err := h.understand(ctx, w, r, name)
 		if err != nil {
-			h.refuse(w, r, status, err.Error())
+			h.authority.Refused(ctx, method, req, err)
+			h.refuse(w, r, err)
 			return
 		}
-		ref, err := parseImage(body)
+		defer leave()
+		response, err := h.answer(ctx, req, method)
 		if err != nil {
-			h.refuse(w, r, http.StatusUnprocessableEntity, err.Error())
+			h.logger.ErrorContext(ctx, "request failed", "path", r.URL.Path, "image", req.Image.String(), "error", err)
+			h.refuse(w, r, &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured})
 			return
 		}
-		select {
-		case h.turns <- struct{}{}:
-			defer func() { <-h.turns }()
-		default:
-			h.busy(w, r, "too many requests are being worked on; try again later")
-			return
-		}
-		response, err := answer(ctx, ref, name)
-		if err != nil {
-			h.logger.ErrorContext(ctx, "request failed", "path", r.URL.Path, "image", ref.String(), "error", err)
-			h.refuse(w, r, http.StatusInternalServerError, "server has been misconfigured")
-			return
-		}
-		h.logger.InfoContext(ctx, "request answered", "path", r.URL.Path, "image", ref.String(), "success", response.Success, "elapsed", time.Since(start))
+		h.logger.InfoContext(ctx, "request answered", "path", r.URL.Path, "caller", req.Caller.Name, "address", req.Caller.Address,
+			"image", req.Image.String(), "success", response.Success, "elapsed", time.Since(start))
 		h.send(w, r, response)
 	}
 }
 
-// admit has the caller log in, and answers those that cannot.
-func (h *handler) admit(ctx context.Context, w http.ResponseWriter, r *http.Request) bool {
-	allowed, err := h.login.allows(ctx, r)
-	switch {
-	case err != nil:
-		h.busy(w, r, err.Error())
-	case !allowed:
-		// The header is Voucher's omission: without it browsers and some
-		// clients do not send the password they have.
-		w.Header().Set("WWW-Authenticate", `Basic realm="gatehouse", charset="UTF-8"`)
-		h.refuse(w, r, http.StatusUnauthorized, "username or password is incorrect")
+// misconfigured is what Voucher answers when it is its own fault.
+const misconfigured = "server has been misconfigured"
+
+func (h *handler) answer(ctx context.Context, req attest.Request, method string) (attest.Response, error) {
+	if method == attest.MethodVerify {
+		return h.authority.VerifyFor(ctx, req)
 	}
-	return err == nil && allowed
+	report, err := h.authority.Run(ctx, req)
+	if err != nil {
+		return attest.Response{}, err
+	}
+	return report.Response(), nil
 }
 
-func (h *handler) busy(w http.ResponseWriter, r *http.Request, text string) {
-	w.Header().Set("Retry-After", "5")
-	h.refuse(w, r, http.StatusServiceUnavailable, text)
+// understand reads a request, and takes a place for it. The request is what is known of
+// it when there is an error, too. The order is Voucher's: who may not ask learns nothing
+// of names.
+func (h *handler) understand(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (req attest.Request, leave func(), err error) {
+	req = attest.Request{Name: name, API: "voucher"}
+	if req.Caller, err = h.door.Identify(ctx, r); err != nil {
+		return req, nil, err
+	}
+	if _, err := h.authority.Active(name); err != nil {
+		return req, nil, &door.RefusalError{Status: http.StatusNotFound, Text: err.Error()}
+	}
+	if err := h.door.May(req.Caller, name); err != nil {
+		return req, nil, err
+	}
+	// A body that stalls must not hold a place, and so it is read first.
+	body, status, err := h.readBody(w, r)
+	if err != nil {
+		return req, nil, &door.RefusalError{Status: status, Text: err.Error()}
+	}
+	if req.Image, err = parseImage(body); err != nil {
+		return req, nil, &door.RefusalError{Status: http.StatusUnprocessableEntity, Text: err.Error()}
+	}
+	leave, err = h.door.Enter(req.Caller)
+	return req, leave, err
 }
 
 func (h *handler) send(w http.ResponseWriter, r *http.Request, response attest.Response) {
 	body, err := json.Marshal(response)
 	if err != nil {
 		h.logger.ErrorContext(r.Context(), "encoding an answer", "error", err)
-		h.refuse(w, r, http.StatusInternalServerError, "server has been misconfigured")
+		h.refuse(w, r, &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured})
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -223,9 +228,12 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, response attest.R
 	_, _ = w.Write(append(body, '\n'))
 }
 
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
-	h.logger.WarnContext(r.Context(), "request refused", "path", r.URL.Path, "status", status, "reason", text)
-	http.Error(w, text, status)
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refusal := &door.RefusalError{Status: http.StatusInternalServerError, Text: misconfigured}
+	errors.As(err, &refusal)
+	h.logger.WarnContext(r.Context(), "request refused", "path", r.URL.Path, "status", refusal.Status, "reason", refusal.Text)
+	refusal.SetHeader(w.Header())
+	http.Error(w, refusal.Text, refusal.Status)
 }
 
 func (h *handler) recover(w http.ResponseWriter, r *http.Request) {

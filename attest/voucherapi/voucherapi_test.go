@@ -29,6 +29,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/attest/attesttest"
+	"github.com/gatehouse-dev/gatehouse/attest/door"
 	"github.com/gatehouse-dev/gatehouse/attest/voucherapi"
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
@@ -297,7 +298,7 @@ func TestAClientThatGoesAwayCancels(t *testing.T) {
 func TestRequestsAtOnceAreBounded(t *testing.T) {
 	t.Parallel()
 	started, release := make(chan struct{}), make(chan struct{})
-	s := serve(t, voucherapi.Options{MaxRequests: 1}, map[string]runFunc{"wait": func(context.Context, *check.Input) (check.Result, error) {
+	s := serve(t, voucherapi.Options{Door: door.New(door.Options{MaxRequests: 1, PerCaller: 2})}, map[string]runFunc{"wait": func(context.Context, *check.Input) (check.Result, error) {
 		close(started)
 		<-release
 		return check.Pass(), nil
@@ -413,14 +414,18 @@ gatehouse.scan_wait = 0
 	body := `{"image_url":"` + repo + "@" + hash.String() + `"}`
 
 	before := do(t, s, "POST", "/all", body).Body
-	for _, want := range []string{`"name":"snakeoil","error":"discoveries have not finished processing"`, `"error":"no build metadata associated with this image"`, `"success":false,"results"`} {
+	for _, want := range []string{`"name":"snakeoil","error":"discoveries have not finished processing: no scan of the image is known`, `"error":"no build metadata associated with this image"`, `"success":false,"results"`} {
 		if !strings.Contains(before, want) {
 			t.Errorf("before scan and build, want %s in %s", want, before)
 		}
 	}
 	uri := "https://" + repo + "@" + hash.String()
+	note := &grafeas.Note{Type: &grafeas.Note_Discovery{Discovery: &grafeas.DiscoveryNote{AnalysisKind: grafeas.NoteKind_VULNERABILITY}}}
+	if _, err := store.CreateNote(t.Context(), &grafeas.CreateNoteRequest{Parent: "projects/p", NoteId: "scan", Note: note}); err != nil {
+		t.Fatal(err)
+	}
 	store.Add("p",
-		&grafeas.Occurrence{ResourceUri: uri, Kind: grafeas.NoteKind_DISCOVERY, Details: &grafeas.Occurrence_Discovery{
+		&grafeas.Occurrence{ResourceUri: uri, NoteName: "projects/p/notes/scan", Kind: grafeas.NoteKind_DISCOVERY, Details: &grafeas.Occurrence_Discovery{
 			Discovery: &grafeas.DiscoveryOccurrence{AnalysisStatus: grafeas.DiscoveryOccurrence_FINISHED_SUCCESS}}},
 		&grafeas.Occurrence{ResourceUri: uri, Kind: grafeas.NoteKind_BUILD, Details: &grafeas.Occurrence_Build{
 			Build: &grafeas.BuildOccurrence{Provenance: &grafeas.BuildProvenance{Creator: "ci", ProjectId: "builds", BuiltArtifacts: []*grafeas.Artifact{{Checksum: hash.String()}}}}}},

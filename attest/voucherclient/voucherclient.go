@@ -173,15 +173,15 @@ func refusal(resp *http.Response, kind string) error {
 	said := strings.TrimSpace(strings.ToValidUTF8(string(text), "?"))
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
-		return &StatusError{resp.StatusCode, said + "; give the user name and password of the attestor"}
+		return &StatusError{resp.StatusCode, said, "; give the user name and password of the attestor"}
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return &StatusError{resp.StatusCode, fmt.Sprintf("it redirects to %q; use that URL", clip(resp.Header.Get("Location")))}
+		return &StatusError{resp.StatusCode, fmt.Sprintf("it redirects to %q; use that URL", clip(resp.Header.Get("Location"))), ""}
 	case resp.StatusCode == http.StatusOK:
-		return &StatusError{resp.StatusCode, fmt.Sprintf("the answer is of type %q and not JSON; is this the URL of an attestor?", clip(kind))}
+		return &StatusError{resp.StatusCode, fmt.Sprintf("the answer is of type %q and not JSON; is this the URL of an attestor?", clip(kind)), ""}
 	case said == "":
 		said = http.StatusText(resp.StatusCode)
 	}
-	return &StatusError{resp.StatusCode, said}
+	return &StatusError{resp.StatusCode, said, ""}
 }
 
 // A StatusError is an answer that is no response.
@@ -189,10 +189,14 @@ type StatusError struct {
 	// Status is the HTTP status.
 	Status int
 	text   string
+	hint   string
 }
 
+// Said is what the attestor said.
+func (e *StatusError) Said() string { return e.text }
+
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("the attestor answered %d: %s", e.Status, e.text)
+	return fmt.Sprintf("the attestor answered %d: %s%s", e.Status, e.text, e.hint)
 }
 
 func clip(s string) string {

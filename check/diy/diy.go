@@ -1,23 +1,21 @@
 // Package diy is the check that an image is in a repository of ours and can be
-// pulled: its name is in one of the valid repositories, and its manifests and
-// configurations are there and are what its digest says.
-//
-// A valid repository covers itself and what is beneath it, by whole segments:
-// "registry.example/team" covers "registry.example/team/app" and does not cover
-// "registry.example/team-evil/app". A registry on its own covers all of it.
+// pulled: its name is in one of the valid repositories, as package check/repositories
+// reads them, and its manifests and configurations are there and are what its digest
+// says.
 package diy
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/check"
-	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/check/repositories"
 )
 
 // Name is the name of the check.
 const Name = "diy"
+
+// notValid is Voucher's reason.
+const notValid = "image is not from a valid repo"
 
 // Settings are what the check is made from.
 type Settings struct {
@@ -28,61 +26,34 @@ type Settings struct {
 
 // New returns the check.
 func New(s Settings) (check.Check, error) {
-	var valid []prefix
-	for _, repo := range s.ValidRepos {
-		p, err := parsePrefix(repo)
-		if err != nil {
-			return check.Check{}, err
-		}
-		valid = append(valid, p)
+	valid, err := repositories.Parse("valid_repos", s.ValidRepos)
+	if err != nil {
+		return check.Check{}, err
 	}
-	return check.Check{Name: Name, Doc: doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
-		if !covered(valid, in.Image) {
-			return check.Fail("image is not from a valid repo"), nil
+	return check.Check{Name: Name, Doc: Doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
+		if !valid.Covers(in.Image) {
+			return check.Fail("%s: %q is beneath none of valid_repos, which are: %s", notValid, in.Image.Name(), valid), nil
 		}
 		if _, err := in.Registry.Configs(ctx, in.Image); err != nil {
 			return check.Result{}, err
 		}
-		return check.Pass(), nil
+		return check.Pass(in.Image.Name() + " is in a valid repository, and its manifests and configurations were read"), nil
 	}}, nil
 }
 
-func doc() check.Doc {
+// Doc is what the check says about itself.
+func Doc() check.Doc {
 	return check.Doc{
 		Title:  "The image is in a repository of ours and can be pulled",
-		Text:   "Passes when the image's name is one of valid_repos or beneath one, by whole segments, and its manifests and configurations can be read and have the digests they are named by. Layers are not read.",
-		Inputs: []string{"registry"},
+		Proves: "The image's name is one of valid_repos or beneath one, by whole segments, and its manifests and configurations, for every platform, can be read and have the digests they are named by. Layers are not read.",
+		Needs:  []string{"the registry"},
 		Settings: []check.Setting{
 			{Key: "valid_repos", Text: "registries, or repositories and what is beneath them", Default: "none, so that nothing passes"},
 		},
+		Fixes: []check.Fix{
+			{Failure: notValid, Do: "push the image to one of the repositories that the reason lists, or add its repository to valid_repos"},
+			{Failure: "not found in the registry", Do: "see that the image was pushed, all its platforms too, and not deleted"},
+			{Failure: "the registry refused access", Do: "log in to the registry as the user that Gatehouse runs as, or give that account the right to pull"},
+		},
 	}
-}
-
-// prefix is a valid repository as it was written and in its normalised form.
-type prefix struct{ written, normal string }
-
-func parsePrefix(s string) (prefix, error) {
-	// Two segments more make a full reference even of a registry alone, and
-	// keep Docker Hub's implied "library" out of it.
-	const beneath = "/x/y"
-	written := strings.TrimSuffix(s, "/")
-	ref, err := image.Parse(written + beneath)
-	if err != nil || written == "" {
-		return prefix{}, fmt.Errorf("valid_repos: %q is not a registry or a repository; write it whole, such as \"registry.example/team\", without scheme, tag or wildcard", s)
-	}
-	return prefix{written: written, normal: strings.TrimSuffix(ref.Repository(), beneath)}, nil
-}
-
-func covered(valid []prefix, ref image.Reference) bool {
-	for _, p := range valid {
-		if within(ref.Name(), p.written) || within(ref.Repository(), p.normal) {
-			return true
-		}
-	}
-	return false
-}
-
-func within(name, prefix string) bool {
-	rest, ok := strings.CutPrefix(name, prefix)
-	return ok && (rest == "" || rest[0] == '/')
 }

@@ -12,6 +12,7 @@ package nobody
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -27,11 +28,14 @@ const Name = "nobody"
 type Settings struct {
 	// Platforms are those of an index that are looked at; none means all.
 	Platforms []resolve.Platform
+	// Numeric fails images whose user is a name, which only the image's own /etc/passwd
+	// gives a meaning.
+	Numeric bool
 }
 
 // New returns the check.
 func New(s Settings) check.Check {
-	return check.Check{Name: Name, Doc: doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
+	return check.Check{Name: Name, Doc: Doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
 		configs, err := in.Registry.Configs(ctx, in.Image, s.Platforms...)
 		if err != nil {
 			return check.Result{}, err
@@ -39,38 +43,53 @@ func New(s Settings) check.Check {
 		if len(configs) == 0 {
 			return check.Result{}, errors.New("the registry gave no configuration of the image")
 		}
+		var evidence []string
 		for _, c := range configs {
-			if why := rootness(c.User); why != "" {
+			if why := s.rootness(c); why != "" {
 				return check.Fail("image runs as root on %s: its user %s; set USER to a number above 0 in its Dockerfile", c.Platform, why), nil
 			}
+			evidence = append(evidence, fmt.Sprintf("on %s its user is %q", c.Platform, clip(c.User)))
 		}
-		return check.Pass(), nil
+		return check.Pass(evidence...), nil
 	}}
 }
 
-func doc() check.Doc {
+// Doc is what the check says about itself.
+func Doc() check.Doc {
 	return check.Doc{
 		Title:  "The image does not run as root",
-		Text:   "Fails when the user in the image's configuration is root in any spelling: none, root, 0, 00, +0, with or without a group, and numbers that overflow. All platforms of a multi-platform image must pass. Names in the image's own /etc/passwd are not looked up.",
-		Inputs: []string{"registry"},
+		Proves: "The user in the image's configuration, for every platform, is not root in any spelling: not none, root, 0, 00 or +0, with or without a group, not a number that overflows, nor on Windows an administrator. Names in the image's own /etc/passwd are not looked up: an image that calls user 0 by another name passes, unless gatehouse.nobody.numeric is set.",
+		Needs:  []string{"the registry"},
 		Settings: []check.Setting{
+			{Key: "gatehouse.nobody.numeric", Text: "fail images whose user is a name and not a number, except on Windows", Default: "false"},
 			{Key: "gatehouse.platforms", Text: "the platforms that are looked at", Default: "all that the image has"},
+		},
+		Fixes: []check.Fix{
+			{Failure: "image runs as root on P", Do: "set USER to a number above 0 in the Dockerfile, such as USER 65532, and build again"},
+			{Failure: "no image for the platform", Do: "build it for the platform, or take that out of gatehouse.platforms"},
 		},
 	}
 }
 
-// rootness returns why a USER is root to a container runtime, or "".
-func rootness(user string) string {
-	name, _, _ := strings.Cut(user, ":")
+// rootness returns why a user is root to a container runtime, or is not known not to be,
+// or "".
+func (s Settings) rootness(c resolve.Config) string {
+	if strings.EqualFold(c.Platform.OS, "windows") {
+		return windowsRootness(c.User)
+	}
+	name, _, _ := strings.Cut(c.User, ":")
 	name = strings.TrimSpace(name)
-	quoted := "is " + strconv.Quote(clip(user))
+	quoted := "is " + strconv.Quote(clip(c.User))
 	switch {
-	case user == "":
+	case c.User == "":
 		return "is not set"
 	case name == "" || name == "root":
 		return quoted
 	case strings.Trim(strings.TrimLeft(name, "+-"), "0123456789") != "":
-		return "" // a name
+		if s.Numeric {
+			return quoted + ", a name, which anything can stand behind"
+		}
+		return ""
 	}
 	uid, err := strconv.Atoi(name)
 	switch {
@@ -83,10 +102,25 @@ func rootness(user string) string {
 	return ""
 }
 
+// windowsRootness returns why a user is an administrator of a Windows container, or "".
+// Without one most base images have ContainerAdministrator.
+func windowsRootness(user string) string {
+	name := user[strings.LastIndexByte(user, '\\')+1:]
+	if user == "" {
+		return "is not set"
+	}
+	for _, admin := range []string{"ContainerAdministrator", "Administrator", "SYSTEM", "LocalSystem"} {
+		if strings.EqualFold(strings.TrimSpace(name), admin) {
+			return "is " + strconv.Quote(clip(user))
+		}
+	}
+	return ""
+}
+
 func clip(s string) string {
 	const most = 64
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

@@ -21,6 +21,7 @@ var (
 
 // registry holds one image with these users.
 type registry struct {
+	check.Registry
 	users  map[resolve.Platform]string
 	err    error
 	wanted []resolve.Platform
@@ -99,6 +100,30 @@ func TestAnImageThatCannotBeReadDoesNotPass(t *testing.T) {
 		got, err := run(t, r, nobody.Settings{})
 		if err == nil || got.Passed() || (r.err != nil && !errors.Is(err, r.err)) {
 			t.Errorf("%s: got %+v, %v", about, got, err)
+		}
+	}
+}
+
+func TestNumericRefusesNames(t *testing.T) {
+	t.Parallel()
+	for user, want := range map[string]bool{"1000": true, "1000:app": true, "app": false, "nobody:1000": false, "0x0": false, "root": false} {
+		got, err := run(t, &registry{users: map[resolve.Platform]string{amd64: user}}, nobody.Settings{Numeric: true})
+		if err != nil || got.Passed() != want {
+			t.Errorf("user %q: got %+v, %v", user, got, err)
+		}
+	}
+}
+
+func TestAdministratorsOfWindows(t *testing.T) {
+	t.Parallel()
+	windows := resolve.Platform{OS: "windows", Architecture: "amd64"}
+	for user, want := range map[string]bool{
+		"ContainerUser": true, "app": true, `ORG\svc`: true,
+		"": false, "ContainerAdministrator": false, "containeradministrator": false, "Administrator": false, `NT AUTHORITY\SYSTEM`: false, `.\Administrator`: false,
+	} {
+		got, err := run(t, &registry{users: map[resolve.Platform]string{windows: user}}, nobody.Settings{Numeric: true})
+		if err != nil || got.Passed() != want {
+			t.Errorf("user %q: got %+v, %v", user, got, err)
 		}
 	}
 }

@@ -1,115 +1,90 @@
 // Package provenance is the check that a builder of ours built the image.
 //
-// It reads the BUILD occurrences of the image and passes when any one of them
-// names a trusted builder as its creator and a trusted project, and has, among
-// the artifacts it built, one whose checksum is the image's digest. All three
-// must hold in the same occurrence. Who may write BUILD occurrences is for the
-// metadata server to say: the check believes them.
+// It reads the records of how the image was built, in every form that package
+// check/builds knows, and passes when any one of them names a trusted builder and the
+// digest of the image; a Build record must also name a trusted project, which SLSA
+// provenance does not have. All must hold in the same record. With keys, only what a
+// key has signed counts. Without, who may write BUILD occurrences is for the metadata
+// server to say: the check believes them.
 package provenance
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
-	"strings"
-
-	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/check"
-	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/check/builds"
 )
 
 // Name is the name of the check.
 const Name = "provenance"
 
-// maxReasons bounds the reasons that a failure lists.
-const maxReasons = 5
-
-// Settings are what the check is made from. With either list empty no image
-// passes.
+// Settings are what the check is made from. Without builders no image passes, and
+// without projects no Build record counts.
 type Settings struct {
-	// Builders are the creators that are trusted, compared exactly.
+	// Builders are the creators, and the ids of builders in SLSA provenance, that are
+	// trusted, compared exactly.
 	Builders []string
 	// Projects are the ids of the projects that are trusted to build.
 	Projects []string
+	// Records reads how images were built.
+	Records builds.Reader
 }
 
 // New returns the check.
 func New(s Settings) (check.Check, error) {
 	if slices.Contains(s.Builders, "") {
-		return check.Check{}, fmt.Errorf("trusted_builder_identities: an empty identity would trust builds that name no builder")
+		return check.Check{}, errors.New("trusted_builder_identities: an empty identity would trust builds that name no builder")
 	}
 	if slices.Contains(s.Projects, "") {
-		return check.Check{}, fmt.Errorf("trusted_projects: an empty project would trust builds that name no project")
+		return check.Check{}, errors.New("trusted_projects: an empty project would trust builds that name no project")
 	}
-	return check.Check{Name: Name, Doc: doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
-		builds, err := in.Metadata.Occurrences(ctx, in.Image, grafeas.NoteKind_BUILD)
+	return check.Check{Name: Name, Doc: Doc(), Run: func(ctx context.Context, in *check.Input) (check.Result, error) {
+		found, err := s.Records.Read(ctx, in)
 		if err != nil {
 			return check.Result{}, err
 		}
-		if len(builds) == 0 {
-			return check.Fail("no build metadata associated with this image"), nil
-		}
 		var reasons []string
-		for _, b := range builds {
-			reason := s.distrust(b.GetBuild().GetProvenance(), in.Image.Digest())
+		for _, b := range found.Builds {
+			reason := s.distrust(b)
 			if reason == "" {
-				return check.Pass(), nil
+				return check.Pass(b.String()), nil
 			}
 			reasons = append(reasons, reason)
 		}
-		return check.Fail("%s", join(reasons)), nil
+		return check.Fail("%s", found.Why(reasons...)), nil
 	}}, nil
 }
 
-func doc() check.Doc {
+// Doc is what the check says about itself.
+func Doc() check.Doc {
 	return check.Doc{
 		Title:  "A trusted builder built the image",
-		Text:   "Passes when one BUILD occurrence of the image has a trusted creator, a trusted project, and a built artifact whose checksum is the image's digest.",
-		Inputs: []string{"BUILD occurrences"},
+		Proves: "One record of how the image was built names a trusted builder, and the image's digest among what was built; a Build record must name a trusted project, too. The forms are the Build record of Grafeas, in-toto statements, and SLSA provenance v0.1, v0.2 and v1. With keys in gatehouse.builds.keys the record must be signed by one, and nothing but what was signed is read; without, whoever may write BUILD occurrences is believed.",
+		Needs:  []string{"BUILD occurrences", "DSSE_ATTESTATION occurrences, with gatehouse.builds.keys"},
 		Settings: []check.Setting{
-			{Key: "trusted_builder_identities", Text: "creators that are trusted, compared exactly", Default: "none, so that nothing passes"},
-			{Key: "trusted_projects", Text: "ids of projects that are trusted to build", Default: "none, so that nothing passes"},
+			{Key: "trusted_builder_identities", Text: "creators of Build records, and ids of builders in SLSA provenance, that are trusted, compared exactly", Default: "none, so that nothing passes"},
+			{Key: "trusted_projects", Text: "ids of projects that are trusted to build; SLSA provenance names none", Default: "none, so that no Build record counts"},
+			builds.KeysSetting(),
+		},
+		Fixes: []check.Fix{
+			{Failure: builds.None, Do: "have the builder record its provenance for this digest; a record about another digest, or a tag, does not count"},
+			{Failure: "builder identity not trusted: B", Do: "build it with a builder in trusted_builder_identities, or add B there, letter by letter as given"},
+			{Failure: "builder project not trusted: P", Do: "build it in a project in trusted_projects, or add P there"},
+			{Failure: "no built artifact has the digest of this image", Do: "check the image by the digest that the build printed; an image that was copied with changes has another"},
+			{Failure: "signed build metadata does not count", Do: "see which key the builder signs with, and name its public half in gatehouse.builds.keys"},
 		},
 	}
 }
 
-// distrust returns why a build does not vouch for the digest, or "".
-func (s Settings) distrust(p *grafeas.BuildProvenance, d image.Digest) string {
+// distrust returns why a build does not vouch for the image, or "".
+func (s Settings) distrust(b builds.Build) string {
 	switch {
-	case p == nil:
-		return "build metadata has no provenance"
-	case !slices.Contains(s.Builders, p.GetCreator()):
-		return "builder identity not trusted: " + clip(p.GetCreator())
-	case !slices.Contains(s.Projects, p.GetProjectId()):
-		return "builder project not trusted: " + clip(p.GetProjectId())
-	case !slices.ContainsFunc(p.GetBuiltArtifacts(), func(a *grafeas.Artifact) bool { return isDigest(a.GetChecksum(), d) }):
-		return "no built artifact has the digest of this image"
+	case !slices.Contains(s.Builders, b.Builder):
+		return "builder identity not trusted: " + builds.Clip(b.Builder)
+	case b.HasProject && !slices.Contains(s.Projects, b.Project):
+		return "builder project not trusted: " + builds.Clip(b.Project)
 	}
 	return ""
-}
-
-// isDigest compares a checksum with the digest. Builders write it with and
-// without the algorithm.
-func isDigest(checksum string, d image.Digest) bool {
-	want := d.String()
-	return want != "" && (checksum == want || "sha256:"+checksum == want)
-}
-
-// join lists different reasons, in a fixed order.
-func join(reasons []string) string {
-	slices.Sort(reasons)
-	reasons = slices.Compact(reasons)
-	if n := len(reasons); n > maxReasons {
-		reasons = append(reasons[:maxReasons:maxReasons], fmt.Sprintf("and %d more reasons", n-maxReasons))
-	}
-	return strings.Join(reasons, "; ")
-}
-
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
 }

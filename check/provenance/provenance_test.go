@@ -9,13 +9,17 @@ import (
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
 
 	"github.com/gatehouse-dev/gatehouse/check"
+	"github.com/gatehouse-dev/gatehouse/check/builds"
+	"github.com/gatehouse-dev/gatehouse/check/checktest"
 	"github.com/gatehouse-dev/gatehouse/check/provenance"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
 const hex = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 type metadata struct {
+	check.Metadata
 	builds []*grafeas.Occurrence
 	err    error
 }
@@ -113,6 +117,50 @@ func TestNewRefusesEmptyWords(t *testing.T) {
 	for _, s := range []provenance.Settings{{Builders: []string{""}}, {Projects: []string{"p", ""}}} {
 		if _, err := provenance.New(s); err == nil {
 			t.Errorf("New(%+v): no error", s)
+		}
+	}
+}
+
+func TestSLSANamesNoProject(t *testing.T) {
+	t.Parallel()
+	for builder, want := range map[string]string{"ci@x": "", "eve@x": "builder identity not trusted: eve@x", "": "builder identity not trusted: "} {
+		o := &grafeas.Occurrence{Kind: grafeas.NoteKind_BUILD, Details: &grafeas.Occurrence_Build{Build: &grafeas.BuildOccurrence{InTotoSlsaProvenanceV1: &grafeas.InTotoSlsaProvenanceV1{
+			Subject: []*grafeas.Subject{{Digest: map[string]string{"sha256": hex}}},
+			Predicate: &grafeas.InTotoSlsaProvenanceV1_SlsaProvenanceV1{RunDetails: &grafeas.InTotoSlsaProvenanceV1_RunDetails{
+				Builder: &grafeas.InTotoSlsaProvenanceV1_ProvenanceBuilder{Id: builder},
+			}},
+		}}}}
+		if got, err := run(t, metadata{builds: []*grafeas.Occurrence{o}}); err != nil || got.Passed() != (want == "") || got.Reason() != want {
+			t.Errorf("builder %q: got %+v, %v", builder, got, err)
+		}
+	}
+}
+
+// TestUnsignedProvenanceDoesNotCountBesideKeys holds the check to the keys it was given.
+func TestUnsignedProvenanceDoesNotCountBesideKeys(t *testing.T) {
+	t.Parallel()
+	key := checktest.Signer(t)
+	c, err := provenance.New(provenance.Settings{Builders: []string{"ci@x"}, Projects: []string{"builds"}, Records: builds.Reader{Keys: []*signature.PublicKey{key.PublicKey()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + checktest.Hex + `"}}],"predicateType":"https://slsa.dev/provenance/v1",
+"predicate":{"runDetails":{"builder":{"id":"ci@x"}}}}`
+	signed := build("eve@x", "builds", hex)
+	signed.Envelope = checktest.Envelope(t, key, statement)
+	for about, row := range map[string]struct {
+		o    *grafeas.Occurrence
+		want string
+	}{
+		"signed":   {signed, ""},
+		"unsigned": {build("ci@x", "builds", hex), "build metadata is not signed, and gatehouse.builds.keys asks for it"},
+	} {
+		got, err := checktest.Run(t, c, &checktest.Metadata{List: []*grafeas.Occurrence{row.o}}, nil)
+		if err != nil || got.Passed() != (row.want == "") || got.Reason() != row.want {
+			t.Errorf("%s: got %+v, %v", about, got, err)
+		}
+		if got.Passed() && !strings.Contains(got.Evidence()[0], "signed by "+key.KeyID()) {
+			t.Errorf("evidence = %q", got.Evidence())
 		}
 	}
 }

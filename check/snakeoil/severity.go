@@ -20,9 +20,11 @@ const (
 	Unknown
 	High
 	Critical
+	// Never is above all of them: as a threshold, it fails no image.
+	Never
 )
 
-var words = [...]string{Negligible: "negligible", Low: "low", Medium: "medium", Unknown: "unknown", High: "high", Critical: "critical"}
+var words = [...]string{Negligible: "negligible", Low: "low", Medium: "medium", Unknown: "unknown", High: "high", Critical: "critical", Never: "never"}
 
 // String returns the word for s, or "".
 func (s Severity) String() string {
@@ -39,7 +41,20 @@ func ParseSeverity(word string) (Severity, error) {
 			return s, nil
 		}
 	}
-	return 0, fmt.Errorf("severity %q doesn't exist; it is one of %s", word, strings.Join(words[Negligible:], ", "))
+	return 0, fmt.Errorf("severity %q doesn't exist; it is one of %s", word, strings.Join(words[Negligible:Never], ", "))
+}
+
+// ParseThreshold parses the word for the lowest severity that fails an image, or
+// "never".
+func ParseThreshold(word string) (Severity, error) {
+	if word == Never.String() {
+		return Never, nil
+	}
+	s, err := ParseSeverity(word)
+	if err != nil {
+		return 0, fmt.Errorf("%w, or never", err)
+	}
+	return s, nil
 }
 
 // severityOf returns what a finding is judged by: the severity that the

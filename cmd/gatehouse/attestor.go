@@ -18,10 +18,26 @@ import (
 
 func attestorCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "attestor",
-		Short: "Say who may attest, and by which keys",
-		Args:  cobra.ArbitraryArgs,
-		RunE:  runGroup,
+		Use:   "attestor --config FILE",
+		Short: "Run an attestor; or say who may attest, and by which keys",
+		Long: `Run an attestor alone, with a configuration file of Voucher's (TOML, YAML or JSON): it
+serves Voucher's API and /v1/checks, and files what it attests with the metadata server
+that the file names. The same as serve --role attestor --attestor-config FILE. The file
+is read again when it changes.
+
+The sub-commands are about attestors as policies know them: a note and public keys.`,
+		Example: `  gatehouse attestor --config voucher.toml --check-config
+  gatehouse attestor --config voucher.toml --data /var/lib/gatehouse
+  gatehouse attestor list`,
+		Args: cobra.ArbitraryArgs,
+	}
+	var lone loneFlags
+	lone.bind(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 || c.Flags().NFlag() == 0 {
+			return runGroup(c, args)
+		}
+		return lone.run(c)
 	}
 	c.AddCommand(attestorListCommand(), attestorDescribeCommand(), attestorCreateCommand(), attestorDeleteCommand(), attestorAddKeyCommand(), attestorRemoveKeyCommand())
 	return c

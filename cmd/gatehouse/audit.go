@@ -17,19 +17,21 @@ import (
 func auditCommand() *cobra.Command {
 	var data, since string
 	var filter audit.Filter
-	var api bool
+	var api, attestor bool
 	var calls audit.CallFilter
 	c := &cobra.Command{
 		Use:   "audit --data DIR",
-		Short: "Print the recorded decisions, or calls to the metadata API, oldest first",
+		Short: "Print the recorded decisions, calls to the metadata API, or requests to the attestor, oldest first",
 		Long: `Print the decisions that a server recorded in its data folder, oldest first, or with
---api the calls to its metadata API, refused ones too. The server may be running.
+--api the calls to its metadata API, or with --attestor the requests to its attestor and
+what came of them, refused ones too. The server may be running.
 With --output json each line is one whole record.
 
 Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 		Example: `  gatehouse audit --data DIR --break-glass
   gatehouse audit --data DIR --since 24h --verdict DENY --output json
-  gatehouse audit --data DIR --api --code PERMISSION_DENIED`,
+  gatehouse audit --data DIR --api --code PERMISSION_DENIED
+  gatehouse audit --data DIR --attestor --image shop/web`,
 		Args: cobra.NoArgs,
 	}
 	output := outputFlag(c)
@@ -37,20 +39,24 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 	f.StringVar(&data, "data", "", "the server's data folder (required)")
 	f.StringVar(&since, "since", "", "only records since then: a duration (24h) or a time (RFC 3339)")
 	f.StringVar(&filter.Namespace, "namespace", "", "only this namespace")
-	f.StringVar(&filter.Image, "image", "", "only requests with an image whose text contains this")
+	f.StringVar(&filter.Image, "image", "", "only requests with an image whose text contains this; with --attestor too")
 	f.StringVar(&filter.Verdict, "verdict", "", "only this verdict: ALLOW, DENY or INDETERMINATE")
 	f.StringVar(&filter.Override, "override", "", "only this override: BREAK_GLASS, DRY_RUN, NO_POLICY, FAIL_OPEN or LAST_ALLOWED")
 	f.BoolVar(&filter.BreakGlass, "break-glass", false, "only requests that carried a break-glass marker, needed or not")
 	f.BoolVar(&api, "api", false, "calls to the metadata API instead of decisions")
-	f.StringVar(&calls.Method, "method", "", "with --api: only this method, such as CreateOccurrence")
-	f.StringVar(&calls.Caller, "caller", "", "with --api: only this caller")
+	f.BoolVar(&attestor, "attestor", false, "requests to the attestor instead of decisions")
+	f.StringVar(&calls.Method, "method", "", "with --api: only this method, such as CreateOccurrence; with --attestor: check or verify")
+	f.StringVar(&calls.Caller, "caller", "", "with --api and --attestor: only this caller")
 	f.StringVar(&calls.Code, "code", "", "with --api: only this outcome: OK, PERMISSION_DENIED, UNAUTHENTICATED, …")
 	f.StringVar(&calls.Resource, "resource", "", "with --api: only calls about a resource whose name contains this")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if data == "" {
 			return errors.New("which log? give --data DIR, the data folder of the server")
 		}
-		err := onlyOf(c, api)
+		if api && attestor {
+			return errors.New("--api and --attestor: give one of them")
+		}
+		err := onlyOf(c, api, attestor)
 		if err != nil {
 			return err
 		}
@@ -60,6 +66,9 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 		if api {
 			calls.Since = filter.Since
 			return printCalls(c, data, calls, *output)
+		}
+		if attestor {
+			return printRuns(c, data, audit.RunFilter{Since: filter.Since, Method: calls.Method, Caller: calls.Caller, Image: filter.Image}, *output)
 		}
 		filter.Verdict, filter.Override = strings.ToUpper(filter.Verdict), strings.ToUpper(filter.Override)
 		found := false

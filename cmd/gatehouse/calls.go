@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,21 +49,81 @@ func printCall(w io.Writer, c audit.Call) error {
 	return err
 }
 
-// onlyOf refuses flags that are about the other log: they would select nothing,
+// onlyOf refuses flags that are about another log: they would select nothing,
 // or everything, without a word.
-func onlyOf(c *cobra.Command, api bool) error {
-	of := map[bool][]string{
-		true:  {"method", "caller", "code", "resource"},
-		false: {"namespace", "image", "verdict", "override", "break-glass"},
+func onlyOf(c *cobra.Command, api, attestor bool) error {
+	const decisions, calls, runs = "decisions", "calls", "requests to the attestor"
+	printed := decisions
+	switch {
+	case api:
+		printed = calls
+	case attestor:
+		printed = runs
 	}
-	for _, name := range of[!api] {
-		if !c.Flags().Changed(name) {
+	about := map[string][]string{
+		"method": {calls, runs}, "caller": {calls, runs}, "code": {calls}, "resource": {calls},
+		"namespace": {decisions}, "image": {decisions, runs}, "verdict": {decisions}, "override": {decisions}, "break-glass": {decisions},
+	}
+	for _, name := range slices.Sorted(maps.Keys(about)) {
+		of := about[name]
+		if !c.Flags().Changed(name) || slices.Contains(of, printed) {
 			continue
 		}
-		if api {
-			return fmt.Errorf("--%s is about decisions, and --api prints calls", name)
+		if printed == decisions {
+			return fmt.Errorf("--%s is about calls: give --api too", name)
 		}
-		return fmt.Errorf("--%s is about calls: give --api too", name)
+		return fmt.Errorf("--%s is about %s, and these are %s", name, of[0], printed)
 	}
 	return nil
+}
+
+// printRuns prints what the attestor of a server was asked.
+func printRuns(c *cobra.Command, data string, filter audit.RunFilter, output format) error {
+	found := false
+	err := audit.QueryRuns(filepath.Join(data, "audit-attestor"), filter, func(r audit.Run) error {
+		found = true
+		if output == formatJSON {
+			return json.NewEncoder(c.OutOrStdout()).Encode(r)
+		}
+		return printRun(c.OutOrStdout(), r)
+	})
+	if err == nil && !found {
+		return errNo
+	}
+	return err
+}
+
+func printRun(w io.Writer, r audit.Run) error {
+	caller := r.Caller
+	if caller == "" {
+		caller = "(anonymous)"
+	}
+	verdict := "NO"
+	switch {
+	case r.Error != "":
+		verdict = "REFUSED"
+	case r.Success:
+		verdict = "YES"
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
+	line("%s  %-7s  %-6s  %s of %s by %s from %s", r.Time.UTC().Format(time.RFC3339), verdict, r.Method, r.Name, r.Image, caller, r.Origin)
+	if r.Error != "" {
+		line("    %s", r.Error)
+	}
+	for _, c := range r.Results {
+		attested := ""
+		if c.Attested {
+			attested = "attested"
+		}
+		line("    %-5s  %s  %s", c.Verdict, c.Check, strings.TrimSpace(c.Reason+" "+attested))
+		for _, a := range c.Attestations {
+			line("        %s signed by %s", a.Resource, a.KeyID)
+		}
+	}
+	if r.Truncated {
+		line("    (shortened: the record was too large)")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -13,21 +13,34 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/resolvetags"
 )
 
 const (
 	exitYes     = 0
 	exitNo      = 1
 	exitUnknown = 2
+	// exitUnattested is that of a check that passed and is not attested.
+	exitUnattested = 3
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	var code int
+	switch filepath.Base(os.Args[0]) {
+	case "voucher_server":
+		code = runVoucher(ctx, voucherServerCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	case "voucher_client":
+		code = runVoucher(ctx, voucherClientCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	default:
+		code = run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}
 	stop()
 	os.Exit(code)
 }
@@ -35,12 +48,15 @@ func main() {
 // errNo is a question answered with no; whatever there is to say has been said.
 var errNo = errors.New("no")
 
+// errUnattested is a question answered with yes, and with an attestation that is missing.
+var errUnattested = errors.New("not attested")
+
 // errFound ends a command that has printed what is wrong and could not go on.
 var errFound = errors.New("problems found")
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(longFlags(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -48,9 +64,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitYes
-	case errors.Is(err, errNo):
+	case errors.Is(err, errNo), errors.Is(err, resolvetags.ErrUnpinned):
 		return exitNo
-	case errors.Is(err, errFound):
+	case errors.Is(err, errUnattested):
+		return exitUnattested
+	case errors.Is(err, errFound), errors.Is(err, resolvetags.ErrRefused):
 		return exitUnknown
 	}
 	_, _ = fmt.Fprintf(stderr, "gatehouse: %v\n", err)
@@ -81,15 +99,19 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.AddCommand(
 		serveCommand(),
 		checkCommand(),
+		checksCommand(),
 		verifyCommand(),
+		signCommand(),
 		policyCommand(),
 		attestorCommand(),
 		hintCommand(),
 		auditCommand(),
 		identityCommand(),
+		caCommand(),
 		metadataCommand(),
 		conformanceCommand(),
 		notifyCommand(),
+		resolvetags.Command("gatehouse resolve-tags"),
 		versionCommand(),
 	)
 	root.InitDefaultCompletionCmd("completion")

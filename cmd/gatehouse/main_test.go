@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,8 +14,10 @@ import (
 	"strings"
 	"testing"
 
+	"cloud.google.com/go/kms/apiv1/kmspb"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/gatehouse-dev/gatehouse/gatetest/kms"
 	"github.com/gatehouse-dev/gatehouse/gatetest/postgres"
 	"github.com/gatehouse-dev/gatehouse/server"
 )
@@ -23,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
 	}
-	testscript.Main(databases{m}, map[string]func(){"gatehouse": main})
+	testscript.Main(databases{m}, map[string]func(){"gatehouse": main, "voucher_server": main, "voucher_client": main})
 }
 
 // databases stops the PostgreSQL server of the tests, if there was one, when they end.
@@ -33,15 +36,33 @@ type databases struct{ m *testing.M }
 func (d databases) Run() int { return postgres.Main(d.m) }
 
 func TestScripts(t *testing.T) {
+	service := kms.New(t)
+	key := service.AddKey(t, kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "post": postInScript, "receivers": receiversInScript, "received": receivedInScript},
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("KMS_ENDPOINT", service.Endpoint())
+			env.Setenv("KMS_KEY", key)
 			env.Values[arrivals{}] = &arrived{at: map[string]string{}}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "receivers": receiversInScript, "received": receivedInScript},
 	})
+}
+
+// post PATH FILE sends a JSON file to the metadata API of the server that runs.
+func postInScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: post PATH FILE")
+	}
+	resp, err := http.Post("http://"+ts.Getenv("GATEHOUSE_METADATA")+"/"+args[0], "application/json", strings.NewReader(ts.ReadFile(args[1])))
+	ts.Check(err)
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		answer, _ := io.ReadAll(resp.Body)
+		ts.Fatalf("posting %s: %s %s", args[1], resp.Status, answer)
+	}
 }
 
 // status N COMMAND [ARG ...] runs a command that must exit with N, which tells a
@@ -92,6 +113,7 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 	var addresses server.Addresses
 	ts.Check(json.Unmarshal(line, &addresses))
 	ts.Setenv("GATEHOUSE_METADATA", addresses.Metadata)
+	ts.Setenv("GATEHOUSE_ATTESTOR", "http://"+addresses.Attestor)
 }
 
 // trusting returns a client that trusts the certificates in a file.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/terminal"
 	"github.com/gatehouse-dev/gatehouse/metadata/transfer"
 )
 
@@ -113,21 +114,21 @@ func runExport(c *cobra.Command, t *transferFlags, opts transfer.ExportOptions, 
 	}
 	defer func() { _ = conn.Close() }() // nothing is under way any more
 	opts.Source, opts.Version, opts.Timeout = t.server.Address, transfer.Version(t.version), t.timeout
-	meter := newMeter(c.ErrOrStderr(), t.quiet)
+	meter := terminal.NewMeter(c.ErrOrStderr(), t.quiet)
 	opts.Progress = func(n transfer.Totals) {
-		meter.show(n.All(), "%d projects, %d notes, %d occurrences", n.Projects, n.Notes, n.Occurrences)
+		meter.Show(n.All(), "%d projects, %d notes, %d occurrences", n.Projects, n.Notes, n.Occurrences)
 	}
 	if file == "-" {
 		// Standard output is the file: what there is to say goes to standard error.
 		result, err := transfer.ExportTo(c.Context(), conn, c.OutOrStdout(), opts)
-		meter.end()
+		meter.End()
 		if err != nil {
 			return err
 		}
 		return printExport(c.ErrOrStderr(), result, *t.output)
 	}
 	result, err := transfer.Export(c.Context(), conn, file, opts)
-	meter.end()
+	meter.End()
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/terminal"
 	"github.com/gatehouse-dev/gatehouse/metadata/transfer"
 )
 
@@ -71,18 +72,18 @@ func runImport(c *cobra.Command, t *transferFlags, opts transfer.ImportOptions, 
 	}
 	defer func() { _ = conn.Close() }() // nothing is under way any more
 	opts.Target, opts.Version, opts.Timeout = t.server.Address, transfer.Version(t.version), t.timeout
-	meter := newMeter(c.ErrOrStderr(), t.quiet)
-	opts.Progress = func(done, of int) { meter.show(int64(done), "%d of %d", done, of) }
+	meter := terminal.NewMeter(c.ErrOrStderr(), t.quiet)
+	opts.Progress = func(done, of int) { meter.Show(int64(done), "%d of %d", done, of) }
 	shown := 0
 	opts.Refused = func(line int, name, reason string) {
 		if shown++; shown <= maxShown {
-			meter.say("line %d: %s: %s", line, printable(name), printable(reason))
+			meter.Say("line %d: %s: %s", line, printable(name), printable(reason))
 		}
 	}
 	result, err := transfer.Import(c.Context(), conn, file, opts)
-	meter.end()
+	meter.End()
 	if shown > maxShown {
-		meter.say("and %d more", shown-maxShown)
+		meter.Say("and %d more", shown-maxShown)
 	}
 	if err != nil {
 		return err

@@ -6,9 +6,10 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse/cmd/internal/terminal"
 )
 
 // format is the value of --output.
@@ -39,16 +40,8 @@ func outputFlag(c *cobra.Command) *format {
 	return &f
 }
 
-// printable makes text that others chose, such as the name of an image or a user,
-// safe for a terminal: control characters could rewrite what it shows.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, s)
-}
+// printable makes text that others chose safe for a terminal.
+func printable(s string) string { return terminal.Printable(s) }
 
 // printJSON prints v as the audit log and the APIs write it, and indented: "<" and its
 // like are escaped, so that no page takes what others chose for markup.

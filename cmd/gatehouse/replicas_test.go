@@ -44,14 +44,26 @@ func startCluster(t testing.TB, store ...string) *cluster {
 	}
 	c.startServer("127.0.0.1:0")
 	c.do("POST", "notes?noteId=vetted", `{"attestation":{"hint":{"humanReadableName":"vetted"}}}`)
-	key, err := json.Marshal(c.signer.PublicKey().Marshal())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.do("POST", "attestors?attestorId=vetted", fmt.Sprintf(`{"userOwnedGrafeasNote":{"noteReference":"projects/default/notes/vetted","publicKeys":[
-		{"id":%q,"pkixPublicKey":{"publicKeyPem":%s,"signatureAlgorithm":"ECDSA_P256_SHA256"}}]}}`, c.signer.KeyID(), key))
+	c.do("POST", "attestors?attestorId=vetted", c.attestor(c.signer))
 	c.policy("REQUIRE_ATTESTATION")
 	return c
+}
+
+// attestor describes the attestor, with the key of a signer.
+func (c *cluster) attestor(s signature.Signer) string {
+	c.t.Helper()
+	key, err := json.Marshal(s.PublicKey().Marshal())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"userOwnedGrafeasNote":{"noteReference":"projects/default/notes/vetted","publicKeys":[
+		{"id":%q,"pkixPublicKey":{"publicKeyPem":%s,"signatureAlgorithm":"ECDSA_P256_SHA256"}}]}}`, s.KeyID(), key)
+}
+
+// putAttestor replaces the key of the attestor.
+func (c *cluster) putAttestor(s signature.Signer) {
+	c.t.Helper()
+	c.do("PUT", "attestors/vetted", c.attestor(s))
 }
 
 func (c *cluster) startServer(addr string) {
@@ -335,7 +347,7 @@ func TestRollingRestart(t *testing.T) {
 	gates := map[string]*gateProcess{}
 	names := []string{"one", "two", "three"}
 	for _, name := range names {
-		gates[name] = c.gate(name, "--drain-delay", "500ms")
+		gates[name] = c.gate(name, "--drain-delay", "500ms", "--drain-timeout", "1s")
 	}
 	// ready is what a Service of Kubernetes would send requests to, a little late.
 	ready := map[string]*gateProcess{}
@@ -391,7 +403,7 @@ func TestRollingRestart(t *testing.T) {
 	for _, name := range names {
 		old := gates[name]
 		old.terminate(t)
-		next := c.gate(name, "--drain-delay", "500ms")
+		next := c.gate(name, "--drain-delay", "500ms", "--drain-timeout", "1s")
 		mu.Lock()
 		gates[name] = next
 		mu.Unlock()

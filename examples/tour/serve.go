@@ -93,7 +93,7 @@ func (t *tour) serve(ctx context.Context) error {
 	t.say("  attestor   http://%s   Voucher's API", t.server.Attestor)
 	t.say("  admission  https://%s/validate", t.server.Admission)
 	t.say("  ops        http://%s   /healthz /readyz /metrics", t.server.Ops)
-	t.say("  made at this first start: a development CA (%s), a certificate, and the attestor's key", t.server.CA)
+	t.say("  made at this first start: a CA of its own (%s), a certificate, and the attestor's key", t.server.CA)
 	ca, err := os.ReadFile(t.server.CA)
 	if err != nil {
 		return err

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -109,6 +112,17 @@ type Config struct {
 	// User is the user or UID, and optionally the group, as the image has it.
 	User   string
 	Labels map[string]string
+	// Env are the variables of the environment, NAME=VALUE.
+	Env, Entrypoint, Cmd []string
+	WorkingDir           string
+	// Ports are those that the image exposes, such as "8080/tcp", sorted.
+	Ports []string
+	// Created is when the image says it was made, and the zero time when it does not.
+	Created time.Time
+	// Layers are the digests of the layers, uncompressed, from the bottom up.
+	Layers []string
+	// Annotations are those of the manifest.
+	Annotations map[string]string
 }
 
 // Config returns the configuration of the image for one platform. A reference
@@ -130,7 +144,14 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 	if err := ref.RequireDigest(); err != nil {
 		return nil, fmt.Errorf("reading the configuration of an image: %w", err)
 	}
-	repo, err := name.NewRepository(ref.Repository(), name.StrictValidation)
+	return ask(ctx, r.copies(ref.Repository(), false), func(ctx context.Context, repository string) ([]Config, error) {
+		return r.configs(withBudget(ctx), ref, repository, wanted)
+	})
+}
+
+// configs is Configs of one copy of the image.
+func (r *Resolver) configs(ctx context.Context, ref image.Reference, repository string, wanted []Platform) ([]Config, error) {
+	repo, err := name.NewRepository(repository, name.StrictValidation)
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", ref, err)
 	}
@@ -139,7 +160,7 @@ func (r *Resolver) Configs(ctx context.Context, ref image.Reference, wanted ...P
 		return nil, fmt.Errorf("reading %q: %w", ref, err)
 	}
 	w := &walk{ref: ref, repo: repo, puller: puller, wanted: wanted, found: make([]bool, len(wanted))}
-	if err := w.visit(withBudget(ctx), ref.Digest(), entry{}, 0); err != nil {
+	if err := w.visit(ctx, ref.Digest(), entry{}, 0); err != nil {
 		return nil, err
 	}
 	if missing := w.missing(); len(missing) > 0 {
@@ -329,6 +350,7 @@ func (w *walk) config(desc *remote.Descriptor) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("reading the configuration of %q: %w", w.ref, err)
 	}
+	c.Annotations = manifest.Annotations
 	return c, nil
 }
 
@@ -347,10 +369,19 @@ type configFile struct {
 	OS           string `json:"os"`
 	Architecture string `json:"architecture"`
 	Variant      string `json:"variant"`
+	Created      string `json:"created"`
 	Config       *struct {
-		User   string            `json:"User"`
-		Labels map[string]string `json:"Labels"`
+		User         string                    `json:"User"`
+		Labels       map[string]string         `json:"Labels"`
+		Env          []string                  `json:"Env"`
+		Entrypoint   []string                  `json:"Entrypoint"`
+		Cmd          []string                  `json:"Cmd"`
+		WorkingDir   string                    `json:"WorkingDir"`
+		ExposedPorts map[string]jsontext.Value `json:"ExposedPorts"`
 	} `json:"config"`
+	RootFS struct {
+		DiffIDs []string `json:"diff_ids"`
+	} `json:"rootfs"`
 }
 
 // parseConfig reads an image configuration. Container runtimes match names in
@@ -364,10 +395,28 @@ func parseConfig(raw []byte) (Config, error) {
 	c := Config{
 		Platform: Platform{OS: clip(f.OS), Architecture: clip(f.Architecture), Variant: clip(f.Variant)},
 	}
+	if err := c.Created.UnmarshalText([]byte(f.Created)); err != nil {
+		c.Created = time.Time{} // what the image says of itself, and of no use so
+	}
+	c.Layers = f.RootFS.DiffIDs
 	if f.Config != nil {
 		c.User, c.Labels = f.Config.User, f.Config.Labels
+		c.Env, c.Entrypoint, c.Cmd, c.WorkingDir = f.Config.Env, f.Config.Entrypoint, f.Config.Cmd, f.Config.WorkingDir
+		c.Ports = slices.Sorted(maps.Keys(f.Config.ExposedPorts))
 	}
 	return c, nil
+}
+
+// artifactTypeOf reads the artifactType of a manifest, which the client library does
+// not.
+func artifactTypeOf(manifest []byte) string {
+	var m struct {
+		ArtifactType string `json:"artifactType"`
+	}
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return ""
+	}
+	return m.ArtifactType
 }
 
 func platformOf(p *v1.Platform) *Platform {

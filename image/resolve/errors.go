@@ -29,7 +29,7 @@ var (
 func refused(err error) bool {
 	var te *transport.Error
 	if !errors.As(err, &te) {
-		return errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless)
+		return errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless) || errors.Is(err, ErrForeignRealm)
 	}
 	return te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden
 }
@@ -44,7 +44,12 @@ func explain(doing string, ref image.Reference, err error) error {
 		return fmt.Errorf("%s %q: %w%s (%s)", doing, ref, kind, hint, brief(err))
 	}
 	var te *transport.Error
+	var lookup *lookupError
 	switch {
+	case errors.As(err, &lookup):
+		return fmt.Errorf("%s %q: %w", doing, ref, lookup)
+	case errors.Is(err, ErrForeignRealm):
+		return fail(ErrForeignRealm, "")
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s %q: registry %s did not answer in time: %w", doing, ref, ref.Registry(), context.DeadlineExceeded)
 	case errors.Is(err, context.Canceled):
@@ -80,6 +85,8 @@ func (e *registryError) Unwrap() error { return e.cause }
 func brief(err error) string {
 	const most = 300
 	s := strings.Join(strings.Fields(strings.ToValidUTF8(err.Error(), "?")), " ")
+	// What follows is what a token service answered, and it may be half a secret.
+	s, _, _ = strings.Cut(s, " in bearer response:")
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

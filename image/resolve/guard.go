@@ -30,6 +30,8 @@ const (
 type budget struct {
 	mu                  sync.Mutex
 	requests, redirects int
+	registry            destination            // that is asked
+	sent                map[string]destination // credentials, and where each belongs
 }
 
 type budgetKey struct{}
@@ -56,10 +58,12 @@ func (b *budget) spend(req *http.Request) error {
 }
 
 // guard is the one door to the network: it refuses plain HTTP beyond this
-// machine, and bounds every answer and how many are asked for.
+// machine, keeps credentials where they belong, and bounds every answer and how many
+// are asked for.
 type guard struct {
-	next http.RoundTripper
-	max  int64
+	next     http.RoundTripper
+	max      int64
+	services map[string]string // hosts that may be sent a registry's credentials
 }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -68,6 +72,10 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if b, ok := req.Context().Value(budgetKey{}).(*budget); ok {
 		if err := b.spend(req); err != nil {
+			return nil, err
+		}
+		var err error
+		if req, err = b.lead(req, g.services); err != nil {
 			return nil, err
 		}
 	}

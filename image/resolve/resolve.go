@@ -10,10 +10,15 @@
 // means is the registry's word, and nothing else.
 //
 // Credentials come from the Docker configuration of the user that Gatehouse
-// runs as, unless [WithKeychain] says otherwise. Registries are spoken to over
-// HTTPS; plain HTTP is used with a registry on a loopback address only. Layers
+// runs as and its credential helpers, unless [WithKeychain] says otherwise. They are
+// bound to the exact host, scheme and port that they are for: they go along with no
+// redirect, and to another host for a token only if it is of the same domain, or named
+// by [WithTokenServices]. A helper that hangs ends with the call.
+//
+// Registries are spoken to over HTTPS, with the certificates of the system and those of
+// [Settings]; plain HTTP is used with a registry on a loopback address only. Layers
 // are never fetched, so answers are small, and one that is longer than
-// [MaxResponse] is refused.
+// [MaxResponse] is refused. Mirrors of Settings are asked first, for content by digest.
 //
 // A Resolver is safe for concurrent use, and one is meant to serve the process:
 // it keeps connections open between requests.
@@ -24,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -39,9 +45,12 @@ const UserAgent = "gatehouse"
 // A Resolver reads from registries. Make one with [New].
 type Resolver struct {
 	keychain  authn.Keychain
-	transport http.RoundTripper
+	transport http.RoundTripper // a guard above what is beneath
+	beneath   http.RoundTripper
 	userAgent string
 	backoff   remote.Backoff
+	mirrors   []mirror
+	services  map[string]string
 }
 
 // An Option changes how a [Resolver] reads.
@@ -54,6 +63,13 @@ func WithKeychain(k authn.Keychain) Option { return func(r *Resolver) { r.keycha
 // WithTransport sets what carries the requests, for a proxy or a private
 // certificate authority. Sizes are bounded, and plain HTTP refused, above it.
 func WithTransport(t http.RoundTripper) Option { return func(r *Resolver) { r.transport = t } }
+
+// WithTokenServices sets the hosts, HOST or HOST:PORT, that may be sent the credentials
+// of a registry, by the registry's HOST or HOST:PORT. Those in the domain of the
+// registry always may: index.docker.io has auth.docker.io.
+func WithTokenServices(hosts map[string]string) Option {
+	return func(r *Resolver) { r.services = hosts }
+}
 
 // WithUserAgent replaces [UserAgent].
 func WithUserAgent(s string) Option { return func(r *Resolver) { r.userAgent = s } }
@@ -76,7 +92,9 @@ func New(options ...Option) *Resolver {
 	for _, o := range options {
 		o(r)
 	}
-	r.transport = &guard{next: r.transport, max: MaxResponse}
+	r.keychain = newBoundedKeychain(r.keychain)
+	r.beneath = r.transport
+	r.transport = &guard{next: r.beneath, max: MaxResponse, services: r.services}
 	return r
 }
 
@@ -91,8 +109,14 @@ func (r *Resolver) Digest(ctx context.Context, ref image.Reference) (image.Diges
 	if tag == "" {
 		tag = "latest"
 	}
-	ctx = withBudget(ctx)
-	named, err := name.NewTag(ref.Repository()+":"+tag, name.StrictValidation)
+	return ask(ctx, r.copies(ref.Repository(), true), func(ctx context.Context, repository string) (image.Digest, error) {
+		return r.tagged(withBudget(ctx), ref, repository+":"+tag)
+	})
+}
+
+// tagged asks one registry what a tag means.
+func (r *Resolver) tagged(ctx context.Context, ref image.Reference, tag string) (image.Digest, error) {
+	named, err := name.NewTag(tag, name.StrictValidation)
 	if err != nil {
 		return image.Digest{}, fmt.Errorf("resolving %q: %w", ref, err)
 	}
@@ -114,6 +138,29 @@ func (r *Resolver) Digest(ctx context.Context, ref image.Reference) (image.Diges
 	return image.DigestOf(desc.Manifest), nil
 }
 
+// ask asks one after the other until one answers. The last is the registry itself, and
+// the others are mirrors: each has half of the time that is left, so that one that hangs
+// costs no answer.
+func ask[T any](ctx context.Context, repositories []string, question func(ctx context.Context, repository string) (T, error)) (answer T, err error) {
+	var mirrors []string // why they did not answer
+	for i, repository := range repositories {
+		asking, cancel := ctx, context.CancelFunc(func() {})
+		if deadline, ok := ctx.Deadline(); ok && i < len(repositories)-1 {
+			asking, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		}
+		answer, err = question(asking, repository)
+		cancel()
+		if err == nil || ctx.Err() != nil || i == len(repositories)-1 {
+			break
+		}
+		mirrors = append(mirrors, "the mirror "+repository+" did not help: "+brief(err))
+	}
+	if err != nil && len(mirrors) > 0 {
+		err = fmt.Errorf("%w; %s", err, strings.Join(mirrors, "; "))
+	}
+	return answer, err
+}
+
 func parseDigest(ref image.Reference, s string) (image.Digest, error) {
 	d, err := image.ParseDigest(s)
 	if err != nil {
@@ -125,19 +172,23 @@ func parseDigest(ref image.Reference, s string) (image.Digest, error) {
 // puller returns what makes the requests of one call. It is not kept longer: it
 // remembers a failed login for as long as it lives.
 func (r *Resolver) puller() (*remote.Puller, error) {
-	return remote.NewPuller(
+	return remote.NewPuller(r.options()...)
+}
+
+func (r *Resolver) options() []remote.Option {
+	return []remote.Option{
 		remote.WithAuthFromKeychain(r.keychain),
 		remote.WithTransport(r.transport),
 		remote.WithUserAgent(r.userAgent),
 		remote.WithRetryBackoff(r.backoff),
 		remote.WithRetryPredicate(retryable),
-	)
+	}
 }
 
 // retryable limits retries to what may pass: an answer that was refused for its
 // content, or a caller that has gone, is final.
 func retryable(err error) bool {
-	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless) ||
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInsecure) || errors.Is(err, ErrEndless) || errors.Is(err, ErrForeignRealm) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}

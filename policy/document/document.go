@@ -76,17 +76,19 @@ func (r *Reporter) readable(data []byte, most int) bool {
 // parseDocument returns the only value of data, or an error and its line.
 func parseDocument(data []byte) (root *yaml.Node, line int, err error) {
 	roots, line, err := parseStream(data, 1, maxDepth)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, line, err
+	case len(roots) == 0:
+		return nil, 0, errEmpty
 	}
 	return roots[0], 0, nil
 }
 
-// parseStream returns the values of data, at least one and at most most, or an
-// error and its line. A text that begins like JSON is JSON, unless it is only YAML
-// in flow style.
+// parseStream returns the values of data, at most most, or an error and its line. A
+// text that begins like JSON is JSON, unless it is only YAML in flow style.
 func parseStream(data []byte, most, depth int) (roots []*yaml.Node, line int, err error) {
-	if first := bytes.TrimLeft(data, " \t\r\n"); first[0] != '{' && first[0] != '[' {
+	if !likeJSON(data) {
 		return parseYAML(data, most)
 	}
 	root, line, err := parseJSON(data, depth)
@@ -103,16 +105,24 @@ func parseStream(data []byte, most, depth int) (roots []*yaml.Node, line int, er
 	return nil, line, err
 }
 
+// likeJSON reports whether a text begins as JSON does.
+func likeJSON(data []byte) bool {
+	first := bytes.TrimLeft(data, " \t\r\n")
+	return len(first) > 0 && (first[0] == '{' || first[0] == '[')
+}
+
+var errEmpty = errors.New("the document is empty")
+
 // parseYAML returns the documents of data. One without content is null.
 func parseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node
 		switch err := dec.Decode(&doc); {
-		case errors.Is(err, io.EOF) && len(roots) > 0:
+		case errors.Is(err, io.EOF):
 			return roots, 0, nil
-		case errors.Is(err, io.EOF), err == nil && len(doc.Content) == 0:
-			return nil, 0, errors.New("the document is empty")
+		case err == nil && len(doc.Content) == 0:
+			return nil, 0, errEmpty
 		case err != nil:
 			line, err := yamlError(err, data)
 			return nil, line, err
@@ -195,8 +205,7 @@ func lineOf(data []byte, line int) string {
 }
 
 func parseJSON(data []byte, depth int) (*yaml.Node, int, error) {
-	// Duplicate names pass here, and are reported with both lines by checkTree.
-	j := jsonReader{data: data, line: 1, depth: depth, dec: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
+	j := newJSONReader(data, depth)
 	root, err := j.value(0)
 	if err != nil {
 		return nil, j.at(), fmt.Errorf("not valid JSON: %w", err)
@@ -209,39 +218,64 @@ func parseJSON(data []byte, depth int) (*yaml.Node, int, error) {
 
 // A jsonReader turns JSON tokens into the nodes that YAML would give.
 type jsonReader struct {
-	data   []byte
-	dec    *jsontext.Decoder
-	line   int
-	offset int64
-	depth  int // the most levels
+	data         []byte
+	dec          *jsontext.Decoder
+	line, column int // of offset; both begin at 1, columns are of characters
+	offset       int64
+	depth        int // the most levels
+}
+
+func newJSONReader(data []byte, depth int) *jsonReader {
+	// Duplicate names pass here, and are reported with both lines by checkTree.
+	return &jsonReader{data: data, line: 1, column: 1, depth: depth, dec: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
 }
 
 // at returns the line that the decoder has reached.
 func (j *jsonReader) at() int {
-	to := min(j.dec.InputOffset(), int64(len(j.data)))
-	if to > j.offset {
-		j.line += bytes.Count(j.data[j.offset:to], []byte("\n"))
-		j.offset = to
-	}
+	j.moveTo(min(j.dec.InputOffset(), int64(len(j.data))))
 	return j.line
+}
+
+func (j *jsonReader) moveTo(offset int64) {
+	if offset <= j.offset {
+		return
+	}
+	passed := j.data[j.offset:offset]
+	if i := bytes.LastIndexByte(passed, '\n'); i >= 0 {
+		j.line += bytes.Count(passed, []byte("\n"))
+		j.column, passed = 1, passed[i+1:]
+	}
+	j.column += utf8.RuneCount(passed)
+	j.offset = offset
+}
+
+// next returns the place where the next token begins.
+func (j *jsonReader) next() (line, column int) {
+	from := min(j.dec.InputOffset(), int64(len(j.data)))
+	rest := bytes.TrimLeft(j.data[from:], " \t\r\n,:")
+	if len(rest) > 0 { // an end that comes too early is where the text ends
+		j.moveTo(int64(len(j.data) - len(rest)))
+	}
+	return j.line, j.column
 }
 
 func (j *jsonReader) value(depth int) (*yaml.Node, error) {
 	if depth > j.depth {
 		return nil, fmt.Errorf("nested deeper than %d levels", j.depth)
 	}
+	line, column := j.next()
 	tok, err := j.dec.ReadToken()
 	if err != nil {
 		return nil, syntaxError(err)
 	}
-	n := &yaml.Node{Kind: yaml.ScalarNode, Line: j.at()}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: line, Column: column}
 	switch tok.Kind() {
 	case jsontext.KindNull:
 		n.Tag = tagNull
 	case jsontext.KindTrue, jsontext.KindFalse:
 		n.Tag, n.Value = tagBool, tok.String()
 	case jsontext.KindString:
-		n.Tag, n.Value = tagStr, tok.String()
+		n.Tag, n.Value, n.Style = tagStr, tok.String(), yaml.DoubleQuotedStyle
 	case jsontext.KindNumber:
 		n.Tag, n.Value = tagInt, tok.String()
 		if strings.ContainsAny(n.Value, ".eE") {

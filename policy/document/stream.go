@@ -1,6 +1,11 @@
 package document
 
-import "go.yaml.in/yaml/v3"
+import (
+	"bytes"
+	"errors"
+
+	"go.yaml.in/yaml/v3"
+)
 
 // maxStreamDepth bounds how deep a JSON stream nests: what is not ours in it, such as
 // a custom resource definition, nests deeper than what is.
@@ -59,4 +64,30 @@ func Peek(n *yaml.Node, field string) *yaml.Node {
 		found = n.Content[i+1]
 	}
 	return found
+}
+
+// ParseYAML parses data into the documents of a YAML stream, at most most. A text that
+// has no content, or nothing but comments, gives none. Nothing has been checked but the
+// syntax: nodes may be nested deep, be aliases, and have keys of any kind.
+func ParseYAML(data []byte, most int) (roots []*yaml.Node, line int, err error) {
+	return parseYAML(data, most)
+}
+
+// ParseJSON parses data into the JSON values that stand one after the other in it, at
+// most most. The nodes are those that YAML would give, with lines and columns, and have
+// not been checked; line breaks are line feeds.
+func ParseJSON(data []byte, most int) (roots []*yaml.Node, line int, err error) {
+	for j := newJSONReader(data, maxStreamDepth); ; {
+		if len(bytes.TrimSpace(data[j.dec.InputOffset():])) == 0 {
+			return roots, 0, nil
+		}
+		if len(roots) == most {
+			return nil, j.at(), errors.New("more values than there may be")
+		}
+		root, err := j.value(0)
+		if err != nil {
+			return nil, j.at(), errors.New("not valid JSON: " + err.Error())
+		}
+		roots = append(roots, root)
+	}
 }

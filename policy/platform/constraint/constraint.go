@@ -1,8 +1,8 @@
 // Package constraint evaluates the customConstraints of platform policies:
-// expressions in CEL about the provenance of an image. It is the only package that
-// knows CEL.
+// expressions in CEL about the provenance of an image, and with other variables
+// ([NewCompilerOf]) those of others. It is the only package that knows CEL.
 //
-// An expression sees these variables, which hold JSON as CEL has it (numbers are
+// A constraint sees these variables, which hold JSON as CEL has it (numbers are
 // doubles, and compare with whole numbers):
 //
 //	statement      the in-toto statement, all of it
@@ -18,6 +18,7 @@
 package constraint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,6 +46,9 @@ const (
 	// allocates. The dearest kinds of it then take tenths of a second, and one
 	// that a person would write needs some tens of units.
 	maxCost = 100_000
+	// interruptEvery is how many steps of a comprehension are made before it is asked
+	// whether there still is time.
+	interruptEvery = 100
 	// maxStatement bounds the statement. Real provenance has some tens of kB.
 	maxStatement = 1 << 20
 )
@@ -52,20 +56,50 @@ const (
 // A Compiler compiles expressions. It is safe for concurrent use.
 type Compiler struct{ env *cel.Env }
 
-// NewCompiler returns a Compiler, which takes a millisecond.
+// A Type is that of a variable.
+type Type int
+
+// The types that variables have: text, a JSON object, a list of JSON objects, and a
+// moment.
+const (
+	Text Type = iota
+	Object
+	Objects
+	Moment
+)
+
+func (t Type) cel() *cel.Type {
+	object := cel.MapType(cel.StringType, cel.DynType)
+	switch t {
+	case Object:
+		return object
+	case Objects:
+		return cel.ListType(object)
+	case Moment:
+		return cel.TimestampType
+	}
+	return cel.StringType
+}
+
+// NewCompiler returns a Compiler of constraints, which takes a millisecond.
 func NewCompiler() (*Compiler, error) {
-	env, err := cel.NewEnv(
-		cel.Variable("statement", cel.MapType(cel.StringType, cel.DynType)),
-		cel.Variable("subject", cel.ListType(cel.MapType(cel.StringType, cel.DynType))),
-		cel.Variable("predicateType", cel.StringType),
-		cel.Variable("predicate", cel.MapType(cel.StringType, cel.DynType)),
+	return NewCompilerOf(map[string]Type{"statement": Object, "subject": Objects, "predicateType": Text, "predicate": Object})
+}
+
+// NewCompilerOf returns a Compiler of expressions that see these variables.
+func NewCompilerOf(variables map[string]Type) (*Compiler, error) {
+	var options []cel.EnvOption
+	for name, t := range variables {
+		options = append(options, cel.Variable(name, t.cel()))
+	}
+	env, err := cel.NewEnv(append(options,
 		cel.ParserExpressionSizeLimit(MaxText),
 		cel.ParserRecursionLimit(maxDepth),
 		cel.ParserErrorRecoveryLimit(4),
 		cel.ExpressionNodeLimit(maxNodes),
 		cel.RegexProgramSizeLimit(maxRegex),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), writtenPatterns{}),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("preparing CEL: %w", err)
 	}
@@ -88,11 +122,20 @@ func (c *Compiler) Compile(text string) (*Expression, error) {
 	if checked.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("it must be true or false, and is %s; compare it, as in x == true", checked.OutputType())
 	}
-	program, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	program, err := c.env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(interruptEvery))
 	if err != nil {
 		return nil, plain(err)
 	}
-	return &Expression{text: text, program: program}, nil
+	return &Expression{text: text, program: program, names: namesIn(checked)}, nil
+}
+
+// namesIn returns the identifiers in an expression, among which are its variables.
+func namesIn(checked *cel.Ast) map[string]bool {
+	names := map[string]bool{}
+	for _, e := range ast.MatchDescendants(ast.NavigateAST(checked.NativeRep()), ast.KindMatcher(ast.IdentKind)) {
+		names[e.AsIdent()] = true
+	}
+	return names
 }
 
 // first returns the first of several issues, in one line.
@@ -132,12 +175,17 @@ func plain(err error) error {
 type Expression struct {
 	text    string
 	program cel.Program
+	names   map[string]bool
 }
 
 var _ policy.Constraint = (*Expression)(nil)
 
 // String returns the expression as it was written.
 func (e *Expression) String() string { return e.text }
+
+// Uses reports whether the expression names a variable, so that one that it does not
+// need not be made.
+func (e *Expression) Uses(variable string) bool { return e.names[variable] }
 
 // Holds implements policy.Constraint.
 func (e *Expression) Holds(statement []byte) (bool, error) {
@@ -148,13 +196,29 @@ func (e *Expression) Holds(statement []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	out, _, err := e.program.Eval(variables)
+	holds, err := e.HoldsFor(context.Background(), variables)
 	if err != nil {
-		return false, fmt.Errorf("evaluating the constraint: %w", plain(err))
+		return false, fmt.Errorf("evaluating the constraint: %w", err)
+	}
+	return holds, nil
+}
+
+// HoldsFor evaluates an expression on variables, which are of their types: string,
+// map[string]any, []any or []map[string]any, and time.Time. It ends when ctx is done.
+func (e *Expression) HoldsFor(ctx context.Context, variables map[string]any) (bool, error) {
+	if e.program == nil {
+		return false, errors.New("it was not compiled")
+	}
+	out, _, err := e.program.ContextEval(ctx, variables)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return false, ctx.Err()
+	case err != nil:
+		return false, plain(err)
 	}
 	holds, ok := out.(types.Bool)
 	if !ok {
-		return false, errors.New("evaluating the constraint: it is neither true nor false")
+		return false, errors.New("it is neither true nor false")
 	}
 	return bool(holds), nil
 }

@@ -1,0 +1,152 @@
+// Package kube is the one client of Kubernetes' API: who it is and where the API server
+// is comes from a kubeconfig or from the pod that it runs in, and answers are decoded into
+// the few fields that the caller asks for.
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	// maxAnswer bounds an answer, in bytes: etcd has objects of up to 1.5 MiB.
+	maxAnswer = 64 << 20
+	// timeout bounds a request whose context does not.
+	timeout = 30 * time.Second
+)
+
+// A Client asks an API server. It is safe for concurrent use.
+type Client struct {
+	base *url.URL
+	http *http.Client
+}
+
+// Options say which API server. The zero Options are the pod's own, or else those that
+// kubectl would use.
+type Options struct {
+	// Kubeconfig is a file, and Context one of its contexts, if it is not the current one.
+	Kubeconfig, Context string
+	UserAgent           string
+}
+
+// Open returns a client. Nothing is asked yet.
+func Open(o Options) (*Client, error) {
+	config, err := o.config()
+	if err != nil {
+		return nil, fmt.Errorf("finding the Kubernetes API server: %w", err)
+	}
+	config.UserAgent = o.UserAgent
+	if config.UserAgent == "" {
+		config.UserAgent = "gatehouse"
+	}
+	config.Timeout = timeout
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the Kubernetes API server: %w", err)
+	}
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("the address of the Kubernetes API server: %w", err)
+	}
+	return &Client{base, client}, nil
+}
+
+func (o Options) config() (*rest.Config, error) {
+	if o.Kubeconfig == "" && o.Context == "" && os.Getenv("KUBECONFIG") == "" {
+		if config, err := rest.InClusterConfig(); !errors.Is(err, rest.ErrNotInCluster) {
+			return config, err
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.Kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context}).ClientConfig()
+}
+
+// An Error is an answer of the API server that is none of what was asked for.
+type Error struct {
+	Code    int    // of HTTP
+	Reason  string // such as "NotFound"
+	Message string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("the Kubernetes API server answers %d %s: %s", e.Code, e.Reason, e.Message)
+}
+
+// NotFound reports whether an error says that there is no such object.
+func NotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Code == http.StatusNotFound
+}
+
+// Get decodes what there is at a path, such as /api/v1/namespaces/shop/pods/web, of which
+// each segment may be any text.
+func (c *Client) Get(ctx context.Context, into any, query url.Values, segments ...string) error {
+	for _, s := range segments {
+		if s == "" || s == "." || s == ".." {
+			return fmt.Errorf("asking the Kubernetes API server: %q is no name", s)
+		}
+	}
+	target := c.base.JoinPath(escaped(segments)...)
+	target.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the Kubernetes API server: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // read only
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+	case len(text) > maxAnswer:
+		return fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
+	case resp.StatusCode != http.StatusOK:
+		return refusal(resp.StatusCode, text)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+	}
+	return nil
+}
+
+func escaped(segments []string) []string {
+	all := make([]string, len(segments))
+	for i, s := range segments {
+		all[i] = url.PathEscape(s)
+	}
+	return all
+}
+
+func refusal(code int, text []byte) error {
+	e := Error{Code: code, Reason: http.StatusText(code)}
+	var status struct {
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(text, &status) == nil && status.Message != "" {
+		e.Message = status.Message
+		if status.Reason != "" {
+			e.Reason = status.Reason
+		}
+		return &e
+	}
+	const most = 200
+	e.Message = strings.ToValidUTF8(string(text[:min(len(text), most)]), "")
+	return &e
+}
