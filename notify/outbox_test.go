@@ -158,13 +158,15 @@ func TestAMessageIsDeliveredOnce(t *testing.T) {
 		enqueue(t, o, m)
 		stop()
 
-		o = open(t, notify.Options{Dir: dir, Routes: to("a"), Receivers: receivers(map[string]*receiver{"a": r})})
-		stop = running(t, o)
-		enqueue(t, o, m)
-		after(time.Minute)
-		stop()
-		if pages := r.taken(); len(pages) != 0 {
-			t.Errorf("again: %v", pages)
+		for range 2 { // at the second start the file has been written anew
+			o = open(t, notify.Options{Dir: dir, Routes: to("a"), Receivers: receivers(map[string]*receiver{"a": r})})
+			stop = running(t, o)
+			enqueue(t, o, m)
+			after(time.Minute)
+			stop()
+			if pages := r.taken(); len(pages) != 0 {
+				t.Errorf("again: %v", pages)
+			}
 		}
 	})
 }
@@ -319,6 +321,28 @@ func gauge(registry *prometheus.Registry, name, labels string, want float64) str
 		}
 	}
 	return fmt.Sprintf("there is no %s{%s}", name, labels)
+}
+
+func TestOneThatFailsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := new(receiver), new(receiver)
+		first.failing(errDown)
+		route := notify.Route{Name: "all", Receivers: []string{"first", "second"}, GroupWait: time.Second, PagesPerHour: 3600, Burst: 1000}
+		o := open(t, notify.Options{Dir: t.TempDir(), Routes: []notify.Route{route}, Receivers: receivers(map[string]*receiver{"first": first, "second": second})})
+		stop := running(t, o)
+		for i := range 600 {
+			enqueue(t, o, message(fmt.Sprint(i)))
+			after(2 * time.Second)
+		}
+		stop()
+		if n := first.tried(); n < 5 || n > 20 {
+			t.Errorf("in 20 minutes it was tried %d times", n)
+		}
+		if n := len(second.taken()); n < 500 {
+			t.Errorf("the next has %d pages", n)
+		}
+	})
 }
 
 func TestABriefFailureIsTriedAgain(t *testing.T) {
@@ -524,6 +548,15 @@ func TestWhenThereIsNoRoom(t *testing.T) {
 		want := []string{"incident.opened e1", "incident.opened c1", "incident.opened c2", "incident.opened w3"}
 		if diff := cmp.Diff(want, keys(pages[:1])); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
+		}
+
+		o = open(t, opts)
+		stop = running(t, o)
+		enqueue(t, o, message("restarted"))
+		after(time.Minute)
+		stop()
+		if pages := r.taken(); len(pages) != 1 || pages[0].Dropped != 0 {
+			t.Errorf("what was told of is told again: %+v", pages)
 		}
 	})
 }
