@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"policy/admin/adminclient": {},
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
+	"policy/suggest": {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
 	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
 	"hint":           {"image"},
@@ -106,7 +107,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -121,7 +122,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "admission/resource", "tags", "tags/manifest"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "policy/suggest", "admission/resource", "tags", "tags/manifest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
