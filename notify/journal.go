@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -43,8 +44,8 @@ type journal struct {
 	// io is held while the file is written or replaced.
 	io   sync.Mutex
 	f    file
-	size int64
-	torn bool // half a line could not be cut off: only replace may write
+	size atomic.Int64 // of the file
+	torn bool         // half a line could not be cut off: only replace may write
 
 	mu      sync.Mutex
 	buf     []byte
@@ -84,7 +85,8 @@ func openJournal(dir string, replay func(line []byte) error) (j *journal, damage
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	j = &journal{path: path, create: createFile, f: f, size: size, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	j = &journal{path: path, create: createFile, f: f, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	j.size.Store(size)
 	go j.run()
 	return j, damaged, nil
 }
@@ -210,13 +212,13 @@ func (j *journal) write(lines []byte) error {
 		err = j.f.Sync()
 	}
 	if err != nil {
-		if cut := j.f.Truncate(j.size); cut != nil {
+		if cut := j.f.Truncate(j.size.Load()); cut != nil {
 			j.torn = true
 			err = errors.Join(err, cut)
 		}
 		return err
 	}
-	j.size += int64(len(lines))
+	j.size.Add(int64(len(lines)))
 	return nil
 }
 
@@ -247,15 +249,9 @@ func (j *journal) swap(content []byte) error {
 		return errors.Join(err, f.Close(), os.Remove(beside))
 	}
 	_ = j.f.Close() // it has been replaced
-	j.f, j.size, j.torn = f, int64(len(content)), false
+	j.f, j.torn = f, false
+	j.size.Store(int64(len(content)))
 	return syncDir(filepath.Dir(j.path))
-}
-
-// length is the size of the file.
-func (j *journal) length() int64 {
-	j.io.Lock()
-	defer j.io.Unlock()
-	return j.size
 }
 
 func (j *journal) close() error {

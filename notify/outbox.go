@@ -282,7 +282,7 @@ func (o *Outbox) tidy(damaged int) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.journal.length() > 0 {
+	if o.journal.size.Load() > 0 {
 		_ = o.compact() // logged, counted, and written later
 	}
 	return nil
@@ -355,7 +355,7 @@ func (o *Outbox) enqueue(m Message, routes []*route) (<-chan error, error) {
 
 // write writes lines, or, after the disk has failed, everything anew.
 func (o *Outbox) write(lines []byte) <-chan error {
-	if !o.dirty && o.journal.length() < 2*o.bytes+garbage {
+	if !o.dirty && o.journal.size.Load() < 2*o.bytes+garbage {
 		return o.journal.append(lines)
 	}
 	done := make(chan error, 1)
