@@ -92,11 +92,14 @@ var arrows = map[string][]string{
 	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 	"identity":           {"internal/bounded", "internal/limit", "metadata"},
 	"audit":              {"decide", "metadata"},
+	"notify":             {},
+	// The only one that knows how receivers are spoken to.
+	"notify/pager": {"internal/bounded", "notify"},
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "identity",
-		"feed", "feed/*",
+		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
@@ -104,7 +107,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -140,6 +143,11 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-github":         {"check/hosts/github"},
 	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 	"k8s.io/client-go":                    {"internal/kube"},
+	"github.com/PagerDuty/go-pagerduty":   {"notify/pager"},
+	"github.com/slack-go/slack":           {"notify/pager"},
+	"github.com/atc0005/go-teams-notify":  {"notify/pager"},
+	"github.com/wneessen/go-mail":         {"notify/pager"},
+	"github.com/standard-webhooks":        {"notify/pager"},
 }
 
 type listed struct {
