@@ -26,10 +26,10 @@ type statement struct {
 	more any
 }
 
-// A common is what all statements of a kind say that one key has signed under one note,
-// in one project, for one repository.
+// A common is what those statements have in common that are of one kind and by one key,
+// filed under one note in one project, and for one repository.
 type common struct {
-	before     unique.Handle[string] // the id, in the name of the occurrence
+	before     unique.Handle[string] // the id of the occurrence, in its name
 	note       unique.Handle[string]
 	key        unique.Handle[keyName]
 	repository unique.Handle[string] // of an attestation
