@@ -236,14 +236,14 @@ type copyWriter struct {
 	texts map[string]uint64
 	keys  map[unique.Handle[keyName]]uint64
 	// findings and words are those of scans.
-	findings map[unique.Handle[evidence.Finding]]uint64
+	findings map[evidence.Finding]uint64
 	words    map[unique.Handle[word]]uint64
 }
 
 func newCopyWriter(to io.Writer) *copyWriter {
 	return &copyWriter{
 		to: to, texts: make(map[string]uint64), keys: make(map[unique.Handle[keyName]]uint64),
-		findings: make(map[unique.Handle[evidence.Finding]]uint64), words: make(map[unique.Handle[word]]uint64),
+		findings: make(map[evidence.Finding]uint64), words: make(map[unique.Handle[word]]uint64),
 	}
 }
 
@@ -377,9 +377,7 @@ func (w *copyWriter) scan(s *keptScan, f *findings) {
 	}
 	w.uvarint(uint64(len(s.findings)))
 	for _, number := range s.findings {
-		h := f.of(number)
-		if known(w, w.findings, h) {
-			v := h.Value()
+		if v := f.of(number); known(w, w.findings, v) {
 			w.raw(v.Note)
 			w.varint(int64(v.Severity))
 			w.bool(v.Fixable)
@@ -394,7 +392,7 @@ type copyReader struct {
 	scratch  bytes.Buffer
 	texts    []unique.Handle[string]
 	keys     []unique.Handle[keyName]
-	findings []unique.Handle[evidence.Finding]
+	findings []evidence.Finding
 	words    []unique.Handle[word]
 }
 
@@ -630,9 +628,9 @@ func (r *copyReader) scan() scan {
 		}))
 	})
 	r.each(func() {
-		s.findings = append(s.findings, numbered(r, &r.findings, func() unique.Handle[evidence.Finding] {
+		s.findings = append(s.findings, numbered(r, &r.findings, func() evidence.Finding {
 			note := string(r.raw())
-			return unique.Make(evidence.Finding{Note: note, Severity: int(r.varint()), Fixable: r.bool()})
+			return evidence.Finding{Note: note, Severity: int(r.varint()), Fixable: r.bool()}
 		}))
 	})
 	s.words = slices.Clip(s.words)

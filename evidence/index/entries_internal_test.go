@@ -81,7 +81,7 @@ func TestWhatScansFoundIsToldAndForgottenWithThem(t *testing.T) {
 	}
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 5))
-		b, want := newBook(0), make(map[place][]unique.Handle[evidence.Finding])
+		b, want := newBook(0), make(map[place][]evidence.Finding)
 		for range 400 {
 			of := scanned{unique.Make(metadata.Parent{Project: string(rune('a' + rng.IntN(3)))}), metadata.Key{byte(rng.IntN(2))}}
 			at := place{image.DigestOf([]byte{byte(rng.IntN(4))}), of}
@@ -99,7 +99,7 @@ func TestWhatScansFoundIsToldAndForgottenWithThem(t *testing.T) {
 			default:
 				sc := scan{of: of, truncated: true}
 				for range rng.IntN(6) {
-					sc.findings = append(sc.findings, unique.Make(evidence.Finding{Severity: rng.IntN(30)}))
+					sc.findings = append(sc.findings, evidence.Finding{Severity: rng.IntN(30)})
 				}
 				b.scan(at.digest, of, &sc)
 				want[at] = sc.findings
@@ -115,7 +115,7 @@ func TestWhatScansFoundIsToldAndForgottenWithThem(t *testing.T) {
 					}
 					for i, n := range s.findings {
 						if b.findings.of(n) != found[i] {
-							t.Fatalf("seed %d: finding %d is %v, want %v", seed, i, b.findings.of(n).Value(), found[i].Value())
+							t.Fatalf("seed %d: finding %d is %v, want %v", seed, i, b.findings.of(n), found[i])
 						}
 					}
 				}

@@ -1,7 +1,7 @@
 package index
 
 import (
-	"unique"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
 )
@@ -10,30 +10,30 @@ import (
 // it. Many images have the same findings, and a number takes 4 bytes of each and is
 // nothing that the garbage collector follows.
 type findings struct {
-	numbers map[unique.Handle[evidence.Finding]]uint32
+	numbers map[evidence.Finding]uint32
 	all     []counted
 	free    []uint32 // those of which the count is 0
 }
 
 type counted struct {
-	finding unique.Handle[evidence.Finding]
+	finding evidence.Finding
 	count   int
 }
 
 func newFindings() findings {
-	return findings{numbers: make(map[unique.Handle[evidence.Finding]]uint32)}
+	return findings{numbers: make(map[evidence.Finding]uint32)}
 }
 
 // take returns the numbers of what a scan has found, and counts them once more.
-func (f *findings) take(found []unique.Handle[evidence.Finding]) []uint32 {
+func (f *findings) take(found []evidence.Finding) []uint32 {
 	if len(found) == 0 {
 		return nil
 	}
 	numbers := make([]uint32, len(found))
-	for i, h := range found {
-		n, ok := f.numbers[h]
+	for i, v := range found {
+		n, ok := f.numbers[v]
 		if !ok {
-			n = f.number(h)
+			n = f.number(v)
 		}
 		f.all[n].count++
 		numbers[i] = n
@@ -42,15 +42,16 @@ func (f *findings) take(found []unique.Handle[evidence.Finding]) []uint32 {
 }
 
 // number gives a finding a number that nothing has.
-func (f *findings) number(h unique.Handle[evidence.Finding]) uint32 {
-	n := uint32(len(f.all)) // of as many as memory has room for
+func (f *findings) number(v evidence.Finding) uint32 {
+	v.Note = strings.Clone(v.Note) // not all of what it was read from
+	n := uint32(len(f.all))        // of as many as memory has room for
 	if last := len(f.free) - 1; last >= 0 {
 		n, f.free = f.free[last], f.free[:last]
-		f.all[n].finding = h
+		f.all[n].finding = v
 	} else {
-		f.all = append(f.all, counted{finding: h})
+		f.all = append(f.all, counted{finding: v})
 	}
-	f.numbers[h] = n
+	f.numbers[v] = n
 	return n
 }
 
@@ -66,4 +67,4 @@ func (f *findings) release(numbers []uint32) {
 	}
 }
 
-func (f *findings) of(n uint32) unique.Handle[evidence.Finding] { return f.all[n].finding }
+func (f *findings) of(n uint32) evidence.Finding { return f.all[n].finding }

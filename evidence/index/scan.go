@@ -31,7 +31,7 @@ func (s scanned) compare(t scanned) int {
 // A scan is what they say of it.
 type scan struct {
 	of        scanned
-	findings  []unique.Handle[evidence.Finding]
+	findings  []evidence.Finding
 	words     []unique.Handle[word] // of each scanner its latest, and the latest of them first
 	truncated bool
 }
@@ -91,10 +91,10 @@ func scanFrom(of scanned, s *metadata.Summary) scan {
 		sc.words = append(sc.words, unique.Make(word{d.Note, d.Status}))
 	}
 	if len(s.Findings) > 0 {
-		sc.findings = make([]unique.Handle[evidence.Finding], len(s.Findings))
+		sc.findings = make([]evidence.Finding, len(s.Findings))
 	}
 	for i, f := range s.Findings {
-		sc.findings[i] = unique.Make(evidence.Finding{Note: f.Note, Severity: int(f.Severity), Fixable: f.Fixable})
+		sc.findings[i] = evidence.Finding{Note: f.Note, Severity: int(f.Severity), Fixable: f.Fixable}
 	}
 	return sc
 }
@@ -132,7 +132,7 @@ func (s *keptScan) tell(img *evidence.Image, b *book, room int) int {
 		told.Findings = make([]evidence.Finding, n)
 	}
 	for i, number := range s.findings[:n] {
-		told.Findings[i] = b.findings.of(number).Value()
+		told.Findings[i] = b.findings.of(number)
 	}
 	img.Scans = append(img.Scans, told)
 	return n
