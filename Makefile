@@ -29,8 +29,8 @@ build:
 run: build
 	@go run -v ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
 
-# The tests talk to real gpg and openssl, and the race detector needs a C compiler.
-NEEDED := gpg:gnupg openssl:openssl gcc:gcc gcc:libc6-dev
+# The tests talk to real gpg, openssl and Alertmanager, and the race detector needs a C compiler.
+NEEDED := gpg:gnupg openssl:openssl prometheus-alertmanager:prometheus-alertmanager gcc:gcc gcc:libc6-dev
 MISSING := $(sort $(foreach n,$(NEEDED),$(if $(shell command -v $(firstword $(subst :, ,$(n)))),,$(lastword $(subst :, ,$(n))))))
 .PHONY: prerequisites
 prerequisites:
@@ -75,7 +75,7 @@ generate:
 	./tools/generate.sh
 
 bench:
-	go test -timeout=60m -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./attest/... ./cmd/gatehouse ./tags/... ./cmd/internal/resolvetags
+	go test -timeout=60m -run='^$$' -bench=. -benchtime=1s ./signature ./decide ./metadata/... ./evidence/... ./admission ./server ./feed ./notify ./attest/... ./cmd/gatehouse ./tags/... ./cmd/internal/resolvetags
 
 conformance: build
 	bin/gatehouse conformance --self

@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"policy/admin/adminclient": {},
 
 	"policy/suite":   {"internal/junit", "image", "policy", "policy/*", "evidence", "decide"},
+	"policy/suggest": {"image", "policy", "policy/*", "evidence", "decide"},
 	"evidence":       {"image"},
 	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
 	"hint":           {"image"},
@@ -91,11 +92,14 @@ var arrows = map[string][]string{
 	"admission":          {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit"},
 	"identity":           {"internal/bounded", "internal/limit", "metadata"},
 	"audit":              {"decide", "metadata"},
+	"notify":             {},
+	// The only one that knows how receivers are spoken to.
+	"notify/pager": {"internal/bounded", "notify"},
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "identity",
-		"feed", "feed/*",
+		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
@@ -103,7 +107,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -118,7 +122,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "admission/resource", "tags", "tags/manifest"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "policy/suggest", "admission/resource", "tags", "tags/manifest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
@@ -139,6 +143,11 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-github":         {"check/hosts/github"},
 	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 	"k8s.io/client-go":                    {"internal/kube"},
+	"github.com/PagerDuty/go-pagerduty":   {"notify/pager"},
+	"github.com/slack-go/slack":           {"notify/pager"},
+	"github.com/atc0005/go-teams-notify":  {"notify/pager"},
+	"github.com/wneessen/go-mail":         {"notify/pager"},
+	"github.com/standard-webhooks":        {"notify/pager"},
 }
 
 type listed struct {

@@ -102,6 +102,10 @@ func letIn(body []byte, a answer) (any, bool) {
 }
 
 func (p *Pinner) answerReview(ctx context.Context, body []byte) (any, error) {
+	// Most pods are pinned, and read in one pass as the gate reads them.
+	if in, err := readReview(body); err == nil && in.Request.read != nil && in.Request.read.pinned() {
+		return in.envelope(answer{allowed: true}), nil
+	}
 	var plain plainReview
 	if err := json.Unmarshal(body, &plain); err != nil {
 		return nil, fmt.Errorf("decoding the review: %w", misfit(err))
@@ -126,6 +130,19 @@ func (p *Pinner) answerReview(ctx context.Context, body []byte) (any, error) {
 		out.Response.PatchType = "JSONPatch"
 	}
 	return out, nil
+}
+
+// pinned reports whether there is nothing to pin, and nothing to take away.
+func (s *subject) pinned() bool {
+	if _, said := s.meta.Annotations[UnpinnedAnnotation]; said {
+		return false
+	}
+	for _, u := range s.images() {
+		if ref, err := image.Parse(u.Text); err == nil && ref.Digest().IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // A patchOp is an operation of RFC 6902.

@@ -31,6 +31,7 @@ type Resources struct {
 }
 
 type customResource struct {
+	Resource
 	images, templates []resource.Path
 	account           resource.Path
 	hasAccount        bool
@@ -67,7 +68,7 @@ func newCustomResource(name groupResource, r Resource) (*customResource, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &customResource{images: p.Images, templates: p.PodTemplates, account: p.ServiceAccount, hasAccount: r.ServiceAccount != ""}, nil
+	return &customResource{Resource: r, images: p.Images, templates: p.PodTemplates, account: p.ServiceAccount, hasAccount: r.ServiceAccount != ""}, nil
 }
 
 // has reports whether objects of a resource are reviewed.

@@ -47,6 +47,12 @@ func DigestOf(content []byte) Digest {
 	return Digest{sum: sha256.Sum256(content), ok: true}
 }
 
+// DigestFromSum returns the digest whose hash is sum.
+func DigestFromSum(sum [sha256.Size]byte) Digest { return Digest{sum: sum, ok: true} }
+
+// Sum returns the 32 bytes of the hash, and zeros for the zero Digest.
+func (d Digest) Sum() [sha256.Size]byte { return d.sum }
+
 // IsZero reports whether d is absent.
 func (d Digest) IsZero() bool { return !d.ok }
 

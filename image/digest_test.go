@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -58,8 +59,16 @@ func TestZeroDigestIsNotTheDigestOfZeros(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if zero == zeros || zeros.IsZero() || !zero.IsZero() || zero.String() != "" {
+	if zero == zeros || zeros.IsZero() || !zero.IsZero() || zero.String() != "" || image.DigestFromSum(zero.Sum()) != zeros {
 		t.Error("the zero Digest and the digest of 64 zeros are mixed up")
+	}
+}
+
+func TestDigestOfItsSum(t *testing.T) {
+	t.Parallel()
+	d, sum := image.DigestOf([]byte("x")), sha256.Sum256([]byte("x"))
+	if d.Sum() != sum || image.DigestFromSum(sum) != d {
+		t.Errorf("the sum of %s is %x, and the digest of that %s", d, d.Sum(), image.DigestFromSum(d.Sum()))
 	}
 }
 

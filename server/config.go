@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/notify/pager"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
 
@@ -55,6 +56,9 @@ type Config struct {
 	Mutate       MutateConfig       `yaml:"mutate"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
+	// Notify says who is told of what must not stay unnoticed. The gate alone tells
+	// nobody.
+	Notify pager.Config `yaml:"notify"`
 }
 
 // MetadataConfig is the Grafeas API.
@@ -206,6 +210,7 @@ func DefaultConfig() Config {
 		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
+		Notify:       pager.DefaultConfig(),
 	}
 }
 
@@ -282,6 +287,7 @@ func (c *Config) Validate() error {
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
 		c.validateKritisSigner(),
+		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

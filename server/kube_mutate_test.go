@@ -8,9 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/gatetest/controlplane"
@@ -212,6 +216,76 @@ func TestTagsArePinnedByTheAPIServersWebhook(t *testing.T) {
 		t.Errorf("a template where only pods are pinned: %s", got)
 	}
 	c.pods("app=web", 1)
+}
+
+// TestAPinnedPodIsNotAskedAbout by an API server that has the match conditions of the
+// documentation, in whatever place its images are; any that is not pinned is.
+func TestAPinnedPodIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("a Kubernetes control plane is not started in short mode")
+	}
+	page, err := os.ReadFile("../docs/pin-tags.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(page), "```yaml\napiVersion: admissionregistration")
+	text, _, _ := strings.Cut(after, "```")
+	var documented map[string]any
+	if err := yaml.Unmarshal([]byte("apiVersion: admissionregistration"+text), &documented); err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var in struct{ Request struct{ UID, Name string } }
+		if err != nil || json.Unmarshal(body, &in) != nil {
+			http.Error(w, "not a review", http.StatusBadRequest)
+			return
+		}
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":%q,"allowed":true}}`, in.Request.UID)
+	}))
+	t.Cleanup(s.Close)
+	plane := controlplane.New(t, controlplane.Options{AdmissionOnly: true})
+	c := &cluster{T: t, ControlPlane: plane}
+	c.must("", "create", "namespace", "shop")
+	hooks, ok := documented["webhooks"].([]any)
+	if !ok || len(hooks) != 2 {
+		t.Fatalf("the page has %v", documented["webhooks"])
+	}
+	for _, h := range hooks {
+		hook := h.(map[string]any)
+		hook["clientConfig"] = map[string]any{"url": s.URL, "caBundle": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})}
+		hook["failurePolicy"] = "Fail"
+	}
+	if status, said, err := c.Do(c.Context(), http.MethodPost, "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", documented); err != nil || status != http.StatusCreated {
+		t.Fatalf("%d %s %v", status, said, err)
+	}
+	pod := func(name, image, spec string) string { return podOf(name, image, "", spec) }
+	const pinned = "reg.test/x:v1@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+	c.eventually("the webhook to be asked", func() bool {
+		_, _ = c.run(pod("first", "reg.test/x:v1", ""), "create", "--dry-run=server", "-f", "-")
+		return asked.Load() > 0
+	})
+	for what, p := range map[string]struct {
+		manifest string
+		asked    bool
+	}{
+		"all pinned":         {pod("a", pinned, ", initContainers: [{name: i, image: \""+pinned+"\"}], volumes: [{name: v, emptyDir: {}}]"), false},
+		"a tag":              {pod("b", "reg.test/x:v1", ""), true},
+		"an init container":  {pod("c", pinned, ", initContainers: [{name: i, image: x}]"), true},
+		"an image volume":    {pod("d", pinned, ", volumes: [{name: v, image: {reference: x}}]"), true},
+		"a pinned volume":    {pod("e", pinned, ", volumes: [{name: v, image: {reference: \""+pinned+"\"}}]"), false},
+		"a template by tags": {workloadOf("Deployment", "f", "x", 1), true},
+	} {
+		before := asked.Load()
+		c.must(p.manifest, "create", "--dry-run=server", "-f", "-")
+		if got := asked.Load() > before; got != p.asked {
+			t.Errorf("%s: asked %t", what, got)
+		}
+	}
 }
 
 func mustRef(t *testing.T, text string) image.Reference {

@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/ownca"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+	"github.com/gatehouse-dev/gatehouse/notify"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
@@ -74,6 +75,7 @@ type parts struct {
 	index    *index.Index
 	policies *policies
 	live     *liveAttestor
+	outbox   *notify.Outbox // nil: there is nobody to tell
 	ca       string
 
 	metadata, attestor, admission, ops *listener
@@ -139,6 +141,9 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if _, err := identity.Open(cfg.Identity, identity.Options{Logger: logger}); err != nil {
 		return err
 	}
+	if _, err := cfg.Notify.Open(); err != nil {
+		return err
+	}
 	config, err := loadAttestorConfig(cfg, logger)
 	if err != nil {
 		return err
@@ -193,6 +198,9 @@ func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
 	group.Go(func() error { return p.policies.Run(running) })
 	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
+	if p.outbox != nil {
+		group.Go(func() error { return p.outbox.Run(running) })
+	}
 	p.watchCertificates(running, group)
 
 	err := p.announce(ctx, started)
@@ -300,6 +308,9 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	if err := p.openIdentity(); err != nil {
+		return err
+	}
+	if err := p.openOutbox(); err != nil {
 		return err
 	}
 	if err := p.openService(ctx); err != nil {

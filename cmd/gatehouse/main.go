@@ -110,6 +110,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 		caCommand(),
 		metadataCommand(),
 		conformanceCommand(),
+		notifyCommand(),
 		resolvetags.Command("gatehouse resolve-tags"),
 		versionCommand(),
 	)

@@ -41,10 +41,11 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "post": postInScript},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "post": postInScript, "receivers": receiversInScript, "received": receivedInScript},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("KMS_ENDPOINT", service.Endpoint())
 			env.Setenv("KMS_KEY", key)
+			env.Values[arrivals{}] = &arrived{at: map[string]string{}}
 			return nil
 		},
 	})

@@ -23,6 +23,7 @@ func policyCommand() *cobra.Command {
 	c.AddCommand(
 		policyLintCommand(), policyExplainCommand(), policyDecideCommand(), policyMatchCommand(), policyTestCommand(), policyFmtCommand(),
 		policyHistoryCommand(), policyRollbackCommand(), policyPushCommand(), policyPullCommand(), policyImportCommand(), policyExportCommand(),
+		policySuggestCommand(), policyTightenCommand(),
 	)
 	return c
 }
@@ -48,7 +49,10 @@ func printDiagnostics(w io.Writer, found document.Diagnostics) error {
 }
 
 // readInput reads a file, or standard input for "-".
-func readInput(c *cobra.Command, name string) ([]byte, error) {
+func readInput(c *cobra.Command, name string) ([]byte, error) { return readUpTo(c, name, maxInput) }
+
+// readUpTo is readInput with another bound.
+func readUpTo(c *cobra.Command, name string, most int64) ([]byte, error) {
 	in := c.InOrStdin()
 	if name != "-" {
 		f, err := os.Open(name)
@@ -58,12 +62,12 @@ func readInput(c *cobra.Command, name string) ([]byte, error) {
 		defer func() { _ = f.Close() }() // read only
 		in = f
 	}
-	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	data, err := io.ReadAll(io.LimitReader(in, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	if len(data) > maxInput {
-		return nil, fmt.Errorf("reading %s: larger than %d bytes", name, maxInput)
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("reading %s: larger than %d bytes", name, most)
 	}
 	return data, nil
 }

@@ -20,9 +20,9 @@ import (
 // index has then, in MB of 1,000,000 bytes, and how many a second were verified. The goal
 // for the first is 200 MB.
 //
-// [BenchmarkMemory] tells what a digest costs where there are few; maps and tables grow
-// by doubling, and at a million they are as empty as they ever are. It takes three minutes
-// of processor time, for the signatures.
+// [BenchmarkMemory] tells what a digest costs where there are few; a map grows by doubling,
+// and at a million it is as empty as it ever is. It takes three minutes of processor time,
+// for the signatures.
 func BenchmarkMillion(b *testing.B) {
 	if testing.Short() {
 		b.Skip("a million signatures are not made in short mode")

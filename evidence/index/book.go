@@ -28,9 +28,9 @@ const (
 // A book holds what is known, by digest. What it tells depends on what is in it, and
 // not on the order in which that came. It is not safe for concurrent use.
 type book struct {
-	statements map[image.Digest][]statement
-	scans      map[image.Digest][]scan
-	digests    int // in either
+	entries  entries
+	findings findings
+	scans    map[string]int // how many there are of each project
 	// analyses are those that scans tell of.
 	analyses analyses
 	wholes   wholes
@@ -40,7 +40,7 @@ type book struct {
 // newBook returns a book that keeps so many bytes of statements whole.
 func newBook(statements int) book {
 	return book{
-		statements: make(map[image.Digest][]statement), scans: make(map[image.Digest][]scan),
+		entries: newEntries(), findings: newFindings(), scans: make(map[string]int),
 		analyses: analyses{known: make(map[string]bool)},
 		wholes:   newWholes(statements),
 		cold:     cold{before: math.MinInt64},
@@ -52,8 +52,8 @@ func (b *book) add(d image.Digest, statements []statement) {
 	if len(statements) == 0 {
 		return
 	}
-	b.wholes.admit(d, statements[0].occurrence, statements)
-	b.put(d, bounded(append(b.statements[d], statements...), statements[0].occurrence))
+	b.wholes.admit(d, statements[0].occurrence(), statements)
+	b.put(d, bounded(append(b.statements(d), statements...), statements[0].occurrence()))
 	b.stripExcess()
 }
 
@@ -61,30 +61,25 @@ func (b *book) add(d image.Digest, statements []statement) {
 func (b *book) replace(d image.Digest, occurrence occurrenceName, statements []statement) {
 	statements = b.cold.warm(statements)
 	b.wholes.admit(d, occurrence, statements)
-	have, ok := b.statements[d]
-	if ok {
-		have = slices.DeleteFunc(have, func(s statement) bool { return s.occurrence == occurrence })
-	}
+	have := slices.DeleteFunc(b.statements(d), func(s statement) bool { return s.by(occurrence) })
 	if len(statements) > 0 {
 		have = bounded(append(have, statements...), occurrence)
 	}
-	if ok || len(have) > 0 {
-		b.put(d, have)
-	}
+	b.put(d, have)
 	b.stripExcess()
 }
 
 // bounded drops the rejections beyond maxRejections of each authority that the
 // statements of an occurrence, which were just added, may have made too many.
 func bounded(all []statement, added occurrenceName) []statement {
-	for i := len(all) - 1; i >= 0 && all[i].occurrence == added; i-- {
-		if all[i].kind != rejection {
+	for i := len(all) - 1; i >= 0 && all[i].by(added); i-- {
+		if all[i].kind() != rejection {
 			continue
 		}
 		authority := all[i].authority()
 		count, worst := 0, -1
 		for j := range all {
-			if s := &all[j]; s.kind == rejection && s.authority() == authority {
+			if s := &all[j]; s.kind() == rejection && s.authority() == authority {
 				if count++; worst < 0 || nearest(s, &all[worst]) > 0 {
 					worst = j
 				}
@@ -98,66 +93,91 @@ func bounded(all []statement, added occurrenceName) []statement {
 	return all
 }
 
+// statements returns those about a digest.
+func (b *book) statements(d image.Digest) []statement { return b.entries.of(d).stated() }
+
 // put sets what is known of a digest by statements; none drops it.
 func (b *book) put(d image.Digest, statements []statement) {
-	before, had := b.statements[d]
-	b.cold.kept += len(statements) - len(before)
 	if len(statements) == 0 {
-		delete(b.statements, d)
-	} else {
-		b.statements[d] = statements
+		statements = nil
 	}
-	if _, scanned := b.scans[d]; !scanned {
-		b.count(had, len(statements) > 0)
+	e := b.entries.of(d)
+	b.cold.kept += len(statements) - len(e.stated())
+	switch {
+	case e == nil && statements == nil:
+		return
+	case e == nil:
+		e = b.entries.add(d)
+	case e.scans == nil && statements == nil:
+		b.entries.drop(e)
 	}
+	e.statements = statements
 }
 
 // scan sets what the scans of a resource found; nil drops it.
 func (b *book) scan(d image.Digest, of scanned, found *scan) {
-	have, had := b.scans[d]
-	i, listed := slices.BinarySearchFunc(have, of, func(s scan, of scanned) int { return s.of.compare(of) })
+	have := b.entries.of(d).scanned()
+	i, listed := slices.BinarySearchFunc(have, of, func(s keptScan, of scanned) int { return s.of.compare(of) })
+	var kept keptScan
+	if found != nil { // first, so that findings which stay keep their numbers
+		kept = keptScan{of: of, findings: b.findings.take(found.findings), words: found.words, truncated: found.truncated}
+	}
+	if listed {
+		b.release(&have[i])
+	}
 	switch {
 	case found == nil && !listed:
 		return
 	case found == nil:
 		have = slices.Delete(have, i, i+1)
 	case listed:
-		have[i] = *found
+		have[i] = kept
 	default:
-		have = slices.Insert(have, i, *found)
+		have = slices.Insert(have, i, kept)
 	}
-	b.putScans(d, had, have)
+	if found != nil {
+		b.scans[of.project()]++
+	}
+	b.putScans(d, have)
 }
 
-func (b *book) putScans(d image.Digest, had bool, scans []scan) {
-	if len(scans) == 0 {
-		delete(b.scans, d)
-	} else {
-		b.scans[d] = scans
-	}
-	if _, stated := b.statements[d]; !stated {
-		b.count(had, len(scans) > 0)
+// release undoes what a scan counts for, before it is dropped.
+func (b *book) release(s *keptScan) {
+	b.findings.release(s.findings)
+	project := s.of.project()
+	if b.scans[project]--; b.scans[project] == 0 {
+		delete(b.scans, project)
 	}
 }
 
-func (b *book) count(had, has bool) {
+// putScans sets what the scans of a digest found; none drops it.
+func (b *book) putScans(d image.Digest, scans []keptScan) {
+	var kept *[]keptScan
+	if len(scans) > 0 {
+		kept = &scans
+	}
+	e := b.entries.of(d)
 	switch {
-	case had && !has:
-		b.digests--
-	case !had && has:
-		b.digests++
+	case e == nil && kept == nil:
+		return
+	case e == nil:
+		e = b.entries.add(d)
+	case len(e.statements) == 0 && kept == nil:
+		b.entries.drop(e)
 	}
+	e.scans = kept
 }
 
 // keep asks why each statement may still be looked at, and drops those for which
 // there is no reason any more.
 func (b *book) keep(why func(*statement) via) {
-	for d, have := range b.statements {
+	for d, e := range b.entries.all() {
+		have := e.statements
 		kept := have[:0]
 		for i := range have {
 			if v := why(&have[i]); v != 0 {
 				kept = append(kept, have[i])
-				kept[len(kept)-1].via = v
+				kept[len(kept)-1].count(v)
 			}
 		}
 		if len(kept) < len(have) {
@@ -166,17 +186,34 @@ func (b *book) keep(why func(*statement) via) {
 		}
 	}
 	for name := range b.wholes.kept {
-		if !slices.ContainsFunc(b.statements[name.digest], func(s statement) bool { return s.occurrence == name.occurrence && s.size() > 0 }) {
+		if !slices.ContainsFunc(b.statements(name.digest), func(s statement) bool { return s.by(name.occurrence) && s.size() > 0 }) {
 			b.wholes.drop(name)
 		}
 	}
 }
 
-// keepScans drops the scans for which the function returns false.
-func (b *book) keepScans(of func(scanned) bool) {
-	for d, have := range b.scans {
-		if kept := slices.DeleteFunc(have, func(s scan) bool { return !of(s.of) }); len(kept) < len(have) {
-			b.putScans(d, true, slices.Clip(kept))
+// keepScans drops those of the projects for which the function returns false.
+func (b *book) keepScans(of func(project string) bool) {
+	unwanted := false
+	for project := range b.scans {
+		unwanted = unwanted || !of(project)
+	}
+	if !unwanted {
+		return
+	}
+	for d, e := range b.entries.all() {
+		have := e.scanned()
+		kept := have[:0]
+		for i := range have {
+			if of(have[i].of.project()) {
+				kept = append(kept, have[i])
+			} else {
+				b.release(&have[i])
+			}
+		}
+		if len(kept) < len(have) {
+			clear(have[len(kept):])
+			b.putScans(d, slices.Clip(kept))
 		}
 	}
 }
@@ -187,21 +224,22 @@ func (b *book) keepScans(of func(scanned) bool) {
 // others.
 func (b *book) image(d image.Digest) evidence.Image {
 	img := evidence.Image{State: evidence.Known}
-	for _, s := range told(b.statements[d]) {
+	e := b.entries.of(d)
+	for _, s := range told(e.stated()) {
 		s.tell(&img)
 	}
-	tellScans(b.scans[d], &img, &b.analyses)
+	b.tellScans(e.scanned(), &img)
 	return img
 }
 
 // tellScans tells of scans, those of each project together. Of a project that there
 // was no room for it is told that there is more.
-func tellScans(scans []scan, img *evidence.Image, by *analyses) {
+func (b *book) tellScans(scans []keptScan, img *evidence.Image) {
 	room, more := maxFindings, ""
 	for i := range scans {
 		s := &scans[i]
 		if i < maxScans && room > 0 {
-			room -= s.tell(img, by, room)
+			room -= s.tell(img, b, room)
 		} else if project := s.of.project(); project != more {
 			more = project
 			img.Scans = append(img.Scans, evidence.Scan{Project: project, Truncated: true})
@@ -215,7 +253,7 @@ func told(all []statement) []*statement {
 	var byClass map[class]int // into best, when that is too long to be searched
 	for i := range all {
 		s := &all[i]
-		if s.kind == rejection {
+		if s.kind() == rejection {
 			rejected = append(rejected, s)
 			continue
 		}
@@ -245,10 +283,10 @@ func told(all []statement) []*statement {
 	slices.SortFunc(best, preferred)
 	provenances := 0
 	best = slices.DeleteFunc(best, func(s *statement) bool {
-		if s.kind == provenance {
+		if s.kind() == provenance {
 			provenances++
 		}
-		return s.kind == provenance && provenances > maxProvenances
+		return s.kind() == provenance && provenances > maxProvenances
 	})
 	slices.SortFunc(rejected, nearest)
 	return append(best, rejected...)

@@ -32,7 +32,7 @@ type cold struct {
 
 // A sparable statement can be missed: there is less to rest on without it. The earliest
 // upload is what an image's age is counted from, so that without it more would be.
-func (s *statement) sparable() bool { return s.kind != upload }
+func (s *statement) sparable() bool { return s.kind() != upload }
 
 func (c *cold) is(s *statement) bool { return s.created < c.before && s.sparable() }
 
@@ -79,7 +79,7 @@ func (x *Index) cool() {
 	defer x.mu.Unlock()
 	x.book.age()
 	renewed, looked := x.renewed, 0
-	for d := range x.book.statements { // which may change meanwhile, between two digests
+	for d := range x.book.entries.all() { // which may change meanwhile, between two digests
 		x.book.chill(d)
 		if looked++; looked%coldBatch == 0 {
 			x.mu.Unlock()
@@ -97,7 +97,8 @@ func (x *Index) cool() {
 // iterated in an order that has nothing to do with age, and so the first are a sample.
 func (b *book) age() {
 	sample := make([]int64, 0, coldSample)
-	for _, have := range b.statements {
+	for _, e := range b.entries.all() {
+		have := e.statements
 		for i := range have {
 			if len(sample) < coldSample && have[i].sparable() {
 				sample = append(sample, have[i].created)
@@ -118,7 +119,7 @@ func (b *book) age() {
 
 // chill drops what is not kept any more of a digest.
 func (b *book) chill(d image.Digest) {
-	have := b.statements[d]
+	have := b.statements(d)
 	if !slices.ContainsFunc(have, func(s statement) bool { return b.cold.is(&s) }) {
 		return
 	}
@@ -127,7 +128,7 @@ func (b *book) chill(d image.Digest) {
 		if !b.cold.is(&have[i]) {
 			warm = append(warm, have[i])
 		} else if have[i].size() > 0 {
-			b.wholes.drop(wholeName{d, have[i].occurrence})
+			b.wholes.drop(wholeName{d, have[i].occurrence()})
 		}
 	}
 	b.put(d, slices.Clip(warm))

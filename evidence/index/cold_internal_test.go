@@ -28,8 +28,8 @@ func statementsOf(name string, second int64, k kind, n int) []statement {
 	}
 	all := make([]statement, n)
 	for i := range all {
-		all[i] = s
-		all[i].key = unique.Make(keyName{id: fmt.Sprint(i)})
+		s.key = unique.Make(keyName{id: fmt.Sprint(i)})
+		all[i] = s.statement()
 	}
 	return all
 }
@@ -64,11 +64,12 @@ func TestTheOldestStatementsGoAndUploadsStay(t *testing.T) {
 			x.cool()
 
 			kept, have := 0, make(map[string]bool)
-			for _, all := range x.book.statements {
+			for _, e := range x.book.entries.all() {
+				all := e.statements
 				for j := range all {
 					kept++
-					if all[j].kind == upload {
-						have[all[j].occurrence.String()] = true
+					if all[j].kind() == upload {
+						have[all[j].occurrence().String()] = true
 					} else if before, some := x.Cold(); some && all[j].created < before.UnixNano() {
 						t.Fatalf("seed %d: a statement of %d is kept, before %v", seed, all[j].created, before)
 					}

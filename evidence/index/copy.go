@@ -3,8 +3,8 @@ package index
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -61,14 +61,9 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 	position := x.progress.position()
 	x.mu.RLock()
 	renewed := x.renewed
-	digests := make([]image.Digest, 0, x.book.digests)
-	for d := range x.book.statements {
+	digests := make([]image.Digest, 0, x.book.entries.len())
+	for d := range x.book.entries.all() {
 		digests = append(digests, d)
-	}
-	for d := range x.book.scans {
-		if _, both := x.book.statements[d]; !both {
-			digests = append(digests, d)
-		}
 	}
 	x.mu.RUnlock()
 	hinted := x.hints.copied()
@@ -91,7 +86,9 @@ func (x *Index) WriteCopy(begin func(CopyInfo) (io.Writer, error)) error {
 		rest = rest[len(now):]
 		x.mu.RLock()
 		for _, d := range now {
-			w.digest(d, x.book.statements[d], x.book.scans[d])
+			if e := x.book.entries.of(d); e != nil { // or gone meanwhile
+				w.entry(e, &x.book.findings)
+			}
 		}
 		x.mu.RUnlock()
 		w.flush()
@@ -200,10 +197,10 @@ func (x *Index) readCopy(r *copyReader) (CopyInfo, error) {
 		info.Notes = append(info.Notes, h.note)
 	})
 	for r.err == nil && r.uvarint() == 1 {
-		r.digest(&x.book)
+		r.entry(&x.book)
 	}
 	r.end()
-	info.Digests = x.book.digests
+	info.Digests = x.book.entries.len()
 	return info, r.err
 }
 
@@ -239,14 +236,14 @@ type copyWriter struct {
 	texts map[string]uint64
 	keys  map[unique.Handle[keyName]]uint64
 	// findings and words are those of scans.
-	findings map[unique.Handle[evidence.Finding]]uint64
+	findings map[evidence.Finding]uint64
 	words    map[unique.Handle[word]]uint64
 }
 
 func newCopyWriter(to io.Writer) *copyWriter {
 	return &copyWriter{
 		to: to, texts: make(map[string]uint64), keys: make(map[unique.Handle[keyName]]uint64),
-		findings: make(map[unique.Handle[evidence.Finding]]uint64), words: make(map[unique.Handle[word]]uint64),
+		findings: make(map[evidence.Finding]uint64), words: make(map[unique.Handle[word]]uint64),
 	}
 }
 
@@ -306,27 +303,19 @@ func (w *copyWriter) time(t time.Time) {
 	w.raw(string(b))
 }
 
-func (w *copyWriter) digest(d image.Digest, statements []statement, scans []scan) {
-	if len(statements)+len(scans) == 0 {
-		return // gone meanwhile
-	}
+func (w *copyWriter) entry(e *entry, f *findings) {
 	w.uvarint(1)
-	sum, err := hex.DecodeString(d.String()[len(digestPrefix):])
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	w.buf = append(w.buf, sum...)
+	w.buf = append(w.buf, e.sum[:]...)
+	statements, scans := e.stated(), e.scanned()
 	w.uvarint(uint64(len(statements)))
 	for i := range statements {
 		w.statement(&statements[i])
 	}
 	w.uvarint(uint64(len(scans)))
 	for i := range scans {
-		w.scan(&scans[i])
+		w.scan(&scans[i], f)
 	}
 }
-
-const digestPrefix = "sha256:"
 
 // What more a statement has.
 const (
@@ -338,14 +327,15 @@ const (
 )
 
 func (w *copyWriter) statement(s *statement) {
-	w.text(s.occurrence.before.Value())
-	w.buf = append(w.buf, s.occurrence.id[:]...)
-	w.text(s.note.Value())
-	w.key(s.key)
-	w.text(s.repository.Value())
+	c := s.common.Value()
+	w.text(c.before.Value())
+	w.buf = append(w.buf, s.id[:]...)
+	w.text(c.note.Value())
+	w.key(c.key)
+	w.text(c.repository.Value())
 	w.varint(s.created)
-	w.buf = append(w.buf, byte(s.kind), byte(s.via), byte(s.rank))
-	w.bool(s.cosign)
+	w.buf = append(w.buf, byte(c.kind), byte(c.via), byte(c.rank))
+	w.bool(c.cosign)
 	switch more := s.more.(type) {
 	case nil:
 		w.uvarint(noMore)
@@ -371,7 +361,7 @@ func (w *copyWriter) statement(s *statement) {
 	}
 }
 
-func (w *copyWriter) scan(s *scan) {
+func (w *copyWriter) scan(s *keptScan, f *findings) {
 	parent := s.of.parent.Value()
 	w.text(parent.Project)
 	w.text(parent.Location)
@@ -386,9 +376,8 @@ func (w *copyWriter) scan(s *scan) {
 		}
 	}
 	w.uvarint(uint64(len(s.findings)))
-	for _, h := range s.findings {
-		if known(w, w.findings, h) {
-			v := h.Value()
+	for _, number := range s.findings {
+		if v := f.of(number); known(w, w.findings, v) {
 			w.raw(v.Note)
 			w.varint(int64(v.Severity))
 			w.bool(v.Fixable)
@@ -403,7 +392,7 @@ type copyReader struct {
 	scratch  bytes.Buffer
 	texts    []unique.Handle[string]
 	keys     []unique.Handle[keyName]
-	findings []unique.Handle[evidence.Finding]
+	findings []evidence.Finding
 	words    []unique.Handle[word]
 }
 
@@ -559,14 +548,11 @@ func (r *copyReader) time() (t time.Time) {
 	return t
 }
 
-func (r *copyReader) digest(b *book) {
-	var sum [32]byte
+func (r *copyReader) entry(b *book) {
+	var sum [sha256.Size]byte
 	r.full(sum[:])
-	d, err := image.ParseDigest(digestPrefix + hex.EncodeToString(sum[:]))
-	if err != nil {
-		r.fail(err)
-	}
-	if _, twice := b.statements[d]; twice {
+	d := image.DigestFromSum(sum)
+	if b.entries.of(d) != nil {
 		r.fail(errCopy)
 	}
 	var statements []statement
@@ -577,21 +563,18 @@ func (r *copyReader) digest(b *book) {
 		return
 	}
 	for i := range statements {
-		b.wholes.admit(d, statements[i].occurrence, statements[i:i+1])
+		b.wholes.admit(d, statements[i].occurrence(), statements[i:i+1])
 	}
-	if len(statements) > 0 {
-		b.put(d, slices.Clip(statements))
-	}
-	if len(scans) > 0 {
-		_, had := b.scans[d]
-		b.putScans(d, had, slices.Clip(scans))
+	b.put(d, slices.Clip(statements))
+	for i := range scans {
+		b.scan(d, scans[i].of, &scans[i])
 	}
 	b.stripExcess()
 }
 
 func (r *copyReader) statement() statement {
-	s := statement{occurrence: occurrenceName{before: r.text()}}
-	r.full(s.occurrence.id[:])
+	s := draft{common: common{before: r.text()}}
+	r.full(s.id[:])
 	s.note, s.key, s.repository = r.text(), r.key(), r.text()
 	s.created = r.varint()
 	s.kind, s.via, s.rank = kind(r.byte()), via(r.byte()), rank(r.byte())
@@ -614,11 +597,11 @@ func (r *copyReader) statement() statement {
 	if !s.sound() {
 		r.fail(errCopy)
 	}
-	return s
+	return s.statement()
 }
 
-// sound reports whether a statement is one that an examination makes.
-func (s *statement) sound() bool {
+// sound reports whether a draft is one that an examination makes.
+func (s *draft) sound() bool {
 	ok := s.kind <= rejection && s.rank <= otherwise && s.via != 0 && s.via <= viaNote|viaProject
 	switch s.more.(type) {
 	case nil, bounds:
@@ -645,12 +628,12 @@ func (r *copyReader) scan() scan {
 		}))
 	})
 	r.each(func() {
-		s.findings = append(s.findings, numbered(r, &r.findings, func() unique.Handle[evidence.Finding] {
+		s.findings = append(s.findings, numbered(r, &r.findings, func() evidence.Finding {
 			note := string(r.raw())
-			return unique.Make(evidence.Finding{Note: note, Severity: int(r.varint()), Fixable: r.bool()})
+			return evidence.Finding{Note: note, Severity: int(r.varint()), Fixable: r.bool()}
 		}))
 	})
-	s.words, s.findings = slices.Clip(s.words), slices.Clip(s.findings)
+	s.words = slices.Clip(s.words)
 	return s
 }
 

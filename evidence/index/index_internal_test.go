@@ -41,7 +41,7 @@ func (silent) Note(context.Context, string) (*grafeas.Note, error) { return &gra
 func stated(occurrence string, k kind) []statement {
 	s := begin(&grafeas.Occurrence{Name: occurrence, NoteName: "projects/p/notes/n"})
 	s.kind, s.via = k, viaNote
-	return []statement{s}
+	return []statement{s.statement()}
 }
 
 // TestWhatWasVerifiedWithOtherKeysIsNotFiled: a verdict that was reached before
@@ -112,9 +112,9 @@ func TestScansOfOneImageAreBounded(t *testing.T) {
 			if i == test.scans-1 {
 				n = test.last
 			}
-			sc := scan{of: of("p", i), findings: make([]unique.Handle[evidence.Finding], n)}
+			sc := scan{of: of("p", i), findings: make([]evidence.Finding, n)}
 			for j := range sc.findings {
-				sc.findings[j] = unique.Make(evidence.Finding{Severity: 1})
+				sc.findings[j] = evidence.Finding{Severity: 1}
 			}
 			b.scan(d, sc.of, &sc)
 		}
@@ -127,7 +127,7 @@ func TestScansOfOneImageAreBounded(t *testing.T) {
 			t.Errorf("%s: %d findings are told, truncated %v", name, told, truncated)
 		}
 		// A project that there was no room for is told of too.
-		sc := scan{of: of("q", 0), findings: []unique.Handle[evidence.Finding]{unique.Make(evidence.Finding{Severity: 1})}}
+		sc := scan{of: of("q", 0), findings: []evidence.Finding{{Severity: 1}}}
 		b.scan(d, sc.of, &sc)
 		scans := b.image(d).Scans
 		if last := scans[len(scans)-1]; last.Project != "q" || last.Truncated != (told == maxFindings || test.scans > maxScans) {

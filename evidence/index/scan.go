@@ -28,12 +28,19 @@ func (s scanned) compare(t scanned) int {
 	return cmp.Or(cmp.Compare(p.Project, q.Project), cmp.Compare(p.Location, q.Location), slices.Compare(s.resource[:], t.resource[:]))
 }
 
-// A scan is what they say of it, with findings and words of 8 bytes: what one is, many
-// images have in common.
+// A scan is what they say of it.
 type scan struct {
 	of        scanned
-	findings  []unique.Handle[evidence.Finding]
+	findings  []evidence.Finding
 	words     []unique.Handle[word] // of each scanner its latest, and the latest of them first
+	truncated bool
+}
+
+// A keptScan is a scan in a book, with the numbers that its findings have there.
+type keptScan struct {
+	of        scanned
+	findings  []uint32
+	words     []unique.Handle[word]
 	truncated bool
 }
 
@@ -84,10 +91,10 @@ func scanFrom(of scanned, s *metadata.Summary) scan {
 		sc.words = append(sc.words, unique.Make(word{d.Note, d.Status}))
 	}
 	if len(s.Findings) > 0 {
-		sc.findings = make([]unique.Handle[evidence.Finding], len(s.Findings))
+		sc.findings = make([]evidence.Finding, len(s.Findings))
 	}
 	for i, f := range s.Findings {
-		sc.findings[i] = unique.Make(evidence.Finding{Note: f.Note, Severity: int(f.Severity), Fixable: f.Fixable})
+		sc.findings[i] = evidence.Finding{Note: f.Note, Severity: int(f.Severity), Fixable: f.Fixable}
 	}
 	return sc
 }
@@ -105,12 +112,12 @@ func compareWords(a, b metadata.Scan) int {
 // vulnerabilities is that its analysis has finished successfully: one that is pending,
 // runs, has failed, or says nothing of its state may yet find something, and so may one
 // that finished once and has begun or failed again since.
-func (s *scan) tell(img *evidence.Image, by *analyses, room int) int {
+func (s *keptScan) tell(img *evidence.Image, b *book, room int) int {
 	n := min(len(s.findings), room)
 	told := evidence.Scan{Project: s.of.project(), Truncated: s.truncated || n < len(s.findings)}
 	for _, h := range s.words {
 		w := h.Value()
-		if !by.count(w.scanner) {
+		if !b.analyses.count(w.scanner) {
 			continue
 		}
 		if told.Finished = w.status == grafeas.DiscoveryOccurrence_FINISHED_SUCCESS; !told.Finished {
@@ -124,8 +131,8 @@ func (s *scan) tell(img *evidence.Image, by *analyses, room int) int {
 	if n > 0 {
 		told.Findings = make([]evidence.Finding, n)
 	}
-	for i, f := range s.findings[:n] {
-		told.Findings[i] = f.Value()
+	for i, number := range s.findings[:n] {
+		told.Findings[i] = b.findings.of(number)
 	}
 	img.Scans = append(img.Scans, told)
 	return n

@@ -15,21 +15,67 @@ import (
 	"github.com/gatehouse-dev/gatehouse/metadata"
 )
 
-// A statement is a fact that was verified, or a rejection, in 80 bytes: what many
-// of them have in common is kept once.
+// A statement is a fact that was verified, or a rejection, in 48 bytes: what many of
+// them have in common is kept once.
 type statement struct {
-	occurrence occurrenceName
+	common  unique.Handle[common]
+	id      metadata.ID // of the occurrence
+	created int64       // nanoseconds since 1970
+	// more is what else there is: nil or the bounds of an attestation, the time of an
+	// upload, the handle of a provenance, the reason of a rejection.
+	more any
+}
+
+// A common is what those statements have in common that are of one kind and by one key,
+// filed under one note in one project, and for one repository.
+type common struct {
+	before     unique.Handle[string] // the id of the occurrence, in its name
 	note       unique.Handle[string]
 	key        unique.Handle[keyName]
 	repository unique.Handle[string] // of an attestation
-	created    int64                 // nanoseconds since 1970
-	// more is what else there is: nil or the bounds of an attestation, the time of an
-	// upload, the handle of a provenance, the reason of a rejection.
-	more   any
-	kind   kind
-	via    via
-	cosign bool
-	rank   rank // of a rejection
+	kind       kind
+	via        via
+	cosign     bool
+	rank       rank // of a rejection
+}
+
+// A draft is a statement that is being made.
+type draft struct {
+	common
+	id      metadata.ID
+	created int64
+	more    any
+}
+
+func (d *draft) statement() statement {
+	return statement{common: unique.Make(d.common), id: d.id, created: d.created, more: d.more}
+}
+
+func (s *statement) kind() kind { return s.common.Value().kind }
+
+func (s *statement) occurrence() occurrenceName {
+	return occurrenceName{s.common.Value().before, s.id}
+}
+
+// by reports whether the occurrence has made the statement.
+func (s *statement) by(o occurrenceName) bool {
+	return s.id == o.id && s.common.Value().before == o.before
+}
+
+// compareNames orders the names of the occurrences of both as text.
+func (s *statement) compareNames(t *statement) int {
+	if s.common == t.common {
+		return slices.Compare(s.id[:], t.id[:])
+	}
+	return s.occurrence().compare(t.occurrence())
+}
+
+// count sets what the statement counts for.
+func (s *statement) count(by via) {
+	if c := s.common.Value(); c.via != by {
+		c.via = by
+		s.common = unique.Make(c)
+	}
 }
 
 type kind uint8
@@ -124,31 +170,32 @@ func nanoseconds(t *timestamppb.Timestamp) int64 {
 }
 
 // begin returns what all statements of an occurrence have in common.
-func begin(o *grafeas.Occurrence) statement {
-	none := unique.Make("")
-	return statement{
-		occurrence: nameOf(o.GetName()), note: unique.Make(o.GetNoteName()), key: unique.Make(keyName{}), repository: none,
-		created: nanoseconds(o.GetCreateTime()),
+func begin(o *grafeas.Occurrence) draft {
+	name := nameOf(o.GetName())
+	return draft{
+		common: common{before: name.before, note: unique.Make(o.GetNoteName()), key: unique.Make(keyName{}), repository: unique.Make("")},
+		id:     name.id, created: nanoseconds(o.GetCreateTime()),
 	}
 }
 
 // A class is what statements have in common of which one is as good as another,
 // to whatever policy: all but who filed it, and when.
 type class struct {
-	statement
+	common
+	more    any
 	project string // if it counts by its project
 }
 
 func (s *statement) class() class {
-	c := class{statement: *s}
-	c.occurrence, c.created = occurrenceName{}, 0
-	if s.via&viaNote == 0 {
+	c := class{common: s.common.Value(), more: s.more}
+	c.before = unique.Handle[string]{}
+	if c.via&viaNote == 0 {
 		c.note = unique.Handle[string]{}
 	}
-	if s.via&viaProject != 0 {
-		c.project = s.occurrence.project()
+	if c.via&viaProject != 0 {
+		c.project = s.occurrence().project()
 	}
-	if s.kind == upload {
+	if c.kind == upload {
 		c.more = nil // the earliest of them counts
 	}
 	return c
@@ -156,32 +203,43 @@ func (s *statement) class() class {
 
 // says reports whether both are of one class, without making it.
 func (s *statement) says(t *statement) bool {
-	return s.kind == t.kind && s.via == t.via && s.cosign == t.cosign && s.key == t.key && s.repository == t.repository &&
-		(s.kind == upload || s.more == t.more) && (s.via&viaNote == 0 || s.note == t.note) &&
-		(s.via&viaProject == 0 || s.occurrence.before == t.occurrence.before || s.occurrence.project() == t.occurrence.project())
+	if s.common == t.common {
+		return s.kind() == upload || s.more == t.more
+	}
+	a, b := s.common.Value(), t.common.Value()
+	return a.kind == b.kind && a.via == b.via && a.cosign == b.cosign && a.key == b.key && a.repository == b.repository &&
+		(a.kind == upload || s.more == t.more) && (a.via&viaNote == 0 || a.note == b.note) &&
+		(a.via&viaProject == 0 || a.before == b.before || s.occurrence().project() == t.occurrence().project())
 }
 
 // preferred orders the statements of a class as decisions do, the best first; those
 // of different classes in some order that does not depend on how they came here.
-func preferred(a, b *statement) int {
-	if c := cmp.Compare(a.kind, b.kind); c != 0 {
-		return c
-	}
-	if a.kind == upload {
-		if c := a.more.(time.Time).Compare(b.more.(time.Time)); c != 0 {
+func preferred(s, t *statement) int {
+	k := s.kind()
+	if s.common != t.common {
+		if c := cmp.Compare(k, t.kind()); c != 0 {
 			return c
 		}
 	}
-	if c := cmp.Or(cmp.Compare(b.created, a.created), a.occurrence.compare(b.occurrence)); c != 0 {
+	if k == upload {
+		if c := s.more.(time.Time).Compare(t.more.(time.Time)); c != 0 {
+			return c
+		}
+	}
+	if c := cmp.Compare(t.created, s.created); c != 0 {
 		return c
 	}
-	j, k := a.key.Value(), b.key.Value()
-	if c := cmp.Or(strings.Compare(j.id, k.id), strings.Compare(string(j.fingerprint[:]), string(k.fingerprint[:])),
+	if c := s.compareNames(t); c != 0 {
+		return c
+	}
+	a, b := s.common.Value(), t.common.Value()
+	v, w := a.key.Value(), b.key.Value()
+	if c := cmp.Or(strings.Compare(v.id, w.id), strings.Compare(string(v.fingerprint[:]), string(w.fingerprint[:])),
 		strings.Compare(a.note.Value(), b.note.Value()), strings.Compare(a.repository.Value(), b.repository.Value())); c != 0 {
 		return c
 	}
-	s, t := a.bounds(), b.bounds()
-	return cmp.Or(s.notBefore.Compare(t.notBefore), s.notAfter.Compare(t.notAfter))
+	x, y := s.bounds(), t.bounds()
+	return cmp.Or(x.notBefore.Compare(y.notBefore), x.notAfter.Compare(y.notAfter))
 }
 
 func (s *statement) bounds() bounds {
@@ -192,8 +250,8 @@ func (s *statement) bounds() bounds {
 // nearest orders rejections: those that came nearest to counting first, and among
 // equals those that were there first, so that what is filed later pushes none out.
 func nearest(a, b *statement) int {
-	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.created, b.created),
-		a.occurrence.compare(b.occurrence), strings.Compare(a.reason(), b.reason()))
+	return cmp.Or(cmp.Compare(b.common.Value().rank, a.common.Value().rank), cmp.Compare(a.created, b.created),
+		a.compareNames(b), strings.Compare(a.reason(), b.reason()))
 }
 
 func (s *statement) reason() string {
@@ -204,16 +262,17 @@ func (s *statement) reason() string {
 // authority is for whom a rejected statement was looked at: its note, if that is
 // trusted, or its project.
 func (s *statement) authority() string {
-	if s.via&viaNote != 0 {
-		return s.note.Value()
+	if c := s.common.Value(); c.via&viaNote != 0 {
+		return c.note.Value()
 	}
-	return s.occurrence.project()
+	return s.occurrence().project()
 }
 
 func (s *statement) origin() evidence.Origin {
-	key := s.key.Value()
+	c, name := s.common.Value(), s.occurrence()
+	key := c.key.Value()
 	return evidence.Origin{
-		Note: s.note.Value(), Occurrence: s.occurrence.String(), Project: projectID(s.occurrence.project()),
+		Note: c.note.Value(), Occurrence: name.String(), Project: projectID(name.project()),
 		KeyID: key.id, Fingerprint: key.fingerprint, Created: time.Unix(0, s.created).UTC(),
 	}
 }
@@ -229,11 +288,12 @@ func kept(statement string) []byte {
 
 // tell adds the statement to what is known of an image.
 func (s *statement) tell(img *evidence.Image) {
-	switch s.kind {
+	c := s.common.Value()
+	switch c.kind {
 	case attestation:
 		b := s.bounds()
 		img.Attestations = append(img.Attestations, evidence.Attestation{
-			Origin: s.origin(), Repository: s.repository.Value(), Cosign: s.cosign, NotBefore: b.notBefore, NotAfter: b.notAfter,
+			Origin: s.origin(), Repository: c.repository.Value(), Cosign: c.cosign, NotBefore: b.notBefore, NotAfter: b.notAfter,
 		})
 	case upload:
 		img.Uploads = append(img.Uploads, evidence.Upload{Origin: s.origin(), Time: s.more.(time.Time)})
@@ -244,7 +304,7 @@ func (s *statement) tell(img *evidence.Image) {
 		})
 	case rejection:
 		img.Rejected = append(img.Rejected, evidence.Rejection{
-			Note: s.note.Value(), Occurrence: s.occurrence.String(), Project: projectID(s.occurrence.project()), Reason: s.reason(),
+			Note: c.note.Value(), Occurrence: s.occurrence().String(), Project: projectID(s.occurrence().project()), Reason: s.reason(),
 		})
 	}
 }

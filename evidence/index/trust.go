@@ -141,18 +141,19 @@ func (t Trust) why() func(*statement) via {
 		}
 	}
 	return func(s *statement) (v via) {
-		made, key := s.kind == rejection, s.key.Value()
+		c := s.common.Value()
+		made, key := c.kind == rejection, c.key.Value()
 		look := func(name string, counts via) {
 			ids := granted[grant{name, key.fingerprint}]
 			made = made || slices.Contains(ids, key.id)
-			if len(ids) > 0 || s.kind == rejection && t[name] != nil {
+			if len(ids) > 0 || c.kind == rejection && t[name] != nil {
 				v |= counts
 			}
 		}
-		if note := s.note.Value(); isNote(note) {
+		if note := c.note.Value(); isNote(note) {
 			look(note, viaNote)
 		}
-		look(s.occurrence.project(), viaProject)
+		look(s.occurrence().project(), viaProject)
 		if !made {
 			return 0
 		}

@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unique"
 
@@ -29,11 +30,11 @@ type examination struct {
 	digest     image.Digest // under which it is filed
 	keys       signers
 	memo       *signature.Memo
-	blank      statement
+	blank      draft
 	tries      int
 
 	found   []statement
-	nearest statement // of the rejections
+	nearest draft // of the rejections
 	refused bool
 }
 
@@ -57,7 +58,7 @@ func examine(o *grafeas.Occurrence, d image.Digest, keys signers, memo *signatur
 		}
 	}
 	if e.refused {
-		e.found = append(e.found, e.nearest)
+		e.found = append(e.found, e.nearest.statement())
 	}
 	return e.found
 }
@@ -81,15 +82,12 @@ func (e *examination) try(count int) bool {
 }
 
 // accept adds what a key has said, once.
-func (e *examination) accept(key trustedKey, s statement) {
-	s.via = key.via
-	s.key = unique.Make(keyName{key.ID(), key.Fingerprint()})
-	for i := range e.found {
-		if e.found[i] == s {
-			return
-		}
+func (e *examination) accept(key trustedKey, d draft) {
+	d.via = key.via
+	d.key = unique.Make(keyName{key.ID(), key.Fingerprint()})
+	if s := d.statement(); !slices.Contains(e.found, s) {
+		e.found = append(e.found, s)
 	}
-	e.found = append(e.found, s)
 }
 
 func (e *examination) unknown(id string) {

@@ -89,7 +89,7 @@ func (w *wholes) excess() []wholeName {
 
 // size returns how many bytes of a statement are kept, 0 if none.
 func (s *statement) size() int {
-	if s.kind != provenance {
+	if s.kind() != provenance {
 		return 0
 	}
 	return len(s.more.(unique.Handle[builtFrom]).Value().statement)
@@ -113,9 +113,9 @@ func (b *book) keepWholes(limit int) {
 
 func (b *book) stripExcess() {
 	for _, name := range b.wholes.excess() {
-		have := b.statements[name.digest]
+		have := b.statements(name.digest)
 		for i := range have {
-			if s := &have[i]; s.occurrence == name.occurrence && s.size() > 0 {
+			if s := &have[i]; s.by(name.occurrence) && s.size() > 0 {
 				b.wholes.since = max(b.wholes.since, s.created+1)
 				s.strip()
 			}

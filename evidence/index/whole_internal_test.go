@@ -31,7 +31,7 @@ func TestTheBytesThatAreKeptAreCounted(t *testing.T) {
 					if rng.IntN(3) == 0 {
 						return 0
 					}
-					return s.via
+					return s.common.Value().via
 				})
 			case 2, 3, 4:
 				b.replace(d, nameOf(name), nil)
@@ -43,10 +43,11 @@ func TestTheBytesThatAreKeptAreCounted(t *testing.T) {
 				occurrence occurrenceName
 			}
 			sizes, total := map[named]int{}, 0
-			for d, all := range b.statements {
+			for d, e := range b.entries.all() {
+				all := e.statements
 				for i := range all {
 					if n := all[i].size(); n > 0 {
-						sizes[named{d, all[i].occurrence}] = n
+						sizes[named{d, all[i].occurrence()}] = n
 					}
 				}
 			}
@@ -67,5 +68,5 @@ func builtBy(rng *rand.Rand, name string) []statement {
 	s.more = unique.Make(builtFrom{builder: "b", statement: strings.Repeat("x", 1+rng.IntN(600))})
 	other := s
 	other.key = unique.Make(keyName{id: "k"})
-	return []statement{s, other}[:1+rng.IntN(2)]
+	return []statement{s.statement(), other.statement()}[:1+rng.IntN(2)]
 }

@@ -1,9 +1,6 @@
 package resolve
 
-import (
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-)
+import "github.com/google/go-containerregistry/pkg/authn"
 
 // A Login is what one registry takes: a name and a password, or a token.
 type Login struct {
@@ -24,11 +21,7 @@ type oneLogin struct {
 
 // Resolve implements authn.Keychain.
 func (o oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	host := r.RegistryStr()
-	if host == name.DefaultRegistry { // as references name Docker Hub
-		host = "index.docker.io"
-	}
-	if o.login == (Login{}) || host != o.registry {
+	if o.login == (Login{}) || r.RegistryStr() != o.registry {
 		return authn.Anonymous, nil
 	}
 	return authn.FromConfig(authn.AuthConfig{

@@ -78,6 +78,8 @@ type Error struct {
 	Code    int    // of HTTP
 	Reason  string // such as "NotFound"
 	Message string
+	// next is the token to go on with, when that of a list has expired.
+	next string
 }
 
 func (e *Error) Error() string {
@@ -93,36 +95,45 @@ func NotFound(err error) bool {
 // Get decodes what there is at a path, such as /api/v1/namespaces/shop/pods/web, of which
 // each segment may be any text.
 func (c *Client) Get(ctx context.Context, into any, query url.Values, segments ...string) error {
+	text, err := c.ask(ctx, query, segments)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+	}
+	return nil
+}
+
+// ask returns what there is at a path.
+func (c *Client) ask(ctx context.Context, query url.Values, segments []string) ([]byte, error) {
 	for _, s := range segments {
 		if s == "" || s == "." || s == ".." {
-			return fmt.Errorf("asking the Kubernetes API server: %q is no name", s)
+			return nil, fmt.Errorf("asking the Kubernetes API server: %q is no name", s)
 		}
 	}
 	target := c.base.JoinPath(escaped(segments)...)
 	target.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("asking the Kubernetes API server: %w", err)
+		return nil, fmt.Errorf("asking the Kubernetes API server: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read only
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+		return nil, fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
 	case len(text) > maxAnswer:
-		return fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
+		return nil, fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
 	case resp.StatusCode != http.StatusOK:
-		return refusal(resp.StatusCode, text)
+		return nil, refusal(resp.StatusCode, text)
 	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
-	}
-	return nil
+	return text, nil
 }
 
 func escaped(segments []string) []string {
@@ -138,9 +149,10 @@ func refusal(code int, text []byte) error {
 	var status struct {
 		Reason  string `json:"reason"`
 		Message string `json:"message"`
+		listMeta
 	}
 	if json.Unmarshal(text, &status) == nil && status.Message != "" {
-		e.Message = status.Message
+		e.Message, e.next = status.Message, status.Metadata.Continue
 		if status.Reason != "" {
 			e.Reason = status.Reason
 		}
