@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,26 +13,24 @@ import (
 // registries answer the question how to log in, and count how often each is asked.
 type registries struct {
 	asked  map[string]int
+	says   string // their challenge, unless answer is set
 	answer func(r *http.Request) (*http.Response, error)
 }
 
 func (r *registries) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.asked[req.URL.Scheme+"://"+req.URL.Host]++
-	return r.answer(req)
-}
-
-func challenging(text string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {text}}, Body: io.NopCloser(strings.NewReader("x"))}, nil
+	if r.answer != nil {
+		return r.answer(req)
 	}
+	return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {r.says}}, Body: http.NoBody}, nil
 }
 
 // greet asks a registry how to log in, in a call of its own.
-func greet(t *testing.T, r http.RoundTripper, url string, fail error) (*http.Response, error) {
+func greet(t *testing.T, r http.RoundTripper, url string, fail error) (challenge, error) {
 	t.Helper()
 	var greetErr error
 	g, _ := r.(*remembering)
-	answer, err := inquire(withBudget(t.Context()), g.greetings, func(ctx context.Context) (*http.Response, error) {
+	answer, err := inquire(withBudget(t.Context()), g.greetings, func(ctx context.Context) (challenge, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v2/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -41,13 +38,14 @@ func greet(t *testing.T, r http.RoundTripper, url string, fail error) (*http.Res
 		answer, err := r.RoundTrip(req)
 		if err != nil {
 			greetErr = err
-			return nil, err
+			return challenge{}, err
 		}
-		_ = answer.Body.Close()
-		return answer, fail
+		defer func() { _ = answer.Body.Close() }()
+		c, _ := challengeOf(answer)
+		return c, fail
 	})
 	if greetErr != nil {
-		return nil, greetErr
+		return challenge{}, greetErr
 	}
 	return answer, err
 }
@@ -55,7 +53,7 @@ func greet(t *testing.T, r http.RoundTripper, url string, fail error) (*http.Res
 func TestGreetingsEnd(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)
-	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	next := &registries{asked: map[string]int{}, says: `Basic realm="r"`}
 	r := (&greetings{now: func() time.Time { return now }, hosts: map[string]greeted{}}).over(next)
 	const reg = "https://registry.example"
 	for _, step := range []struct {
@@ -72,7 +70,7 @@ func TestGreetingsEnd(t *testing.T) {
 		if !errors.Is(err, step.fail) {
 			t.Fatalf("after %s: %v", step.after, err)
 		}
-		if err == nil && (answer.StatusCode != http.StatusUnauthorized || answer.Header.Get("WWW-Authenticate") != `Basic realm="r"`) {
+		if err == nil && (answer.status != http.StatusUnauthorized || answer.header.Get("WWW-Authenticate") != `Basic realm="r"`) {
 			t.Errorf("after %s: %+v", step.after, answer)
 		}
 		if got := next.asked[reg]; got != step.want {
@@ -84,7 +82,7 @@ func TestGreetingsEnd(t *testing.T) {
 // While others are let in, who is refused is so after one more try.
 func TestARefusedCallIsMadeAgainOnce(t *testing.T) {
 	t.Parallel()
-	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	next := &registries{asked: map[string]int{}, says: `Basic realm="r"`}
 	g := &greetings{now: time.Now, hosts: map[string]greeted{}}
 	r := g.over(next)
 	const reg = "https://registry.example"
@@ -115,7 +113,7 @@ func TestARefusedCallIsMadeAgainOnce(t *testing.T) {
 
 func TestGreetingsAreBounded(t *testing.T) {
 	t.Parallel()
-	next := &registries{map[string]int{}, challenging(`Basic realm="r"`)}
+	next := &registries{asked: map[string]int{}, says: `Basic realm="r"`}
 	g := &greetings{now: time.Now, hosts: map[string]greeted{}}
 	r := g.over(next)
 	for n := range maxGreetings + 10 {
@@ -126,7 +124,7 @@ func TestGreetingsAreBounded(t *testing.T) {
 	if len(g.hosts) != maxGreetings {
 		t.Errorf("%d are remembered, want %d", len(g.hosts), maxGreetings)
 	}
-	next.answer = challenging(strings.Repeat("x", maxChallenge+1))
+	next.says = strings.Repeat("x", maxChallenge+1)
 	for range 2 {
 		if _, err := greet(t, r, "https://talks.example", nil); err != nil {
 			t.Fatal(err)
@@ -153,7 +151,7 @@ func TestPlainHTTPIsRememberedOnThisMachineOnlyAfterTLSFailed(t *testing.T) {
 	} {
 		t.Run(about, func(t *testing.T) {
 			t.Parallel()
-			next := &registries{map[string]int{}, func(r *http.Request) (*http.Response, error) {
+			next := &registries{asked: map[string]int{}, answer: func(r *http.Request) (*http.Response, error) {
 				if r.URL.Scheme == "https" {
 					return nil, down
 				}

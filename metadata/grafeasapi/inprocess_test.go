@@ -211,8 +211,8 @@ func TestInProcessCloses(t *testing.T) {
 	_, err := c.GetNote(t.Context(), &grafeas.GetNoteRequest{Name: "projects/p/notes/n"})
 	check(t, err, codes.Canceled)
 	select {
-	case <-closed:
-		t.Error("it is closed while a call runs")
+	case err := <-closed:
+		t.Errorf("it is closed while a call runs: %v", err)
 	default:
 	}
 	close(s.letGo)
