@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/decide"
 )
 
@@ -15,6 +16,7 @@ import (
 // the webhook.
 const (
 	annotationBreakGlass = "break-glass"
+	annotationRefused    = "break-glass-refused"
 	annotationDryRun     = "dry-run"
 	annotationFailedOpen = "failed-open"
 	annotationOverridden = "overridden-verification-result"
@@ -69,10 +71,13 @@ func (a answer) and(b answer) answer {
 }
 
 // annotations go into the API server's audit log, under Google's keys.
-func annotations(d decide.Decision) map[string]string {
+func annotations(d decide.Decision, glass *audit.BreakGlass) map[string]string {
 	m := map[string]string{}
 	if d.BreakGlass != "" {
 		m[annotationBreakGlass] = markerValue
+	}
+	if glass != nil && glass.Refused != "" {
+		m[annotationRefused] = glass.Refused
 	}
 	for _, o := range d.Overrides() {
 		switch o {
@@ -108,12 +113,7 @@ func warnings(d decide.Decision, s subject, dryRun bool) []string {
 	case decide.NoPolicy:
 		list = warningLines("gatehouse has no policy and lets everything in; start it with --policy FILE, or write one with gatehouse policy push")
 	}
-	if s.isTemplate && d.BreakGlass == "" {
-		if marker, _ := breakGlass(s.meta); marker != "" {
-			list = append(list, warningLines("the break-glass "+marker+" counts only on the pod template (spec.template.metadata)")...)
-		}
-	}
-	return list
+	return append(list, misplaced(s)...)
 }
 
 // warningLines cuts text into warnings that the API server passes on whole: it

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,19 +17,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
-)
-
-// Markers of break-glass. They count on the pod, or on the template that pods
-// are made from, and with exactly the value "true".
-const (
-	BreakGlassLabel         = "image-policy.k8s.io/break-glass"
-	BreakGlassAnnotation    = "alpha.image-policy.k8s.io/break-glass"
-	JustificationAnnotation = "gatehouse.dev/break-glass-justification"
-
-	markerValue = "true"
-
-	// maxJustification bounds the free text that is recorded.
-	maxJustification = 1024
 )
 
 // Evidence answers what is known about digests, from memory.
@@ -77,6 +65,10 @@ type Options struct {
 	// Place is the cluster whose reviews are answered.
 	Place
 	Templates TemplateMode
+	// Warden says who may break glass; nil is everybody.
+	Warden Warden
+	// KritisBreakGlass says what Kritis' annotation is worth; by default nothing.
+	KritisBreakGlass KritisMode
 	// Resources are custom resources that are reviewed besides pods and workloads.
 	Resources Resources
 	// Limits bound what is taken at the same time.
@@ -100,6 +92,11 @@ func NewGate(o Options) (*Gate, error) {
 	switch {
 	case o.Rules == nil, o.Evidence == nil, o.Recorder == nil, o.Now == nil, o.Logger == nil, o.Registry == nil:
 		return nil, errors.New("building the gate: Rules, Evidence, Recorder, Now, Logger and Registry are all needed")
+	}
+	switch o.KritisBreakGlass {
+	case "", KritisIgnored, KritisTrue, KritisAny:
+	default:
+		return nil, fmt.Errorf("building the gate: Kritis' break-glass %q: want %q, %q or %q", o.KritisBreakGlass, KritisIgnored, KritisTrue, KritisAny)
 	}
 	switch o.Templates {
 	case "":
@@ -135,7 +132,7 @@ func NewGate(o Options) (*Gate, error) {
 
 // review judges one request.
 func (g *Gate) review(ctx context.Context, req *request) answer {
-	q, err := req.question(g.Resources)
+	q, err := req.question(g.Resources, g.KritisBreakGlass)
 	switch {
 	case err != nil:
 		return g.misunderstood(req, err)
@@ -159,21 +156,34 @@ func (g *Gate) judge(ctx context.Context, req *request, p part, rules policy.Set
 	if r, ok := g.Evidence.(Refresher); ok {
 		if fresh, asked := r.Refresh(ctx, &d, facts); asked {
 			g.grants.remind(&fresh)
-			d = decide.Decide(in, rules, fresh, g.Now())
+			facts = fresh
+			d = decide.Decide(in, rules, facts, g.Now())
+		}
+	}
+	var glass *audit.BreakGlass
+	if d.BreakGlass != "" {
+		if glass = g.rule(ctx, req, s, &d); glass.Refused != "" {
+			without := in
+			without.BreakGlass = ""
+			d = decide.Decide(without, rules, facts, d.Time)
+			d.BreakGlass, d.Justification = in.BreakGlass, in.Justification
 		}
 	}
 	g.grants.keep(d.Grants)
 
-	a := answer{allowed: d.Allowed, annotations: annotations(d), warnings: warnings(d, s, req.DryRun)}
+	a := answer{allowed: d.Allowed, annotations: annotations(d, glass), warnings: warnings(d, s, req.DryRun)}
 	if !d.Allowed {
 		a.code, a.reason, a.message = http.StatusForbidden, reasonViolatesPolicy, decide.Message(d)
 		if d.Verdict == decide.INDETERMINATE && slices.Contains(d.Codes(), decide.CodeEvidenceUnavailable) { // an outage is no violation, and whoever counts those must not take it for one
 			a.code, a.reason = http.StatusServiceUnavailable, reasonUnavailable
+		}
+		if glass != nil {
+			a.message = strings.TrimSuffix(a.message, "\n") + "\n" + refusedMessage(d.BreakGlass, glass.Refused)
 		}
 		if s.isTemplate && g.Templates == WarnTemplates {
 			a.allowed = true
 			a.warnings = append(a.warnings, warningLines("its pods will be refused: "+a.message)...)
 		}
 	}
-	return g.record(ctx, req, &d, a)
+	return g.record(ctx, req, &d, glass, a)
 }

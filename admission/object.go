@@ -3,9 +3,9 @@ package admission
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/gatehouse-dev/gatehouse/admission/resource"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -17,6 +17,9 @@ type objectMeta struct {
 	Labels            map[string]string `json:"labels"`
 	Annotations       map[string]string `json:"annotations"`
 	DeletionTimestamp *string           `json:"deletionTimestamp"`
+	UID               string            `json:"uid"`
+	// OwnerReferences are looked at only for who is behind a break-glass.
+	OwnerReferences jsontext.Value `json:"ownerReferences"`
 }
 
 type podTemplate struct {
@@ -88,6 +91,8 @@ type subject struct {
 	// custom is set for a custom resource, whose images are those found, and may be none.
 	custom bool
 	found  []decide.ImageUse
+	// kritis says what Kritis' annotation is worth.
+	kritis KritisMode
 }
 
 // images lists every image that the kubelet would pull, in the order of the spec.
@@ -127,23 +132,7 @@ func (s subject) account() string {
 
 // runsAs reports whether nothing but images tells s and other apart.
 func (s subject) runsAs(other subject) bool {
-	marker, why := breakGlass(s.template.Metadata)
-	otherMarker, otherWhy := breakGlass(other.template.Metadata)
-	return s.account() == other.account() && marker == otherMarker && why == otherWhy
-}
-
-// breakGlass returns the marker on a pod or pod template, and the reason given.
-func breakGlass(meta objectMeta) (marker, justification string) {
-	switch {
-	case meta.Labels[BreakGlassLabel] == markerValue:
-		marker = "label " + BreakGlassLabel
-	case meta.Annotations[BreakGlassAnnotation] == markerValue:
-		marker = "annotation " + BreakGlassAnnotation
-	default:
-		return "", ""
-	}
-	justification = meta.Annotations[JustificationAnnotation]
-	return marker, strings.ToValidUTF8(justification[:min(len(justification), maxJustification)], "")
+	return s.account() == other.account() && s.breakGlass() == other.breakGlass()
 }
 
 // decodeSubject decodes a pod or a workload. ok is false for what is neither.

@@ -56,7 +56,7 @@ func ReadRequest(data []byte, place Place) (decide.Request, error) {
 }
 
 func (r *request) ask(place Place) (decide.Request, error) {
-	q, err := r.question(Resources{})
+	q, err := r.question(Resources{}, KritisIgnored)
 	switch {
 	case err != nil:
 		return decide.Request{}, err

@@ -41,7 +41,8 @@ func (s subject) request(place Place, namespace string, images []decide.ImageUse
 		}
 		r.IstioIdentity = place.TrustDomain + "/ns/" + namespace + "/sa/" + account
 	}
-	r.BreakGlass, r.Justification = breakGlass(s.template.Metadata)
+	m := s.breakGlass()
+	r.BreakGlass, r.Justification = m.text, m.reason
 	if said := s.meta.Annotations[UnpinnedAnnotation]; said != "" && !s.isTemplate {
 		r.Unpinned = said[:min(len(said), 2*maxUnpinned)]
 	}

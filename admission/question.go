@@ -34,7 +34,7 @@ type part struct {
 
 // question reads what is to be judged. The error says what cannot be understood,
 // which must not be let in.
-func (r *request) question(custom Resources) (question, error) {
+func (r *request) question(custom Resources, kritis KritisMode) (question, error) {
 	if r.Operation == "DELETE" || r.Operation == "CONNECT" {
 		return question{pass: true}, nil
 	}
@@ -65,6 +65,11 @@ func (r *request) question(custom Resources) (question, error) {
 	if err != nil {
 		return question{}, err
 	}
+	for _, list := range [][]subject{before, now} {
+		for i := range list {
+			list[i].kritis = kritis
+		}
+	}
 	return toJudge(res, now, before, r.SubResource == "ephemeralcontainers")
 }
 
@@ -79,7 +84,7 @@ func toJudge(res groupResource, now, before []subject, onlyAdded bool) (question
 	var ran []decide.ImageUse
 	if before != nil {
 		ran = imagesOf(before)
-		if sameImages(imagesOf(now), ran) {
+		if sameImages(imagesOf(now), ran) && !asksAnew(now, before) {
 			return question{pass: true, event: eventUnchanged}, nil
 		}
 	}
@@ -102,6 +107,19 @@ func toJudge(res groupResource, now, before []subject, onlyAdded bool) (question
 	// A custom resource may leave its images to its controller.
 	q.pass = len(q.parts) == 0
 	return q, nil
+}
+
+// asksAnew reports whether a template asks to break glass that did not, or did for
+// another reason: pods will come of it, and whose they are is found by who wrote that.
+// A pod runs already, and a marker on it now is for nothing.
+func asksAnew(now, before []subject) bool {
+	for i, s := range now {
+		m := s.breakGlass()
+		if s.isTemplate && m.text != "" && (i >= len(before) || before[i].breakGlass() != m) {
+			return true
+		}
+	}
+	return false
 }
 
 // add adds images to those that run under the same account, or else as a part of

@@ -18,16 +18,16 @@ const (
 
 // record writes the decision down and counts it. A break-glass that cannot be
 // recorded does not happen.
-func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, a answer) answer {
+func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, glass *audit.BreakGlass, a answer) answer {
 	override := d.Override
 	defer func() { g.count(req, d.Verdict.String(), override) }()
 	if req.DryRun {
 		return a
 	}
 	r := g.newRecord(req, eventJudged)
-	r.Decision = d
+	r.Decision, r.BreakGlass = d, glass
 	if override != decide.BreakGlass {
-		g.append(r)
+		g.recordUnbroken(ctx, r, a.allowed)
 		return a
 	}
 	if err := g.Recorder.AppendSync(ctx, r); err != nil {
@@ -35,8 +35,26 @@ func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, a a
 		g.Logger.Error("break-glass refused because it could not be recorded", "namespace", req.Namespace, "name", req.Name, "error", err)
 		return refuse(http.StatusInternalServerError, "break-glass must be recorded before it counts, and that failed: %v", err)
 	}
-	g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username, "marker", d.BreakGlass, "record", r.ID)
+	g.Logger.Warn("break-glass used", "namespace", req.Namespace, "name", req.Name, "user", req.UserInfo.Username,
+		"by", glass.By, "workload", glass.Kind+"/"+glass.Name, "permit", glass.Permit, "marker", d.BreakGlass, "record", r.ID)
+	g.wrote(glass)
 	return a
+}
+
+// recordUnbroken records a decision that breaks no glass. Who wrote a marker is on disk
+// before the object is let in, if it is asked for later.
+func (g *Gate) recordUnbroken(ctx context.Context, r audit.Record, allowed bool) {
+	if r.BreakGlass == nil || !allowed {
+		g.append(r)
+		return
+	}
+	if g.Warden == nil || !g.Warden.KeepsWriters() {
+		g.append(r)
+	} else if err := g.Recorder.AppendSync(ctx, r); err != nil {
+		g.unlogged.Inc()
+		g.Logger.Error("who wrote a break-glass marker could not be recorded, and is forgotten when the gate ends", "record", r.ID, "error", err)
+	}
+	g.wrote(r.BreakGlass)
 }
 
 // misunderstood refuses a request that cannot be read as what it says it is.

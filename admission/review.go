@@ -146,8 +146,12 @@ func (r *request) subjects(res groupResource, custom Resources) ([]subject, erro
 // hasObject reports whether an object was sent.
 func (r *request) hasObject() bool { return r.read != nil || present(r.Object) }
 
+// userInfo is who asks the API server. What only break-glass needs is decoded when it does.
 type userInfo struct {
-	Username string `json:"username"`
+	Username string         `json:"username"`
+	UID      string         `json:"uid"`
+	Groups   jsontext.Value `json:"groups"`
+	Extra    jsontext.Value `json:"extra"`
 }
 
 // resource returns what is reviewed, in the version the webhook asked for.

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/go-json-experiment/json"
@@ -42,7 +43,7 @@ func FuzzOnePassReadsWhatTwoPassesRead(f *testing.F) {
 		a, b := once.Request, (*request)(twice.Request)
 		res := b.resource()
 		if a.resource() != res || a.UID != b.UID || a.Namespace != b.Namespace || a.Operation != b.Operation || a.SubResource != b.SubResource ||
-			a.DryRun != b.DryRun || a.UserInfo != b.UserInfo || a.Kind != b.Kind || a.hasObject() != b.hasObject() || present(a.OldObject) != present(b.OldObject) {
+			a.DryRun != b.DryRun || !reflect.DeepEqual(a.UserInfo, b.UserInfo) || a.Kind != b.Kind || a.hasObject() != b.hasObject() || present(a.OldObject) != present(b.OldObject) {
 			t.Fatalf("once: %+v\ntwice: %+v", a, b)
 		}
 		one, oneErr := a.subjects(res, Resources{})

@@ -74,6 +74,8 @@ type Record struct {
 	Name      string           `json:"name,omitempty"`
 	User      string           `json:"user,omitempty"`
 	Decision  *decide.Decision `json:"decision,omitempty"`
+	// BreakGlass is what is known of the marker, if there was one.
+	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
 }
@@ -107,6 +109,8 @@ type Log struct {
 	// Of the writer alone.
 	file *os.File
 	size int64
+
+	committed committed
 }
 
 // Open opens the log in dir, creating the folder if need be. A last line that a
@@ -129,6 +133,8 @@ func Open(dir string, logger *slog.Logger) (*Log, error) {
 	if err := l.openSegment(name); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
+	l.committed.more = make(chan struct{})
+	l.committed.set(Position{name, l.size})
 	go l.write()
 	return l, nil
 }
@@ -201,6 +207,10 @@ func encode(r Record) ([]byte, error) {
 	}
 	if r.Decision != nil {
 		r.Decision.Images = nil
+	}
+	if r.BreakGlass != nil {
+		b := *r.BreakGlass
+		b.Object, r.BreakGlass = nil, &b
 	}
 	return json.Marshal(r)
 }
@@ -322,6 +332,7 @@ func (l *Log) commit(group []item) error {
 		return err
 	}
 	l.size += int64(n)
+	l.committed.set(Position{filepath.Base(l.file.Name()), l.size})
 	return nil
 }
 
@@ -340,8 +351,8 @@ func (l *Log) openSegment(name string) error {
 		return err
 	}
 	size, err := cutTornLine(f)
-	if err == nil {
-		err = syncDir(l.dir)
+	if err == nil { // whoever follows the log may rest on what a process left that was killed
+		err = errors.Join(f.Sync(), syncDir(l.dir))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())

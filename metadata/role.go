@@ -20,7 +20,7 @@ type role struct {
 }
 
 // roles returns the table, from narrow to broad for each service. It is Google's,
-// but for gate, which gates in other places have, and that admin has all permissions of Container Analysis: Google's lacks
+// but for gate, which gates in other places have, those about break-glass, and that admin has all permissions of Container Analysis: Google's lacks
 // notes.listOccurrences. Permissions on projects are part of the roles there that
 // have resourcemanager.projects.
 func roles() []role {
@@ -31,6 +31,9 @@ func roles() []role {
 	}
 	return []role{
 		{"gate", []Permission{FeedWatch}},
+		{"breakGlassViewer", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassGrantsList}},
+		{"breakGlassResponder", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate, BreakGlassGrantsList, BreakGlassGrantsDelete}},
+		{"breakGlassGranter", []Permission{BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete}},
 		{"notes.occurrences.viewer", []Permission{NotesGet, NotesListOccurrences}},
 		{"notes.attacher", []Permission{NotesGet, NotesAttachOccurrence}},
 		{"notes.viewer", []Permission{NotesGet, NotesList, ProjectsGet, ProjectsList}},

@@ -92,6 +92,14 @@ const (
 	// FeedWatch is what a gate in another place needs on a project, to be told what is
 	// filed there and the project's policies, as they change.
 	FeedWatch Permission = "gatehouse.feed.watch"
+
+	// Those about break-glass are needed on the project.
+	BreakGlassIncidentsGet    Permission = "gatehouse.breakGlassIncidents.get"
+	BreakGlassIncidentsList   Permission = "gatehouse.breakGlassIncidents.list"
+	BreakGlassIncidentsUpdate Permission = "gatehouse.breakGlassIncidents.update"
+	BreakGlassGrantsList      Permission = "gatehouse.breakGlassGrants.list"
+	BreakGlassGrantsCreate    Permission = "gatehouse.breakGlassGrants.create"
+	BreakGlassGrantsDelete    Permission = "gatehouse.breakGlassGrants.delete"
 )
 
 // Permissions are all of them.
@@ -107,6 +115,8 @@ var Permissions = []Permission{
 	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
 	PlatformPoliciesEvaluatePolicy,
 	FeedWatch,
+	BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate,
+	BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a

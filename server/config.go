@@ -52,12 +52,12 @@ type Config struct {
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
 
+	BreakGlass   BreakGlassConfig   `yaml:"breakGlass"`
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
 	Mutate       MutateConfig       `yaml:"mutate"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
-	// Notify says who is told of what must not stay unnoticed. The gate alone tells
-	// nobody.
+	// Notify says who is told of what must not stay unnoticed.
 	Notify pager.Config `yaml:"notify"`
 }
 
@@ -209,6 +209,7 @@ func DefaultConfig() Config {
 		},
 		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
 	}
@@ -287,6 +288,7 @@ func (c *Config) Validate() error {
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
 		c.validateKritisSigner(),
+		c.BreakGlass.validate(),
 		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {

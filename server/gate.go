@@ -4,14 +4,12 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
-	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
@@ -35,24 +33,21 @@ const (
 
 // buildGate gives the admission listener its handler and its TLS.
 func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) error {
-	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
-	if err != nil {
-		return err
-	}
-	p.onClose(log.Close)
 	a := p.cfg.Admission
 	resources, err := admission.NewResources(a.Resources)
 	if err != nil {
 		return err
 	}
 	gate, err := admission.NewGate(admission.Options{
-		Rules: rules, Evidence: facts, Recorder: log,
+		Rules: rules, Evidence: facts, Recorder: p.glass.log,
+		Warden: p.glass.warden, KritisBreakGlass: p.cfg.BreakGlass.Kritis,
 		Place: p.cfg.place(), Templates: a.Templates, Resources: resources, Limits: admission.Limits{MaxRequests: a.MaxRequests},
 		Now: time.Now, Logger: p.logger, Registry: p.registry,
 	})
 	if err != nil {
 		return err
 	}
+	p.glass.decides(facts, rules)
 	config, err := p.admissionTLS()
 	if err != nil {
 		return err

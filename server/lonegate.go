@@ -69,6 +69,7 @@ func (p *parts) runGate(ctx context.Context, started func(Addresses) error) erro
 		return err
 	}
 	p.watchCertificates(running, group)
+	p.attend(running, group)
 	stop := p.serve(group)
 	err = g.begin(ctx, running, group)
 	if err == nil {
@@ -129,6 +130,12 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 		return nil, err
 	}
 	if err := g.register(); err != nil {
+		return nil, err
+	}
+	if err := p.openOutbox(); err != nil {
+		return nil, err
+	}
+	if err := p.openGlass(); err != nil {
 		return nil, err
 	}
 	if err := p.bind(ctx, bound{"admission", p.cfg.Admission.Address, &p.admission}, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
@@ -204,6 +211,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 		return nil
 	})
 	group.Go(func() error { return g.keepCopy(running) })
+	g.glass.follow(running, group, g.client.Documents())
 	if len(ps.current()) == 0 {
 		g.logger.Warn(noPolicy)
 	}

@@ -26,6 +26,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/attest"
+	"github.com/gatehouse-dev/gatehouse/breakglass"
+	"github.com/gatehouse-dev/gatehouse/breakglass/breakglassapi"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
@@ -83,6 +85,8 @@ type parts struct {
 	// admissionTLSConfig is that of the webhooks, once it was made.
 	admissionTLSConfig *tls.Config
 	calls              metadata.Recorder
+	// glass is what a gate has for break-glass, nil without one.
+	glass *glass
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -117,6 +121,9 @@ func Check(cfg Config, logger *slog.Logger) error {
 		return err
 	}
 	if _, err := p.compile(content); err != nil {
+		return err
+	}
+	if err := (&glass{cfg: cfg.BreakGlass, logger: logger, grants: breakglass.NewGrants()}).readFiles(); err != nil {
 		return err
 	}
 	if cfg.Admission.CertFile != "" {
@@ -198,9 +205,8 @@ func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
 	group.Go(func() error { return p.policies.Run(running) })
 	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
-	if p.outbox != nil {
-		group.Go(func() error { return p.outbox.Run(running) })
-	}
+	p.attend(running, group)
+	p.glass.follow(running, group, p.service)
 	p.watchCertificates(running, group)
 
 	err := p.announce(ctx, started)
@@ -314,6 +320,9 @@ func (p *parts) build(ctx context.Context) error {
 		return err
 	}
 	if err := p.openService(ctx); err != nil {
+		return err
+	}
+	if err := p.openGlass(); err != nil {
 		return err
 	}
 	if err := p.listen(ctx); err != nil {
@@ -444,7 +453,10 @@ func (p *parts) buildMetadata() error {
 		return err
 	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
-		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{binauthzapi.New(policies), following},
+		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{
+			binauthzapi.New(policies), following,
+			breakglassapi.New(breakglassapi.Options{Service: p.service, Project: p.cfg.Project, Incidents: p.glass.incidents, Grants: p.glass.grants}),
+		},
 	})
 	p.onClose(func() error { closeHandler(); return nil })
 	server := p.metadata.server

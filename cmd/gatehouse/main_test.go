@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "post": postInScript, "receivers": receiversInScript, "received": receivedInScript},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "serve": serveInScript, "post": postInScript, "review": reviewInScript, "receivers": receiversInScript, "received": receivedInScript},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("KMS_ENDPOINT", service.Endpoint())
 			env.Setenv("KMS_KEY", key)
@@ -114,6 +114,32 @@ func serveInScript(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal(line, &addresses))
 	ts.Setenv("GATEHOUSE_METADATA", addresses.Metadata)
 	ts.Setenv("GATEHOUSE_ATTESTOR", "http://"+addresses.Attestor)
+	ts.Setenv("GATE", "https://"+addresses.Admission)
+	ts.Setenv("GATE_CA", addresses.CA)
+}
+
+// review allowed|denied FILE sends an AdmissionReview to the gate of the server that runs,
+// and writes what the gate says to answer.json.
+func reviewInScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 || args[0] != "allowed" && args[0] != "denied" {
+		ts.Fatalf("usage: review allowed|denied FILE")
+	}
+	ca, err := os.ReadFile(ts.Getenv("GATE_CA"))
+	ts.Check(err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	resp, err := client.Post(ts.Getenv("GATE")+"/validate?timeout=10s", "application/json", strings.NewReader(ts.ReadFile(args[1])))
+	ts.Check(err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	var answer struct{ Response struct{ Allowed bool } }
+	ts.Check(json.Unmarshal(text, &answer))
+	if answer.Response.Allowed != (args[0] == "allowed") {
+		ts.Fatalf("%s: %s", args[1], text)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answer.json"), text, 0o600))
 }
 
 // trusting returns a client that trusts the certificates in a file.

@@ -4,6 +4,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -118,6 +119,32 @@ func (c *Client) ask(ctx context.Context, query url.Values, segments []string) (
 	if err != nil {
 		return nil, err
 	}
+	return c.do(req, http.StatusOK)
+}
+
+// Create posts an object to a collection, and decodes what came of it.
+func (c *Client) Create(ctx context.Context, object, into any, segments ...string) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("asking the Kubernetes API server: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath(escaped(segments)...).String(), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	text, err := c.do(req, http.StatusCreated)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+	}
+	return nil
+}
+
+// do sends a request, and returns the answer if it has the status that is wanted.
+func (c *Client) do(req *http.Request, want int) ([]byte, error) {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -130,7 +157,7 @@ func (c *Client) ask(ctx context.Context, query url.Values, segments []string) (
 		return nil, fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
 	case len(text) > maxAnswer:
 		return nil, fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode != want:
 		return nil, refusal(resp.StatusCode, text)
 	}
 	return text, nil
