@@ -72,7 +72,7 @@ func moving() http.HandlerFunc {
 		case in.what != "manifests" || strings.Contains(in.name, "sha256"):
 			mirror(w, req)
 		case times.Add(1) == 1:
-			o := in.registry.original
+			o := in.registry.original.Load()
 			send(w, o.mediaType, o.digest, o.manifest)
 		default:
 			plain()(w, req)

@@ -19,7 +19,7 @@ func twoAnswers() Class {
 					repository := t.registry.serve("b2-head-and-get", func(w http.ResponseWriter, req *http.Request) {
 						in := asked(req)
 						if in.what == "manifests" && req.Method == http.MethodHead && !strings.Contains(in.name, "sha256") {
-							send(w, in.registry.original.mediaType, in.registry.original.digest, in.registry.original.manifest)
+							send(w, in.registry.original.Load().mediaType, in.registry.original.Load().digest, in.registry.original.Load().manifest)
 							return
 						}
 						if in.what == "manifests" && !strings.Contains(in.name, "sha256") {
@@ -40,7 +40,7 @@ func twoAnswers() Class {
 					repository := t.registry.serve("b2-other-content", func(w http.ResponseWriter, req *http.Request) {
 						in := asked(req)
 						if in.what == "manifests" && !strings.HasPrefix(in.name, "sha256-") {
-							send(w, in.registry.original.mediaType, in.registry.original.digest, in.registry.original.manifest)
+							send(w, in.registry.original.Load().mediaType, in.registry.original.Load().digest, in.registry.original.Load().manifest)
 							return
 						}
 						mirror(w, req)
@@ -56,7 +56,7 @@ func twoAnswers() Class {
 					repository := t.registry.serve("b2-header-lies", func(w http.ResponseWriter, req *http.Request) {
 						in := asked(req)
 						if in.what == "manifests" && !strings.HasPrefix(in.name, "sha256-") {
-							send(w, manifestType, in.registry.original.digest, in.registry.bad.manifest)
+							send(w, manifestType, in.registry.original.Load().digest, in.registry.bad.manifest)
 							return
 						}
 						mirror(w, req)

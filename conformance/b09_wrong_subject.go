@@ -45,7 +45,7 @@ func wrongSubject() Class {
 				try: func(ctx context.Context, t *trial) {
 					repository := t.registry.serve("b9-borrowed", func(w http.ResponseWriter, req *http.Request) {
 						in := asked(req)
-						good := strings.ReplaceAll(in.name, strings.TrimPrefix(in.registry.bad.digest, "sha256:"), strings.TrimPrefix(in.registry.original.digest, "sha256:"))
+						good := strings.ReplaceAll(in.name, strings.TrimPrefix(in.registry.bad.digest, "sha256:"), strings.TrimPrefix(in.registry.original.Load().digest, "sha256:"))
 						if good == in.name || in.what == "manifests" && in.name == in.registry.bad.digest {
 							mirror(w, req)
 							return
@@ -61,7 +61,7 @@ func wrongSubject() Class {
 				Gain: "Evidence of one platform's manifest covers an index, in which others may be put.",
 				must: "the digest of the index, which nobody has signed, is denied",
 				try: func(ctx context.Context, t *trial) {
-					index := indexOf(t.registry.original.artifact)
+					index := indexOf(t.registry.original.Load().artifact)
 					repository := t.registry.serve("b9-index", func(w http.ResponseWriter, req *http.Request) {
 						if in := asked(req); in.what == "manifests" && (in.name == index.digest || !strings.Contains(in.name, "sha256")) {
 							send(w, index.mediaType, index.digest, index.manifest)

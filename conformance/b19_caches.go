@@ -58,7 +58,7 @@ func caches() Class {
 						case in.what != "manifests" || strings.Contains(in.name, "sha256"):
 							mirror(w, req)
 						case times.Add(1) <= 10:
-							send(w, in.registry.original.mediaType, in.registry.original.digest, in.registry.original.manifest)
+							send(w, in.registry.original.Load().mediaType, in.registry.original.Load().digest, in.registry.original.Load().manifest)
 						default:
 							plain()(w, req)
 						}

@@ -528,7 +528,7 @@ func (a *asker) blob(name, digest string) {
 func (a *asker) fetch(url, method string) (http.Header, []byte) {
 	ctx, limit := a.ctx, int64(maxEndless)
 	if !a.patient {
-		limited, cancel := context.WithTimeout(ctx, testTimeout/4)
+		limited, cancel := context.WithTimeout(ctx, testTimeout*2/5)
 		defer cancel()
 		ctx, limit = limited, 1<<20
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -59,8 +60,10 @@ type Registry struct {
 	ended chan struct{}
 	close sync.Once
 
-	bad      artifact
-	original *original // what the good image is; nil if it could not be had
+	bad artifact
+	// original is what the good image is; nil if it could not be had. Runs that share a
+	// registry all look for it.
+	original atomic.Pointer[original]
 
 	mu    sync.Mutex
 	repos map[string]http.HandlerFunc
@@ -198,13 +201,13 @@ type original struct {
 	repository name.Repository // zero for the registry's own
 }
 
-func (r *Registry) hasOriginal() bool { return r.original != nil }
+func (r *Registry) hasOriginal() bool { return r.original.Load() != nil }
 
 // findOriginal fetches the good image's manifest, to lie about.
 func (r *Registry) findOriginal(ctx context.Context, good string) {
 	own := ownArtifact("good")
 	if strings.HasSuffix(good, "@"+own.digest) {
-		r.original = &original{artifact: own}
+		r.original.Store(&original{artifact: own})
 		return
 	}
 	ref, err := name.NewDigest(good)
@@ -215,7 +218,7 @@ func (r *Registry) findOriginal(ctx context.Context, good string) {
 	if err != nil || len(got.Manifest) > maxOriginal {
 		return
 	}
-	r.original = &original{artifact{digest: ref.DigestStr(), mediaType: string(got.MediaType), manifest: got.Manifest}, ref.Context()}
+	r.original.Store(&original{artifact{digest: ref.DigestStr(), mediaType: string(got.MediaType), manifest: got.Manifest}, ref.Context()})
 }
 
 // manifest returns what the good image's repository has under a tag or digest.
@@ -390,7 +393,7 @@ func plain() http.HandlerFunc {
 // mirror serves the good image with all that is filed beside it, and the bad one.
 func mirror(w http.ResponseWriter, req *http.Request) {
 	in := asked(req)
-	o := in.registry.original
+	o := in.registry.original.Load()
 	if o == nil {
 		plain()(w, req)
 		return
