@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"evidence":       {"image"},
 	"evidence/index": {"image", "signature", "metadata", "evidence", "hint"},
 	"hint":           {"image"},
-	"decide":         {"image", "policy", "evidence"},
+	"decide":         {"image", "hint", "policy", "evidence"},
 
 	"check":                {"image", "image/resolve", "metadata"},
 	"check/*":              {"image", "image/resolve", "signature", "metadata", "policy/platform/constraint", "check", "check/*"},

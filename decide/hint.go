@@ -5,11 +5,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/hint"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
-
-// hintLeeway is how far the clock of who signs hints may be ahead.
-const hintLeeway = 5 * time.Minute
 
 // hinted holds an image to what is meant to run.
 func (g *gate) hinted(c policy.Hinted, u *use) Reason {
@@ -69,7 +67,7 @@ func idle(h evidence.Hint, now time.Time) string {
 		return "Rollout hints for " + plain(h.Name) + " say that other digests are meant to run"
 	case h.State != evidence.Hinted || h.Digest.IsZero():
 		return "What is meant to run is not known"
-	case h.From.After(now.Add(hintLeeway)):
+	case h.From.After(now.Add(hint.Leeway)):
 		return which("begins at " + h.From.UTC().Format(time.RFC3339))
 	case !h.Until.After(now):
 		return which("has ended at " + h.Until.UTC().Format(time.RFC3339))

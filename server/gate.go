@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultMaxConnections = 4096
-	// defaultMaxStatements takes about 2 GB; fewer than minStatements would be dropped and
+	// defaultMaxStatements takes about 1.5 GB; fewer than minStatements would be dropped and
 	// read again all the time.
 	defaultMaxStatements = 10_000_000
 	minStatements        = 1000
