@@ -64,10 +64,6 @@ const (
 	Digest
 )
 
-func (f Form) String() string {
-	return [...]string{"nothing", "a path", "an image", "a tag prefix", "a tag", "a digest"}[f]
-}
-
 // A Name tells which references a hint is about. It is a value and may be compared: names
 // of the same references are equal, however they were written.
 type Name struct {
@@ -140,28 +136,6 @@ func (n Name) String() string {
 		return n.repository + "@" + n.digest.String()
 	}
 	return n.repository
-}
-
-// Fits reports whether the name is about a reference.
-func (n Name) Fits(r image.Reference) bool {
-	if n.form == Directory {
-		rest, ok := strings.CutPrefix(r.Repository(), n.repository+"/")
-		return ok && !strings.Contains(rest, "/")
-	}
-	if r.Repository() != n.repository {
-		return false
-	}
-	switch n.form {
-	case Bare:
-		return true
-	case TagPrefix:
-		return strings.HasPrefix(string(r.Tag()), n.tag)
-	case Tag:
-		return string(r.Tag()) == n.tag
-	case Digest:
-		return r.Digest() == n.digest
-	}
-	return false
 }
 
 // compare orders names from the narrowest to the widest.

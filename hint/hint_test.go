@@ -54,13 +54,16 @@ func TestNames(t *testing.T) {
 		"nginx":                          {[]string{"nginx:1.25", "docker.io/library/nginx", "index.docker.io/library/nginx:x"}, []string{"docker.io/other/nginx"}},
 	} {
 		n := name(t, text)
+		var s hint.Set
+		s.Put("it", of(t, text, d1, 1))
+		about := func(text string) bool { return s.About(ref(t, text), "").Standing != hint.Unhinted }
 		for _, r := range want.fits {
-			if !n.Fits(ref(t, r)) {
+			if !about(r) {
 				t.Errorf("%q is not about %q", text, r)
 			}
 		}
 		for _, r := range want.not {
-			if n.Fits(ref(t, r)) {
+			if about(r) {
 				t.Errorf("%q is about %q", text, r)
 			}
 		}
