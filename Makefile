@@ -5,7 +5,7 @@ TOOLS := go tool -modfile=tools/go.mod
 # Bounded and without a cache of results: a green run is a run.
 GOTEST := go test -count=1 -timeout=20m
 
-.PHONY: help run test test-short test-clients check vuln bench fuzz generate build kube conformance clean
+.PHONY: help run test test-short test-clients check vuln bench fuzz generate build kube conformance image release clean
 
 help:
 	@echo 'make run             the whole road on this machine: push, check, sign, deny, fix, admit'
@@ -19,6 +19,8 @@ help:
 	@echo 'make conformance     the known ways around a gate, tried on ours'
 	@echo 'make fuzz            each fuzz target for FUZZTIME (10s)'
 	@echo 'make generate        generated code, with the tools pinned in tools/go.mod'
+	@echo 'make image IMAGE=R   the container image, pushed to the repository R (TAG=T), by ko'
+	@echo 'make release         archives for every platform, checksums, SBOMs, Krew manifest, signed with KEY=FILE'
 	@echo 'make build           bin/gatehouse and the kubectl plugin, bin/kubectl-resolve_tags'
 
 build:
@@ -89,5 +91,15 @@ fuzz:
 		done; \
 	done
 
+# Multi-arch, with a bill of materials, on a base without a shell (.ko.yaml). Prints its digest.
+TAG ?= latest
+image:
+	@test -n "$(IMAGE)" || { echo 'say where to push it: make image IMAGE=registry.example.com/gatehouse TAG=v1.2.3' >&2; exit 2; }
+	@KO_DOCKER_REPO=$(IMAGE) go tool -modfile=tools/release/go.mod ko build --bare --tags=$(TAG) --sbom=spdx ./cmd/gatehouse
+
+# The checksums are signed with KEY, a private key in PEM (P-256); SNAPSHOT=1 takes a commit without a tag.
+release:
+	go run ./release $(if $(KEY),--key $(KEY),--unsigned) $(if $(SNAPSHOT),--snapshot)
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -116,6 +116,8 @@ var arrows = map[string][]string{
 	// It asks gates from outside, and knows nothing of ours.
 	"conformance": {"internal/junit", "image", "gatetest/review"},
 
+	"release": {"internal/bounded", "signature"},
+
 	// The public test kit and what shows the product to people may use all of it.
 	"gatetest/*": {"*"},
 	"examples/*": {"*"},
