@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,6 +128,8 @@ type Options struct {
 	// Now is the clock; nil is [time.Now].
 	Now    func() time.Time
 	Logger *slog.Logger
+
+	retry time.Duration // retryDelay, unless a test has less time
 }
 
 // A Log appends records to the files of one folder. It is safe for concurrent use.
@@ -180,7 +181,9 @@ func Open(dir string, logger *slog.Logger) (*Log, error) {
 
 // OpenWith is [Open] with options. What an earlier process left in the spill is moved to
 // the log. With a spill, a folder that cannot be written now is no error.
-func OpenWith(dir string, o Options) (*Log, error) {
+func OpenWith(dir string, o Options) (*Log, error) { return open(dir, o, openFile) }
+
+func open(dir string, o Options, openFile func(path string, flag int) (file, error)) (*Log, error) {
 	if o.Logger == nil {
 		return nil, errors.New("opening audit log: no logger")
 	}
@@ -189,9 +192,10 @@ func OpenWith(dir string, o Options) (*Log, error) {
 	}
 	o.QueueRecords = cmp.Or(o.QueueRecords, DefaultQueueRecords)
 	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.retry = cmp.Or(o.retry, retryDelay)
 	o.HoldFor = cmp.Or(o.HoldFor, DefaultHoldFor)
 	l := &Log{
-		dir: dir, Options: o, main: folder{dir: dir, open: os.OpenFile}, spill: folder{dir: o.Spill, open: os.OpenFile},
+		dir: dir, Options: o, main: folder{dir: dir, open: openFile}, spill: folder{dir: o.Spill, open: openFile},
 		wake: make(chan struct{}, 1), rotated: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), tidied: make(chan struct{}),
 	}
 	l.buffers.New = func() any { return new([]byte) }
@@ -200,7 +204,11 @@ func OpenWith(dir string, o Options) (*Log, error) {
 		return nil, err
 	}
 	go l.write()
-	go l.keepTidy()
+	if l.Retention > 0 || l.MaxBytes > 0 {
+		go l.keepTidy()
+	} else {
+		close(l.tidied)
+	}
 	return l, nil
 }
 

@@ -58,9 +58,6 @@ func (h *Hold) Release() {
 // keepTidy removes what is too old, or too much, until the log is closed.
 func (l *Log) keepTidy() {
 	defer close(l.tidied)
-	if l.Retention <= 0 && l.MaxBytes <= 0 {
-		return
-	}
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
 	for {
