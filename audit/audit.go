@@ -58,8 +58,10 @@ type Record struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
 	// Event is "admission" for a judged request, "unchanged" or "deleting" for one
-	// that was let in without a judgement, and "refused" for one that could not
-	// be understood, of which Error says why.
+	// that was let in without a judgement, and "refused" for one that could not be
+	// understood, or not be recorded as it was judged, of which Error says why; "pinned" for
+	// one whose tags were looked up; "pull" for an image that a node is about to pull;
+	// "policy" for policies that are about to be in force; and "lost".
 	Event     string `json:"event"`
 	Error     string `json:"error,omitempty"`
 	Cluster   string `json:"cluster,omitempty"`

@@ -105,7 +105,9 @@ func TestWhatCannotBeRecordedIsRefused(t *testing.T) {
 
 func TestWhatCannotBeRecordedIsAllowedIfTheOperatorChose(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t, func(c *Config) { c.Audit.OnUnwritable, c.Audit.OrdinaryOnUnwritable = AllowUnrecorded, RefuseUnrecorded })
+	cfg := testConfig(t, func(c *Config) {
+		c.Audit.OnUnwritable, c.Audit.OrdinaryOnUnwritable = AllowUnrecorded, RefuseUnrecorded
+	})
 	fill, free := smallDisks(t, cfg.Data, "audit", "audit-api")
 	r := start(t, cfg)
 	fill()
