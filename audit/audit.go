@@ -29,10 +29,11 @@ const (
 	// FlushInterval bounds how long an appended record waits for its fsync.
 	FlushInterval = 100 * time.Millisecond
 
-	// DefaultQueueRecords and DefaultQueueBytes are how much may wait for the disk: a
-	// minute of a thousand decisions a second of 1 kB each.
+	// DefaultQueueRecords is how many records may wait for the disk: a minute of a thousand
+	// decisions a second.
 	DefaultQueueRecords = 65536
-	DefaultQueueBytes   = 64 << 20
+	// DefaultQueueBytes is how large they may be together: 1 kB each.
+	DefaultQueueBytes = 64 << 20
 
 	// SegmentSize is where a new file is begun, so that old ones can be moved away.
 	SegmentSize = 64 << 20
@@ -219,8 +220,8 @@ func open(dir string, o Options, openFile func(path string, flag int) (file, err
 func (l *Log) Append(r Record) error { return l.append(r, nil) }
 
 // AppendSync returns once the record is on disk, or with the reason that it is
-// not; then it is not counted as lost. If it is ctx that ended, the record may come to
-// be on disk all the same.
+// not; then it is not counted as lost. If it is ctx that ended, the record comes to be on
+// disk all the same only if it was being written then.
 func (l *Log) AppendSync(ctx context.Context, r Record) error {
 	return l.await(ctx, func(done chan error) error { return l.append(r, done) })
 }
@@ -235,7 +236,18 @@ func (l *Log) await(ctx context.Context, enqueue func(done chan error) error) er
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		l.withdraw(done)
 		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
+	}
+}
+
+// withdraw takes back what nobody waits for any more, unless it is being written.
+func (l *Log) withdraw(done chan error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size := l.queue.withdraw(done); size > 0 {
+		l.records--
+		l.bytes -= int64(size)
 	}
 }
 
@@ -269,7 +281,7 @@ func (l *Log) chunk(size int) []byte {
 
 // enqueue takes a line without its end, and done if somebody waits.
 func (l *Log) enqueue(line []byte, done chan error) error {
-	err, first := l.put(line, done)
+	first, err := l.put(line, done)
 	if first {
 		l.Logger.Error("records are lost: more wait for the audit log than may", "log", l.dir, "error", l.Unwritable())
 	}
@@ -277,7 +289,7 @@ func (l *Log) enqueue(line []byte, done chan error) error {
 }
 
 // put reports with the error whether it is the first record that is lost.
-func (l *Log) put(line []byte, done chan error) (err error, first bool) {
+func (l *Log) put(line []byte, done chan error) (first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mostRecords, mostBytes := l.QueueRecords, l.QueueBytes
@@ -296,7 +308,7 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 			l.lost.add(l.Now())
 			first = l.lost.Records == 1
 		}
-		return err, first
+		return first, err
 	}
 	l.queue.add(line, done, l.chunk)
 	l.records++
@@ -305,7 +317,7 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 		l.urgent = l.urgent || done != nil || much
 		l.signal()
 	}
-	return nil, false
+	return false, nil
 }
 
 // encode appends a line of at most MaxRecord bytes to none.

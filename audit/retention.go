@@ -94,7 +94,7 @@ func (l *Log) tidy(now time.Time) error {
 			break
 		}
 		holder, stuck := l.holder(s, now)
-		if holder != "" && !(over && stuck) {
+		if holder != "" && (!over || !stuck) {
 			break
 		}
 		if err := os.Remove(filepath.Join(l.dir, s.name)); err != nil {
