@@ -323,6 +323,7 @@ func (r *reader) attestor(spec *yaml.Node, f document.Fields) {
 	ids := map[string]int{}
 	for i, n := range list {
 		alone := document.New(r.File)
+		alone.OnFields = r.OnFields
 		k, _, _ := keys.Public(alone, n)
 		found := alone.Diagnostics()
 		why := firstError(found)
