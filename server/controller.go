@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -98,22 +99,24 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	if err := p.bind(ctx, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
 		return err
 	}
+	tasks, err := p.controllerTasks(client)
+	if err != nil {
+		return err
+	}
 	p.serveOps(func() (string, error) {
 		if !p.ready.Load() {
 			return "", errors.New("starting or stopping")
 		}
 		return "", nil
 	})
-	tasks, err := p.controllerTasks(client)
-	if err != nil {
-		return err
-	}
 	if err := p.registerCertificates(); err != nil {
 		return err
 	}
 	p.watchCertificates(running, group)
 	stop := p.serve(group)
-	group.Go(func() error { return runTasks(running, tasks) })
+	group.Go(func() error {
+		return client.Elect(running, p.election(), func(ctx context.Context) error { return runTasks(ctx, tasks) })
+	})
 	p.ready.Store(true)
 	err = started(Addresses{Ops: p.ops.addr()})
 	if err == nil {
@@ -126,6 +129,28 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	p.drain(running, stop)
 	cancel()
 	return errors.Join(err, group.Wait())
+}
+
+// election is how one of several controllers comes to work.
+func (p *parts) election() kube.Election {
+	said := ""
+	return kube.Election{
+		Namespace: p.cfg.Controller.Lease.Namespace, Name: p.cfg.Controller.Lease.Name,
+		Identity: p.cfg.Admission.Feed.gateName() + "_" + rand.Text(),
+		Changed: func(leads bool) {
+			if said = ""; leads {
+				p.logger.Info("this controller has the lease, and works")
+				return
+			}
+			p.logger.Info("this controller has not the lease any more, and waits for it")
+		},
+		Failed: func(err error) {
+			if err.Error() != said {
+				said = err.Error()
+				p.logger.Error("the lease cannot be had; trying again", "error", err)
+			}
+		},
+	}
 }
 
 // runTasks runs tasks until ctx ends or one of them fails.
