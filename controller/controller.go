@@ -105,6 +105,9 @@ type Options struct {
 // A Controller keeps a cluster and the metadata service together.
 type Controller struct {
 	Options
+	// readings are what the last pass has read.
+	readings readings
+
 	writes *prometheus.CounterVec
 	passes prometheus.Counter
 	stuck  *prometheus.GaugeVec
@@ -116,7 +119,7 @@ func New(o Options) (*Controller, error) {
 		return nil, errors.New("building the controller: Kube, Store, Evidence, Interval, Now, Logger and Registry are all needed")
 	}
 	c := &Controller{
-		Options: o,
+		Options: o, readings: make(readings),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_controller_writes_total",
 			Help: "Objects that the controller has written, by what (status, pod, store) and result: ok or error.",
@@ -148,7 +151,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	m := newMirror(len(c.kinds()))
 	group, ctx := errgroup.WithContext(ctx)
 	c.follow(ctx, group, m, func(error) {})
-	f := &filing{Controller: c, mirror: m, applied: make(chan struct{}, 1)}
+	f := newFiling(c, m)
 	group.Go(func() error { f.watchGates(ctx); return nil })
 	group.Go(func() error { c.work(ctx, m, f); return nil })
 	return group.Wait()

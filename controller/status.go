@@ -177,13 +177,27 @@ func (s status) settled() status {
 	return s
 }
 
-// writeStatus writes the status of an object, if it is still the same one.
-func (c *Controller) writeStatus(ctx context.Context, o *object, s status) error {
+// writeStatus writes the status of an object, if it is still the same one, and remembers it.
+func (c *Controller) writeStatus(ctx context.Context, m *mirror, o *object, s status) error {
 	k, _ := objects.KindOf(o.APIVersion, o.Kind)
 	r := kube.Resource{Group: k.Group, Version: objects.Version, Name: k.Plural, Namespace: o.Namespace}
 	patch := map[string]any{"metadata": map[string]string{"uid": o.UID}, "status": s}
-	return c.Kube.Merge(ctx, patch, nil, r.Path(o.Name, "status")...)
+	if err := c.Kube.Merge(ctx, patch, nil, r.Path(o.Name, "status")...); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.objects[o.Ref] == o {
+		written := *o
+		written.status = s
+		m.objects[o.Ref] = &written
+	}
+	return nil
 }
+
+// gone reports whether an object could not be written because it is not there, or another
+// is in its place.
+func gone(err error) bool { return kube.NotFound(err) || kube.Conflict(err) }
 
 // clip shortens what a condition says.
 func clip(message string) string {
@@ -192,4 +206,3 @@ func clip(message string) string {
 	}
 	return strings.ToValidUTF8(message[:maxMessage], "") + "…"
 }
-
