@@ -37,9 +37,10 @@ type filing struct {
 // A fate is what became of one version of an object.
 type fate struct {
 	text string
-	// round is that by which it was applied, or refused says why it was not.
-	round   uint64
-	refused string
+	// round is that by which it was applied. Refused says why the store does not take it,
+	// and held why it is not filed though it would.
+	round         uint64
+	refused, held string
 }
 
 func newFiling(c *Controller, m *mirror) *filing {
@@ -66,6 +67,7 @@ func (f *filing) apply(ctx context.Context) error {
 		return err
 	}
 	there := f.mirror.snapshot()
+	f.readings.update(there)
 	f.forget(there)
 	err := f.make(ctx, f.changes(there))
 	f.note(there)
@@ -97,14 +99,53 @@ func (f *filing) ask(ctx context.Context) error {
 func (f *filing) changes(there map[objects.Ref]*object) []Change {
 	var changes []Change
 	for _, r := range slices.SortedFunc(maps.Keys(there), objects.Ref.Compare) {
-		if f.has[r] != string(there[r].text) && f.fate(r).refused == "" {
-			changes = append(changes, Change{r, there[r].text})
+		if f.has[r] == string(there[r].text) || f.fate(r).refused != "" {
+			continue
 		}
+		why, goes := f.heldBack(there[r])
+		switch {
+		case why == "":
+			changes = append(changes, Change{r, there[r].text})
+			continue
+		case goes:
+			changes = append(changes, Change{Ref: r})
+		}
+		f.mu.Lock()
+		f.fates[r] = fate{text: string(there[r].text), held: why}
+		f.mu.Unlock()
 	}
 	for _, r := range f.mirror.gone(slices.SortedFunc(maps.Keys(f.has), objects.Ref.Compare)) {
 		changes = append(changes, Change{Ref: r})
 	}
 	return changes
+}
+
+// heldBack says why an object of Kritis that makes no sense is not filed, "" if it is, and
+// whether one that was filed under its name goes. A gate denies what only such a policy
+// could let in, and where there is another way to be safe a slip of the pen is not to take
+// a namespace down: what was in force before stays, or the other policies hold without it.
+func (f *filing) heldBack(o *object) (why string, goes bool) {
+	now := f.readings[o.Ref]
+	if now == nil || !now.broken() {
+		return "", false
+	}
+	if had := f.has[o.Ref]; had != "" {
+		meta, text, err := objects.Strip([]byte(had))
+		if err == nil && meta.UID == o.UID && !readKritis(&object{Meta: meta, text: text}).broken() {
+			return "the version before it stays in force", false
+		}
+	}
+	for r, other := range f.readings {
+		if r.Namespace == o.Namespace && r != o.Ref && isPolicy(r) && isPolicy(o.Ref) && !other.broken() {
+			return "the other policies of the namespace hold without it", f.has[o.Ref] != ""
+		}
+	}
+	return "", false
+}
+
+// isPolicy reports whether an object of Kritis says what may run.
+func isPolicy(r objects.Ref) bool {
+	return r.Kind == objects.KindImageSecurityPolicy || r.Kind == objects.KindGenericAttestationPolicy
 }
 
 // make makes changes: all at once, so that policies and those whom they name come together.
@@ -187,9 +228,10 @@ func (f *filing) fate(r objects.Ref) fate {
 // A standing is how far an object has come to gates.
 type standing struct {
 	filed, inForce bool
-	// refused is set if the store does not take it, and why says what is missing.
-	refused bool
-	why     string
+	// refused is set if the store does not take it, and held if it is not filed though it
+	// would; why says what is missing.
+	refused, held bool
+	why           string
 }
 
 // standing says how far a version of an object has come.
@@ -200,6 +242,8 @@ func (f *filing) standing(o *object) standing {
 	switch {
 	case known.text == string(o.text) && known.refused != "":
 		return standing{refused: true, why: known.refused}
+	case known.text == string(o.text) && known.held != "":
+		return standing{held: true, why: known.held}
 	case known.text != string(o.text) && f.away != "":
 		return standing{why: f.away}
 	case known.text != string(o.text):

@@ -28,6 +28,7 @@ const (
 	reasonWaiting    = "Waiting"
 	reasonNotFiled   = "NotFiled"
 	reasonNotInForce = "NotInForce"
+	reasonHeldBack   = "HeldBack"
 	reasonPartly     = "PartOfItCountsForNothing"
 	reasonWhole      = "AllOfItCounts"
 
@@ -99,14 +100,18 @@ func (o *object) next(j judgement, s standing, now time.Time) status {
 	}
 	valid := len(j.problems) == 0 && !s.refused
 	switch {
+	case len(j.problems) > 0:
+		say(accepted, false, reasonInvalid, strings.Join(j.problems, "\n"))
 	case s.refused:
 		say(accepted, false, reasonRefused, "the metadata service does not take it: "+s.why)
-	case !valid:
-		say(accepted, false, reasonInvalid, strings.Join(j.problems, "\n"))
 	default:
 		say(accepted, true, reasonValid, "")
 	}
 	switch {
+	case s.held:
+		say(inForce, false, reasonHeldBack, s.why)
+	case !valid && s.inForce:
+		say(inForce, true, reasonGates, "no image satisfies it")
 	case !valid:
 		say(inForce, false, reasonNotInForce, "it is not accepted")
 	case s.inForce:

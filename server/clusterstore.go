@@ -26,9 +26,9 @@ const (
 // A clusterStore is where a controller files the objects of its cluster: with the metadata
 // service, which tells the gates.
 type clusterStore struct {
-	client                 *adminclient.Client
-	feed                   *feedclient.Client
-	project, cluster, self string
+	client           *adminclient.Client
+	feed             *feedclient.Client
+	project, cluster string
 
 	mu sync.Mutex
 	// written are the revisions of documents that were written, until the feed has told of
@@ -43,8 +43,7 @@ func (p *parts) newClusterStore(follow *feedclient.Client) (*clusterStore, error
 	}
 	p.onClose(func() error { client.CloseIdleConnections(); return nil })
 	return &clusterStore{
-		client: adminclient.New(base, client), feed: follow, project: p.cfg.Project, cluster: p.cfg.Cluster,
-		self: p.cfg.Admission.Feed.gateName() + controllerSuffix, written: make(map[string]uint64),
+		client: adminclient.New(base, client), feed: follow, project: p.cfg.Project, cluster: p.cfg.Cluster, written: make(map[string]uint64),
 	}, nil
 }
 

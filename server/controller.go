@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,6 +55,7 @@ const (
 
 	// controllerSuffix tells a controller from a gate on the same machine.
 	controllerSuffix = "-controller"
+	controllerAgent  = "gatehouse-controller"
 )
 
 func defaultController() ControllerConfig {
@@ -143,7 +145,7 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	if err != nil {
 		return err
 	}
-	client, err := kube.Open(kube.Options{Kubeconfig: p.cfg.Controller.Kubeconfig, UserAgent: "gatehouse-controller"})
+	client, err := kube.Open(kube.Options{Kubeconfig: p.cfg.Controller.Kubeconfig, UserAgent: controllerAgent})
 	if err != nil {
 		return fmt.Errorf("controller: %w", err)
 	}
@@ -183,6 +185,43 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	g.leave()
 	cancel()
 	return errors.Join(err, group.Wait())
+}
+
+// RunOnce makes one pass over the pods of a cluster, as the controller does whenever
+// something has changed, and returns what it has found: what Kritis did with --run-cron. It
+// needs no lease: what is so already is not written again.
+func RunOnce(ctx context.Context, cfg Config, logger *slog.Logger) (r controller.Report, err error) {
+	cfg.Role = ControllerRole
+	if err := cfg.Validate(); err != nil {
+		return r, err
+	}
+	p := newParts(cfg, logger)
+	defer func() { err = errors.Join(err, p.close()) }()
+	g, err := p.newFollower(cfg.Admission.Feed.gateName() + "-once" + controllerSuffix)
+	if err != nil {
+		return r, err
+	}
+	client, err := kube.Open(kube.Options{Kubeconfig: cfg.Controller.Kubeconfig, UserAgent: controllerAgent})
+	if err != nil {
+		return r, fmt.Errorf("controller: %w", err)
+	}
+	c, err := p.newController(client, g)
+	if err != nil {
+		return r, err
+	}
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, running := errgroup.WithContext(running)
+	p.watchCertificates(running, group)
+	group.Go(func() error { return g.follow(running, running, group) })
+	group.Go(func() error {
+		defer cancel()
+		var err error
+		r, err = c.Once(running)
+		g.leave()
+		return err
+	})
+	return r, group.Wait()
 }
 
 // follow begins to follow the metadata service, however long it may not be there.
