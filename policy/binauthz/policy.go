@@ -161,14 +161,14 @@ func (r *reporter) read(root *yaml.Node) *Policy {
 		p.Default = r.rule(n, "defaultAdmissionRule")
 		p.Default.Line = f.Lines["defaultAdmissionRule"]
 	} else {
-		r.Errorf(0, "defaultAdmissionRule is missing; every policy needs one")
+		r.Errorf(root.Line, "defaultAdmissionRule is missing; every policy needs one")
 	}
 	refs := len(p.Default.Attestors)
 	for _, s := range p.Specific {
 		refs += len(s.Attestors)
 	}
 	if refs > maxAttestorRefs {
-		r.Errorf(0, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
+		r.Errorf(root.Line, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
 	}
 	return p
 }

@@ -100,6 +100,11 @@ func (o *Objects) empty() bool {
 		len(o.BuildPolicies)+len(o.VulnzSigningPolicies) == 0
 }
 
+// Demands reports whether one of the objects is a policy.
+func (o *Objects) Demands() bool {
+	return o != nil && len(o.ImageSecurityPolicies)+len(o.GenericAttestationPolicies) > 0
+}
+
 // Meta says which object it is and where it stands.
 type Meta struct {
 	Namespace, Name string

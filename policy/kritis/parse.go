@@ -64,11 +64,6 @@ func Read(file string, object *yaml.Node) (*Objects, document.Diagnostics) {
 	if meta := document.Peek(object, "metadata"); meta != nil {
 		m.Namespace, m.Name = peekText(meta, "namespace"), peekText(meta, "name")
 	}
-	return unreadable(peekText(object, "kind"), m, diags), diags
-}
-
-// unreadable is what stands for an object that cannot be read.
-func unreadable(kind string, m Meta, diags document.Diagnostics) *Objects {
 	why := ""
 	for _, d := range diags {
 		if d.Severity == document.Error {
@@ -76,6 +71,12 @@ func unreadable(kind string, m Meta, diags document.Diagnostics) *Objects {
 			break
 		}
 	}
+	return Unreadable(peekText(object, "kind"), m, why), diags
+}
+
+// Unreadable is what stands for an object that cannot be read: a policy that nothing
+// satisfies, or nothing.
+func Unreadable(kind string, m Meta, why string) *Objects {
 	o := &Objects{}
 	switch kind {
 	case typeISP:
