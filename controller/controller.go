@@ -87,6 +87,9 @@ type Options struct {
 	Kube     *kube.Client
 	Store    Store
 	Evidence Evidence
+	// Outcome returns what the objects amount to that are in force here, as at every gate; nil
+	// if there are none.
+	Outcome func() *objects.Outcome
 	// Place is the cluster.
 	Place admission.Place
 	// Groups are the API groups whose objects are followed.
@@ -115,8 +118,8 @@ type Controller struct {
 
 // New returns a Controller, which does nothing yet.
 func New(o Options) (*Controller, error) {
-	if o.Kube == nil || o.Store == nil || o.Evidence == nil || o.Interval <= 0 || o.Now == nil || o.Logger == nil || o.Registry == nil {
-		return nil, errors.New("building the controller: Kube, Store, Evidence, Interval, Now, Logger and Registry are all needed")
+	if o.Kube == nil || o.Store == nil || o.Evidence == nil || o.Outcome == nil || o.Interval <= 0 || o.Now == nil || o.Logger == nil || o.Registry == nil {
+		return nil, errors.New("building the controller: Kube, Store, Evidence, Outcome, Interval, Now, Logger and Registry are all needed")
 	}
 	c := &Controller{
 		Options: o, readings: make(readings),

@@ -26,17 +26,11 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 	pods := m.byNamespace()
 	w := &writing{Controller: c, group: &errgroup.Group{}}
 	w.group.SetLimit(writers)
-	judged := make(map[objects.Ref]judgement, len(c.readings))
-	for ref, r := range c.readings {
-		judged[ref] = r.judgement
-	}
+	counted := make(map[objects.Ref]*imageCount)
 	for namespace, list := range policies {
 		found, counts := c.hold(ctx, namespace, list, pods[namespace])
 		for i, h := range list {
-			j := judged[h.Ref]
-			j.remarks = slices.Concat(j.remarks, h.remarks)
-			j.images = counts[i]
-			judged[h.Ref] = j
+			counted[h.Ref] = counts[i]
 		}
 		w.report.Policies += len(list)
 		for _, p := range pods[namespace] {
@@ -51,10 +45,11 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 		}
 	}
 	if f != nil {
+		made := c.Outcome()
 		for ref, o := range there {
-			if j, ok := judged[ref]; ok {
-				w.status(ctx, m, o, o.next(j, f.standing(o), c.Now()))
-			}
+			j := c.readings.judge(o, made)
+			j.images = counted[ref]
+			w.status(ctx, m, o, o.next(j, f.standing(o), c.Now()))
 		}
 	}
 	_ = w.group.Wait() // what fails is counted

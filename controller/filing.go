@@ -120,7 +120,7 @@ func (f *filing) changes(there map[objects.Ref]*object) []Change {
 	return changes
 }
 
-// heldBack says why an object of Kritis that makes no sense is not filed, "" if it is, and
+// heldBack says why an object that makes no sense is not filed, "" if it is, and
 // whether one that was filed under its name goes. A gate denies what only such a policy
 // could let in, and where there is another way to be safe a slip of the pen is not to take
 // a namespace down: what was in force before stays, or the other policies hold without it.
@@ -131,20 +131,20 @@ func (f *filing) heldBack(o *object) (why string, goes bool) {
 	}
 	if had := f.has[o.Ref]; had != "" {
 		meta, text, err := objects.Strip([]byte(had))
-		if err == nil && meta.UID == o.UID && !readKritis(&object{Meta: meta, text: text}).broken() {
+		if err == nil && meta.UID == o.UID && !read(&object{Meta: meta, text: text}).broken() {
 			return "the version before it stays in force", false
 		}
 	}
 	for r, other := range f.readings {
-		if r.Namespace == o.Namespace && r != o.Ref && isPolicy(r) && isPolicy(o.Ref) && !other.broken() {
+		if r.Namespace == o.Namespace && r != o.Ref && isKritisPolicy(r) && isKritisPolicy(o.Ref) && !other.broken() {
 			return "the other policies of the namespace hold without it", f.has[o.Ref] != ""
 		}
 	}
 	return "", false
 }
 
-// isPolicy reports whether an object of Kritis says what may run.
-func isPolicy(r objects.Ref) bool {
+// isKritisPolicy reports whether an object of Kritis says what may run.
+func isKritisPolicy(r objects.Ref) bool {
 	return r.Kind == objects.KindImageSecurityPolicy || r.Kind == objects.KindGenericAttestationPolicy
 }
 

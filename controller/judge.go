@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"fmt"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -12,51 +11,33 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
-// A reading is what one object of Kritis says.
+// A reading is what one object says by itself.
 type reading struct {
-	text    string
-	objects *kritis.Objects
-	judgement
+	text   string
+	object *objects.Object
+	// kritis is the object if it is one of Kritis'.
+	kritis *kritis.Objects
 }
 
 // broken reports whether the object cannot be understood.
-func (r *reading) broken() bool { return len(r.problems) > 0 }
+func (r *reading) broken() bool { return r.object == nil || r.object.Broken() }
 
-// readKritis reads an object of Kritis.
-func readKritis(o *object) *reading {
+func read(o *object) *reading {
 	r := &reading{text: string(o.text)}
-	var root yaml.Node
-	if err := yaml.Unmarshal(o.text, &root); err != nil || len(root.Content) == 0 {
-		r.objects, r.problems = &kritis.Objects{}, []string{fmt.Sprintf("it cannot be read: %v", err)}
+	r.object, _ = objects.Parse(o.text) // whose name was read before
+	if o.APIVersion != objects.GroupKritis+"/"+objects.Version {
 		return r
 	}
-	var found document.Diagnostics
-	r.objects, found = kritis.Read(o.Ref.String(), root.Content[0])
-	r.problems, r.remarks = split(found)
-	if o.Kind == objects.KindAttestationAuthority && !r.broken() && len(r.objects.AttestationAuthorities) == 1 {
-		a := &r.objects.AttestationAuthorities[0]
-		r.keys = &keyCount{usable: len(a.Keys)}
-		for _, k := range a.Unusable {
-			r.keys.unusable = append(r.keys.unusable, unusableKey{Index: k.Index, ID: k.ID, Message: clip(k.Why)})
-		}
+	r.kritis = &kritis.Objects{}
+	var root yaml.Node
+	if err := yaml.Unmarshal(o.text, &root); err == nil && len(root.Content) > 0 {
+		r.kritis, _ = kritis.Read(o.Ref.String(), root.Content[0])
 	}
 	return r
 }
 
-// split returns what is wrong, and what is only worth saying.
-func split(found document.Diagnostics) (problems, remarks []string) {
-	for _, d := range found {
-		if d.Severity == document.Error {
-			problems = append(problems, d.Message)
-		} else {
-			remarks = append(remarks, d.Message)
-		}
-	}
-	return problems, remarks
-}
-
-// readings are what the objects of Kritis in a cluster say. Those that have not changed are
-// not read again.
+// readings are what the objects of a cluster say. Those that have not changed are not read
+// again.
 type readings map[objects.Ref]*reading
 
 // update reads what has changed.
@@ -67,10 +48,62 @@ func (all readings) update(there map[objects.Ref]*object) {
 		}
 	}
 	for r, o := range there {
-		if o.APIVersion == objects.GroupKritis+"/"+objects.Version && (all[r] == nil || all[r].text != string(o.text)) {
-			all[r] = readKritis(o)
+		if all[r] == nil || all[r].text != string(o.text) {
+			all[r] = read(o)
 		}
 	}
+}
+
+// judge says what there is to say of an object: what gates have made of this version, or,
+// until they have it, what it says by itself.
+func (all readings) judge(o *object, made *objects.Outcome) judgement {
+	r := all[o.Ref]
+	if r == nil || r.object == nil {
+		return judgement{problems: []string{"it cannot be read"}}
+	}
+	problems, keys := r.object.Problems, r.object.Keys
+	if has(made, o) {
+		problems, keys = made.Problems[o.Ref], made.KeysOf(o.Ref)
+	}
+	var j judgement
+	for _, p := range problems {
+		text := p.Message
+		if p.Field != "" {
+			text = p.Field + ": " + text
+		}
+		switch {
+		case r.broken() && p.Severity == document.Error:
+			j.problems = append(j.problems, text)
+		case p.Severity == document.Error, p.Reason != objects.Doubtful && p.Reason != objects.Invalid:
+			j.partly = append(j.partly, text)
+			if j.reason == "" {
+				j.reason = string(p.Reason)
+			}
+		default:
+			j.remarks = append(j.remarks, text)
+		}
+	}
+	if attests(o.Kind) && !r.broken() {
+		j.keys = &keyCount{usable: keys.Usable}
+		for _, k := range keys.Unusable {
+			j.keys.unusable = append(j.keys.unusable, unusableKey{Index: k.Index, ID: k.ID, Message: clip(k.Why)})
+		}
+	}
+	return j
+}
+
+// has reports whether an outcome is that of this version of an object, too.
+func has(made *objects.Outcome, o *object) bool {
+	if made == nil {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(made.Objects, o.Ref, func(m *objects.Object, r objects.Ref) int { return m.Compare(r) })
+	return found && made.Objects[i].UID == o.UID && made.Objects[i].Generation == o.Generation
+}
+
+// attests reports whether objects of a kind have keys.
+func attests(kind string) bool {
+	return kind == objects.KindAttestationAuthority || kind == objects.KindAttestor || kind == objects.KindClusterAttestor
 }
 
 // A held policy is one of a namespace that images are held against.
@@ -80,30 +113,30 @@ type held struct {
 	// found, and attested that one of its authorities vouches for an image.
 	whole, scanned, attested *policy.Ruleset
 	limits                   policy.Vulnerabilities
-	remarks                  []string
 }
 
 // namespaces returns the policies of Kritis that can be understood, by namespace.
 func (all readings) namespaces(options kritis.Options) map[string][]held {
 	authorities := make(map[string][]kritis.AttestationAuthority)
 	for _, r := range all {
-		for _, a := range r.objects.AttestationAuthorities {
+		if r.kritis == nil {
+			continue
+		}
+		for _, a := range r.kritis.AttestationAuthorities {
 			authorities[a.Namespace] = append(authorities[a.Namespace], a)
 		}
 	}
 	byNamespace := make(map[string][]held)
 	for ref, r := range all {
-		if r.broken() {
+		if r.kritis == nil || r.broken() {
 			continue
 		}
-		alone := kritis.Objects{AttestationAuthorities: authorities[ref.Namespace], GenericAttestationPolicies: r.objects.GenericAttestationPolicies, ImageSecurityPolicies: r.objects.ImageSecurityPolicies}
+		alone := kritis.Objects{AttestationAuthorities: authorities[ref.Namespace], GenericAttestationPolicies: r.kritis.GenericAttestationPolicies, ImageSecurityPolicies: r.kritis.ImageSecurityPolicies}
 		if len(alone.GenericAttestationPolicies)+len(alone.ImageSecurityPolicies) == 0 {
 			continue
 		}
 		h := held{Ref: ref}
-		var found document.Diagnostics
-		h.whole, found = alone.Compile(options)
-		_, h.remarks = split(found)
+		h.whole, _ = alone.Compile(options)
 		for _, isp := range alone.ImageSecurityPolicies {
 			h.scanned, h.attested, h.limits = apart(isp, authorities[ref.Namespace], options)
 		}

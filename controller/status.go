@@ -29,7 +29,6 @@ const (
 	reasonNotFiled   = "NotFiled"
 	reasonNotInForce = "NotInForce"
 	reasonHeldBack   = "HeldBack"
-	reasonPartly     = "PartOfItCountsForNothing"
 	reasonWhole      = "AllOfItCounts"
 
 	// maxMessage bounds what a condition says, which the definitions of the kinds do too.
@@ -70,8 +69,11 @@ type imageCount struct {
 
 // A judgement is what there is to say of an object by itself, and of those it names.
 type judgement struct {
-	// problems say why it cannot be understood, and remarks what counts for nothing.
-	problems, remarks []string
+	// problems say why it cannot be understood, partly what of it counts for nothing, and
+	// remarks what it may not mean as it is written.
+	problems, partly, remarks []string
+	// reason is that of partly, as one word.
+	reason string
 	// keys are those of somebody who attests, nil for another object.
 	keys *keyCount
 	// images are those that a policy was held against, nil for another object.
@@ -105,7 +107,7 @@ func (o *object) next(j judgement, s standing, now time.Time) status {
 	case s.refused:
 		say(accepted, false, reasonRefused, "the metadata service does not take it: "+s.why)
 	default:
-		say(accepted, true, reasonValid, "")
+		say(accepted, true, reasonValid, strings.Join(j.remarks, "\n"))
 	}
 	switch {
 	case s.held:
@@ -121,8 +123,8 @@ func (o *object) next(j judgement, s standing, now time.Time) status {
 	default:
 		say(inForce, false, reasonNotFiled, s.why)
 	}
-	if len(j.remarks) > 0 {
-		say(degraded, true, reasonPartly, strings.Join(j.remarks, "\n"))
+	if len(j.partly) > 0 {
+		say(degraded, true, j.reason, strings.Join(j.partly, "\n"))
 	} else {
 		say(degraded, false, reasonWhole, "")
 	}

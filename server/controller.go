@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 // ControllerConfig is what keeps a cluster and the metadata service together: the one
@@ -109,9 +110,17 @@ func (p *parts) newController(client *kube.Client, g *loneGate) (*controller.Con
 		return nil, err
 	}
 	return controller.New(controller.Options{
-		Kube: client, Store: store, Evidence: followedEvidence{g}, Place: p.cfg.place(), Groups: p.cfg.Controller.Groups, Kritis: meaning,
+		Kube: client, Store: store, Evidence: followedEvidence{g}, Outcome: g.outcome, Place: p.cfg.place(), Groups: p.cfg.Controller.Groups, Kritis: meaning,
 		Label: p.cfg.Controller.Pods.Label, Interval: p.cfg.Controller.Pods.Interval, Now: time.Now, Logger: p.logger, Registry: p.registry,
 	})
+}
+
+// outcome is what the objects amount to that are in force.
+func (g *loneGate) outcome() *objects.Outcome {
+	if ps := g.inForce.Load(); ps != nil {
+		return ps.outcome.Load()
+	}
+	return nil
 }
 
 // followedEvidence is the evidence of a controller.

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 // watchInterval is how often policy files are looked at. They are read whole and
@@ -53,6 +54,9 @@ type policies struct {
 	enforced  func(trust index.Trust, scans, hints []string)
 
 	rules atomic.Pointer[policy.Set]
+	// outcome is what the objects of the cluster amount to that are in force; nil if there
+	// are none.
+	outcome atomic.Pointer[objects.Outcome]
 	// denying says that the rules in force stand in for some that cannot be enforced.
 	denying bool
 	// sources are what the rules in force were made from, but for the policies.
