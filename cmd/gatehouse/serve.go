@@ -132,6 +132,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringSliceVar(&cfg.Admission.HintSignersFiles, "hint-signers", cfg.Admission.HintSignersFiles, "files that say whose rollout hints count, watched for changes")
 	f.StringVar(&cfg.Mutate.Address, "mutate-addr", cfg.Mutate.Address, "address of the webhook that writes digests beside tags; empty does not serve it")
 	f.BoolVar(&cfg.Admission.MatchRepository, "match-repository", cfg.Admission.MatchRepository, "demand of attestations that they name the repository of the image, as Kritis does")
+	f.BoolVar(&cfg.Admission.ClusterObjects, "cluster-objects", cfg.Admission.ClusterObjects, "have objects of the cluster count, beside all other policies")
 	f.BoolVar(&cfg.Admission.PlatformDryRun, "platform-dry-run", cfg.Admission.PlatformDryRun, "record what platform policies deny, and let it in")
 	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
 	f.StringVar(&cfg.Admission.SystemPolicyFile, "system-policy", cfg.Admission.SystemPolicyFile, "system policy file in place of the built-in one, watched for changes")

@@ -28,6 +28,9 @@ func ParseFile(file string, data []byte) ([]*Object, document.Diagnostics) {
 	if f.skipped > maxSkipped {
 		f.Warnf(1, "and %d more objects of other kinds are skipped", f.skipped-maxSkipped)
 	}
+	if len(f.list) == 0 && !f.Erred() {
+		f.Errorf(1, "there is no object of Gatehouse or Kritis in it")
+	}
 	for _, o := range f.list {
 		f.Add(Diagnostics(o.Problems)...)
 	}

@@ -39,6 +39,7 @@ package objects
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"time"
 
@@ -112,7 +113,8 @@ type Object struct {
 
 	file   string // that it was read from, "" for one of a cluster
 	line   int
-	digest [sha256.Size]byte
+	digest [sha256.Size]byte // of its name and its spec
+	sum    [sha256.Size]byte // of all that it was read from
 
 	policy     *demand
 	attestor   *binauthz.Attestor
@@ -131,6 +133,19 @@ type KeyState struct {
 // Broken reports whether the object cannot be read.
 func (o *Object) Broken() bool {
 	return slices.ContainsFunc(o.Problems, func(p Problem) bool { return p.Severity == document.Error && p.Reason == Invalid })
+}
+
+// Diagnostic returns an error about the object, at its place in the file.
+func (o *Object) Diagnostic(format string, args ...any) document.Diagnostic {
+	return document.Diagnostic{File: o.file, Line: max(o.line, 1), Message: fmt.Sprintf(format, args...)}
+}
+
+// Sum tells contents of objects apart.
+func (o *Object) Sum() [sha256.Size]byte { return o.sum }
+
+// Demand reports whether one of the objects demands something of images.
+func Demand(list []*Object) bool {
+	return slices.ContainsFunc(list, func(o *Object) bool { return o.policy != nil || o.kritis.Demands() })
 }
 
 // A demand is a ClusterPolicy or a Policy.

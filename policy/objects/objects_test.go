@@ -272,7 +272,7 @@ func TestKeysThatCannotBeUsedAreLeftOut(t *testing.T) {
 		object(t, "AttestationAuthority", "shop/aa", authority),
 	)
 	for name, want := range map[objects.Ref][]int{
-		{APIVersion: "gatehouse.dev/v1beta1", Kind: "ClusterAttestor", Name: "ci"}:                              {0, 2},
+		{APIVersion: "gatehouse.dev/v1beta1", Kind: "ClusterAttestor", Name: "ci"}:                             {0, 2},
 		{APIVersion: "kritis.grafeas.io/v1beta1", Kind: "AttestationAuthority", Namespace: "shop", Name: "aa"}: {0},
 	} {
 		state := out.KeysOf(name)

@@ -37,7 +37,7 @@ func Parse(text []byte) (*Object, error) {
 		return nil, fmt.Errorf("reading %s: %w", m.Ref, err)
 	}
 	r := document.New(m.String())
-	o := &Object{Meta: m}
+	o := &Object{Meta: m, sum: sha256.Sum256(stripped)}
 	root := r.Load(lines, 2*MaxObject)
 	if root == nil {
 		o.digest = sha256.Sum256(stripped)
