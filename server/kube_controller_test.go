@@ -192,7 +192,7 @@ func (m *managed) scanned(ref string, found map[string]string) {
 		m.Fatal(text)
 	}
 	for cve, severity := range found {
-		code, _, text := api.do("", http.MethodPost, "/v1/projects/kritis/notes?noteId="+cve, `{"vulnerability":{"severity":"`+severity+`"}}`)
+		code, _, text := api.do("", http.MethodPost, "/v1/projects/kritis/notes?noteId="+cve, `{"vulnerability":{"severity":"`+severity+`","details":[{"affectedCpeUri":"cpe:/o:x:y:1","affectedPackage":"p","affectedVersionStart":{"kind":"MINIMUM"}}]}}`)
 		if code != http.StatusOK && code != http.StatusConflict {
 			m.Fatal(text)
 		}
@@ -453,7 +453,7 @@ func (m *managed) filed(t *testing.T) {
 		return func() map[string]string { c, _ := m.statusOf(kind, "shop", name); return c }
 	}
 	becomes(m, "the policy is in force", inForce, conditions("isp", "isp"))
-	becomes(m, "an authority with a key that cannot be used", "True PartOfItCountsForNothing", func() string {
+	becomes(m, "an authority with a key that cannot be used", "True KeyUnusable", func() string {
 		c, _ := m.statusOf("aa", "shop", "ci")
 		return strings.Join(strings.Fields(c["Degraded"])[:min(2, len(strings.Fields(c["Degraded"])))], " ")
 	})
@@ -582,7 +582,7 @@ func (m *managed) uncounted(t *testing.T) {
 	}
 	list, _ := m.requests(before)
 	for _, r := range list {
-		if r != "get leases" && r != "update leases" {
+		if !strings.HasSuffix(r, " leases") && !strings.HasPrefix(r, "patch ") {
 			t.Errorf("asked for %q", r)
 		}
 	}
@@ -593,7 +593,7 @@ func (m *managed) once(t *testing.T) {
 	cfg := m.controller
 	cfg.Data, cfg.Admission.Feed.Gate = filepath.Join(t.TempDir(), "once"), "once"
 	r, err := RunOnce(t.Context(), cfg, discard())
-	if err != nil || r.Policies < 3 || r.Pods != 5 || r.Violating != 4 || r.Unknown != 0 || r.Written != 0 {
+	if err != nil || r.Policies < 3 || r.Pods != 5 || r.Violating != 2 || r.Unknown != 0 || r.Written != 0 {
 		t.Errorf("the pass: %+v, %v", r, err)
 	}
 	cfg.Controller.Kubeconfig = write(t, filepath.Join(t.TempDir(), "kubeconfig"), "{}")

@@ -146,6 +146,7 @@ func (p *policies) load(ctx context.Context) error {
 	}
 	now.Policies, now.Objects = nil, nil
 	p.rules.Store(&set)
+	p.outcome.Store(loaded.Objects)
 	p.denying = false
 	p.sources.Store(&now.Sources)
 	p.replaced = trust
