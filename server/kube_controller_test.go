@@ -35,6 +35,8 @@ type managed struct {
 	*cluster
 	service    *running
 	controller Config
+	// patience is how long something may take to become as wanted.
+	patience time.Duration
 }
 
 // newManaged starts all of it but the controller.
@@ -44,7 +46,7 @@ func newManaged(t *testing.T) *managed {
 		t.Skip("a Kubernetes control plane is not started in short mode")
 	}
 	audit := write(t, filepath.Join(t.TempDir(), "audit.yaml"), auditEverything)
-	m := &managed{service: start(t, testConfig(t, nil))}
+	m := &managed{service: start(t, testConfig(t, nil)), patience: kubeBound / 2}
 	policy := write(t, filepath.Join(t.TempDir(), "policy.yaml"), kubePolicy)
 	m.cluster = newCluster(t, controlplane.Options{AdmissionOnly: true, APIServerFlags: []string{"--audit-policy-file=" + audit}},
 		gateConfig(t, "http://"+m.service.Metadata, func(c *Config) { c.Admission.PolicyFiles = []string{policy} }))
@@ -165,7 +167,7 @@ func (m *managed) marksOf(namespace, name string) map[string]string {
 // becomes waits until something is as wanted, and shows the difference if it does not.
 func becomes[T any](m *managed, what string, want T, get func() T) {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(m.Context(), kubeBound/4)
+	ctx, cancel := context.WithTimeout(m.Context(), m.patience)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
