@@ -31,7 +31,7 @@ func read(o *object) *reading {
 	r.kritis = &kritis.Objects{}
 	var root yaml.Node
 	if err := yaml.Unmarshal(o.text, &root); err == nil && len(root.Content) > 0 {
-		r.kritis, _ = kritis.Read(o.Ref.String(), root.Content[0])
+		r.kritis, _ = kritis.Read(o.String(), root.Content[0])
 	}
 	return r
 }
