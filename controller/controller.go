@@ -82,7 +82,7 @@ type Evidence interface {
 	Changed() <-chan struct{}
 }
 
-// Options configure a Controller. All fields but Place, Groups, Label and Kritis are needed.
+// Options configure a Controller. All fields but Place, Groups, Label, Kritis and Attestor are needed.
 type Options struct {
 	Kube     *kube.Client
 	Store    Store
@@ -96,6 +96,8 @@ type Options struct {
 	Groups []string
 	// Kritis says what objects of Kritis mean, as it does to gates.
 	Kritis kritis.Options
+	// Attestor has images attested that ImageSecurityPolicies let in; nil has none.
+	Attestor Attestor
 	// Label writes on pods.
 	Label bool
 	// Interval is how often everything is looked at, though nothing has changed.
@@ -110,6 +112,8 @@ type Controller struct {
 	Options
 	// readings are what the last pass has read.
 	readings readings
+	// asked are the attestations that were asked for, until they may be asked for again.
+	asked map[string]time.Time
 
 	writes *prometheus.CounterVec
 	passes prometheus.Counter
@@ -122,10 +126,10 @@ func New(o Options) (*Controller, error) {
 		return nil, errors.New("building the controller: Kube, Store, Evidence, Outcome, Interval, Now, Logger and Registry are all needed")
 	}
 	c := &Controller{
-		Options: o, readings: make(readings),
+		Options: o, readings: make(readings), asked: make(map[string]time.Time),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_controller_writes_total",
-			Help: "Objects that the controller has written, by what (status, pod, store) and result: ok or error.",
+			Help: "Objects that the controller has written, by what (status, pod, store, attestation) and result: ok or error.",
 		}, []string{"what", "result"}),
 		passes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_controller_passes_total",

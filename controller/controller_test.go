@@ -12,8 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
@@ -401,5 +403,75 @@ func TestPodsThatAreLookedAt(t *testing.T) {
 	put(`{"metadata":{"namespace":"shop","name":"web","deletionTimestamp":"2026-11-30T12:00:00Z"},` + spec + `}`)
 	if len(m.byNamespace()) != 0 {
 		t.Error("a pod that is about to go is looked at")
+	}
+}
+
+// signing remembers what it was asked to attest.
+type signing struct{ authority string }
+
+func (s signing) Signs(k kube.Key) bool                                 { return k.Name == s.authority }
+func (signing) Attest(context.Context, kube.Key, image.Reference) error { return nil }
+
+// TestWhatIsAttestedForAPolicy is B7: an exception is no reason to attest, nor is a pod that
+// is only there because nobody looked.
+func TestWhatIsAttestedForAPolicy(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	text := func(name string) string { return "registry.test/" + name + "@" + image.DigestOf([]byte(name)).String() }
+	allow := func(code decide.Code) *decide.ImageDecision {
+		return &decide.ImageDecision{Verdict: decide.ALLOW, Reasons: []decide.Reason{{Verdict: decide.ALLOW, Code: code}}}
+	}
+	deny := &decide.ImageDecision{Verdict: decide.DENY}
+	exempt := allow(decide.CodeExempt)
+	exempt.Exemption = text("listed")
+	isp := decisions{
+		whole:    map[string]*decide.ImageDecision{text("scanned"): allow(decide.CodeScanned), text("listed"): exempt, text("bad"): deny, text("attested"): allow(decide.CodeAttested), text("beside"): allow(decide.CodeScanned)},
+		scanned:  map[string]*decide.ImageDecision{text("scanned"): allow(decide.CodeScanned), text("listed"): exempt, text("bad"): deny, text("attested"): allow(decide.CodeScanned), text("beside"): allow(decide.CodeScanned)},
+		attested: map[string]*decide.ImageDecision{text("scanned"): deny, text("listed"): deny, text("bad"): deny, text("attested"): allow(decide.CodeAttested), text("beside"): deny},
+	}
+	gap := decisions{whole: map[string]*decide.ImageDecision{}}
+	for name := range isp.whole {
+		gap.whole[name] = allow(decide.CodeAttested)
+	}
+	pods := []*pod{{images: []string{text("scanned"), text("listed")}}, {images: []string{text("attested")}}, {images: []string{text("bad"), text("beside")}}}
+	policies := []held{{signsFor: "ci"}, {}}
+	names := func() (all []string) {
+		for _, a := range d.wanted("shop", policies, []decisions{isp, gap}, pods) {
+			all = append(all, a.authority.Namespace+"/"+a.authority.Name+" "+a.ref.Path())
+		}
+		return all
+	}
+	if got := names(); len(got) > 0 {
+		t.Errorf("nobody was told to attest, and these are: %q", got)
+	}
+	d.Attestor = signing{"ci"}
+	if got := names(); !slices.Equal(got, []string{"shop/ci scanned"}) {
+		t.Errorf("attested are %q", got)
+	}
+	gap.whole[text("listed")] = deny // another policy denies the pod
+	if got := names(); len(got) > 0 {
+		t.Errorf("in a pod that is denied: %q", got)
+	}
+	gap.whole[text("listed")] = allow(decide.CodeAttested)
+	d.Attestor = signing{"another"}
+	if got := names(); len(got) > 0 {
+		t.Errorf("for an authority that nobody signs for: %q", got)
+	}
+
+	d.Attestor = signing{"ci"}
+	now := time.Now()
+	d.Now = func() time.Time { return now }
+	ask := func() int {
+		d.forgetAsked()
+		w := &writing{Controller: d.Controller, group: &errgroup.Group{}}
+		w.attest(t.Context(), d.wanted("shop", policies, []decisions{isp, gap}, pods))
+		_ = w.group.Wait()
+		return w.report.Written
+	}
+	if first, second := ask(), ask(); first != 1 || second != 0 {
+		t.Errorf("asked %d times, and then %d times at once", first, second)
+	}
+	if now = now.Add(attestAgain); ask() != 1 {
+		t.Error("what is not attested is never asked for again")
 	}
 }

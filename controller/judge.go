@@ -113,6 +113,8 @@ type held struct {
 	// found, and attested that one of its authorities vouches for an image.
 	whole, scanned, attested *policy.Ruleset
 	limits                   policy.Vulnerabilities
+	// signsFor is the authority that it has images attested by, "" if it has none.
+	signsFor string
 }
 
 // namespaces returns the policies of Kritis that can be understood, by namespace.
@@ -139,6 +141,9 @@ func (all readings) namespaces(options kritis.Options) map[string][]held {
 		h.whole, _ = alone.Compile(options)
 		for _, isp := range alone.ImageSecurityPolicies {
 			h.scanned, h.attested, h.limits = apart(isp, authorities[ref.Namespace], options)
+			if isp.PrivateKey && len(isp.Authorities) == 1 {
+				h.signsFor = isp.Authorities[0].Text
+			}
 		}
 		byNamespace[ref.Namespace] = append(byNamespace[ref.Namespace], h)
 	}
