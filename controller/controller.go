@@ -41,9 +41,10 @@ import (
 
 const (
 	// settle is how long changes are gathered before they are looked at, and share how
-	// many times as long as that took last.
-	settle = 200 * time.Millisecond
-	share  = 10
+	// many times as long as that took last, but not longer than longest.
+	settle  = 200 * time.Millisecond
+	share   = 10
+	longest = 30 * time.Second
 	// again is how long a failure waits.
 	again = 5 * time.Second
 	// writers is how many objects are written at a time.
@@ -110,8 +111,9 @@ type Options struct {
 // A Controller keeps a cluster and the metadata service together.
 type Controller struct {
 	Options
-	// readings are what the last pass has read.
+	// readings are what the last pass has read, and compiled what came of it, by namespace.
 	readings readings
+	compiled map[string]compiled
 	// asked are the attestations that were asked for, until they may be asked for again.
 	asked map[string]time.Time
 
@@ -232,7 +234,7 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 		if failed {
 			wait = min(again, wait)
 		}
-		if !sleep(ctx, max(settle, share*time.Since(begun)), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
+		if !sleep(ctx, min(longest, max(settle, share*time.Since(begun))), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
 			return
 		}
 	}

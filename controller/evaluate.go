@@ -22,7 +22,7 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 	c.passes.Inc()
 	there := m.snapshot()
 	c.readings.update(there)
-	policies := c.readings.namespaces(c.Kritis)
+	policies := c.namespaces()
 	pods := m.byNamespace()
 	w := &writing{Controller: c, group: &errgroup.Group{}}
 	w.group.SetLimit(writers)
