@@ -93,6 +93,7 @@ var arrows = map[string][]string{
 	"tags/manifest":            {"image", "admission/resource", "policy/document"},
 	"admission":                {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit", "breakglass"},
 	"admission/imageverifier":  {"admission", "decide", "image", "internal/bounded"},
+	"controller":               {"internal/kube", "image", "policy", "policy/document", "policy/kritis", "policy/objects", "evidence", "decide", "admission"},
 	"breakglass":               {"internal/durable", "image", "signature", "metadata", "policy/document", "policy/keys", "decide", "audit"},
 	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "breakglass"},
 	"identity":                 {"internal/bounded", "internal/limit", "metadata"},
@@ -101,7 +102,7 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",

@@ -62,6 +62,9 @@ type policies struct {
 	record func(ctx context.Context, before, next policy.Set) error
 
 	rules atomic.Pointer[policy.Set]
+	// outcome is what the objects of the cluster amount to that are in force; nil if there
+	// are none.
+	outcome atomic.Pointer[objects.Outcome]
 	// denying says that the rules in force stand in for some that cannot be enforced.
 	denying bool
 	// sources are what the rules in force were made from, but for the policies.
@@ -149,6 +152,7 @@ func (p *policies) load(ctx context.Context) error {
 	}
 	now.Policies, now.Objects = nil, nil
 	p.rules.Store(&set)
+	p.outcome.Store(loaded.Objects)
 	p.denying = false
 	p.sources.Store(&now.Sources)
 	p.replaced = trust
