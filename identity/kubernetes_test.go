@@ -318,3 +318,21 @@ func TestTheSectionKubernetes(t *testing.T) {
 		t.Error("tokens are no secrets")
 	}
 }
+
+func FuzzTokensOfKubernetes(f *testing.F) {
+	f.Add(jwt(`{"aud":["gatehouse"],"exp":1e12}`, "robot"))
+	f.Add(jwt(`{"aud":"gatehouse","exp":-1e300}`, "robot"))
+	f.Add(jwt(`{"aud":{},"exp":"x"}`, "robot"))
+	f.Add("a.b.c")
+	c := newClock()
+	f.Fuzz(func(t *testing.T, token string) {
+		a := &apiServer{}
+		who := openKubernetes(t, a, c, nil)
+		if caller, err := who.Identify(request("Bearer " + token)); err == nil || caller.Name != "" {
+			t.Errorf("nobody vouches for it, and %q is let in", caller.Name)
+		}
+		if a.asked.Load() > 0 && strings.Count(strings.TrimSpace(token), ".") != 2 {
+			t.Error("the API server was asked about what is no JSON web token")
+		}
+	})
+}
