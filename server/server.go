@@ -37,6 +37,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/notify"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
+	"github.com/gatehouse-dev/gatehouse/policy/admin/objectsapi"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 )
 
@@ -460,7 +461,7 @@ func (p *parts) buildMetadata() error {
 	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
 		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{
-			binauthzapi.New(policies), following,
+			binauthzapi.New(policies), objectsapi.New(policies), following,
 			breakglassapi.New(breakglassapi.Options{Service: p.service, Project: p.cfg.Project, Incidents: p.glass.incidents, Grants: p.glass.grants}),
 		},
 	})
