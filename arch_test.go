@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
 	"internal/kube":         {},
+	"internal/clusterca":    {"internal/kube", "internal/ownca"},
 	"internal/limit":        {},
 	"internal/keyed":        {},
 	"internal/gen/*":        {},
@@ -100,7 +101,7 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
