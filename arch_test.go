@@ -106,13 +106,14 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
+	"doctor":                   {"internal/clusterca", "internal/kube", "policy/admin/adminclient", "policy/bundle", "policy/document"},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
 	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/clusterca", "internal/ownca", "internal/kube", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
