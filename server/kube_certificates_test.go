@@ -485,15 +485,24 @@ func TestCertificatesInACluster(t *testing.T) {
 		i.must("", "delete", "validatingwebhookconfiguration", "gatehouse")
 		i.must(i.configuration(), "apply", "-f", "-")
 		last := i.secret("gatehouse-gate-tls")
-		controller := start(t, testConfig(t, func(c *Config) {
+		cfg := gateConfig(t, "http://"+all.gate.Metadata, func(c *Config) {
 			c.Role, c.Controller.Kubeconfig, c.Controller.Groups, c.Controller.Certificates.Issuer = ControllerRole, i.Kubeconfig(), nil, "own"
-			c.Metadata, c.Attestor, c.Admission = DefaultConfig().Metadata, DefaultConfig().Attestor, DefaultConfig().Admission
-			c.Admission.Feed.Server = "http://" + all.gate.Metadata
-		}))
+			c.Admission.Feed.CAFile = filepath.Join(t.TempDir(), "ca.crt") // which may not be there yet
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		started, ended := make(chan Addresses, 1), make(chan error, 1)
+		go func() { ended <- Run(ctx, cfg, discard(), func(a Addresses) error { started <- a; return nil }) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("stopping the controller: %v", err)
+			}
+		})
+		controller := <-started
 		within(t, "a certificate for long", func() bool { return !bytes.Equal(last["tls.crt"], i.secret("gatehouse-gate-tls")["tls.crt"]) })
 		i.works("armed", nil)
 		within(t, "the metrics tell", func() bool {
-			_, text := controller.get("http://" + controller.Ops + "/metrics")
+			_, text := all.gate.get("http://" + controller.Ops + "/metrics")
 			return strings.Contains(text, "\ngatehouse_webhook_armed{configuration=\"gatehouse\"} 1\n") && strings.Contains(text, "\ngatehouse_cluster_ca_roots 1\n") &&
 				strings.Contains(text, `gatehouse_cluster_certificate_expiry_timestamp_seconds{certificate="gate"}`)
 		})
