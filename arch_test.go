@@ -103,9 +103,7 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint",
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint", "controller",
->>>>>>> wt-ctl
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
