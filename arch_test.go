@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
 	"internal/kube":         {},
+	"internal/clusterca":    {"internal/kube", "internal/ownca"},
 	"internal/limit":        {},
 	"internal/keyed":        {},
 	"internal/gen/*":        {},
@@ -53,10 +54,10 @@ var arrows = map[string][]string{
 
 	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
-	"policy/objects": {"hint", "image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/binauthz", "policy/platform", "policy/hints", "policy/kritis"},
+	"policy/objects":           {"hint", "image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/binauthz", "policy/platform", "policy/hints", "policy/kritis"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/names", "policy/objects", "policy/platform"},
-	"policy/admin/objectsapi": {"metadata", "metadata/grafeasapi", "policy/admin", "policy/objects"},
+	"policy/admin/objectsapi":  {"metadata", "metadata/grafeasapi", "policy/admin", "policy/objects"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
 	"policy/admin/adminclient": {},
 
@@ -102,18 +103,19 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint", "controller",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
+	"doctor":                   {"internal/clusterca", "internal/kube", "policy/admin/adminclient", "policy/bundle", "policy/document"},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
 	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded", "internal/durable", "admission/imageverifier",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

@@ -25,6 +25,8 @@ type ControllerConfig struct {
 	Kubeconfig string `yaml:"kubeconfig"`
 	// Lease is that by which several controllers agree on which of them works.
 	Lease LeaseConfig `yaml:"lease"`
+	// Certificates are those of this installation.
+	Certificates CertificatesConfig `yaml:"certificates"`
 	// Groups are the API groups whose objects are filed as policy. With none, objects
 	// mean nothing.
 	Groups []string `yaml:"groups"`
@@ -64,9 +66,10 @@ const (
 
 func defaultController() ControllerConfig {
 	return ControllerConfig{
-		Lease:  LeaseConfig{Namespace: "gatehouse", Name: "gatehouse-controller"},
-		Groups: []string{kritisGroup, ownGroup},
-		Pods:   PodsConfig{Label: true, Interval: defaultPodsInterval},
+		Lease:        LeaseConfig{Namespace: "gatehouse", Name: "gatehouse-controller"},
+		Certificates: defaultCertificates(),
+		Groups:       []string{kritisGroup, ownGroup},
+		Pods:         PodsConfig{Label: true, Interval: defaultPodsInterval},
 	}
 }
 
@@ -75,6 +78,7 @@ func (c *ControllerConfig) validate(insecureToo bool) error {
 	if c.Lease.Namespace == "" || c.Lease.Name == "" {
 		errs = append(errs, errors.New("controller.lease needs both namespace and name"))
 	}
+	errs = append(errs, c.Certificates.validate())
 	for _, g := range c.Groups {
 		if g != kritisGroup && g != ownGroup {
 			errs = append(errs, fmt.Errorf("controller.groups: %q: want %s or %s", g, kritisGroup, ownGroup))
@@ -94,11 +98,15 @@ type task struct {
 
 // controllerTasks are what the controller does while it has the lease.
 func (p *parts) controllerTasks(client *kube.Client, g *loneGate) ([]task, error) {
+	tasks, err := p.certificatesTask(client)
+	if err != nil {
+		return nil, err
+	}
 	c, err := p.newController(client, g)
 	if err != nil {
 		return nil, err
 	}
-	return []task{{"objects and pods", c.Run}}, nil
+	return append(tasks, task{"objects and pods", c.Run}), nil
 }
 
 // newController puts together what follows the cluster, over what follows the metadata
