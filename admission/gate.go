@@ -82,9 +82,9 @@ type Options struct {
 type Gate struct {
 	Options
 	door
-	grants    *grants
-	decisions *prometheus.CounterVec
-	unlogged  prometheus.Counter
+	grants   *grants
+	counts   decisionMetrics
+	unlogged prometheus.Counter
 }
 
 // NewGate returns a Gate.
@@ -109,23 +109,21 @@ func NewGate(o Options) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the gate: %w", err)
 	}
+	counts, err := newDecisionMetrics(o.Resources, o.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("building the gate: %w", err)
+	}
 	g := &Gate{
 		Options: o,
 		door:    d,
 		grants:  newGrants(),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gatehouse_admission_decisions_total",
-			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
-		}, []string{"resource", "verdict", "override", "dry_run"}),
+		counts:  counts,
 		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_audit_lost_total",
-			Help: "Decisions that could not be recorded because the audit log did not keep up.",
+			Name: "gatehouse_audit_lost_total", Help: audit.LostHelp, ConstLabels: prometheus.Labels{"log": audit.DecisionLog},
 		}),
 	}
-	for _, c := range []prometheus.Collector{g.decisions, g.unlogged} {
-		if err := o.Registry.Register(c); err != nil {
-			return nil, fmt.Errorf("building the gate: %w", err)
-		}
+	if err := o.Registry.Register(g.unlogged); err != nil {
+		return nil, fmt.Errorf("building the gate: %w", err)
 	}
 	return g, nil
 }

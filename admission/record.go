@@ -20,7 +20,7 @@ const (
 // recorded does not happen.
 func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, glass *audit.BreakGlass, a answer) answer {
 	override := d.Override
-	defer func() { g.count(req, d.Verdict.String(), override) }()
+	defer func() { g.counts.count(req, d.Verdict, d.Class(), override) }()
 	if req.DryRun {
 		return a
 	}
@@ -59,7 +59,7 @@ func (g *Gate) recordUnbroken(ctx context.Context, r audit.Record, allowed bool)
 
 // misunderstood refuses a request that cannot be read as what it says it is.
 func (g *Gate) misunderstood(req *request, err error) answer {
-	g.count(&request{DryRun: req.DryRun}, decide.DENY.String(), decide.NoOverride)
+	g.counts.count(&request{DryRun: req.DryRun}, decide.DENY, classMalformed, decide.NoOverride)
 	if !req.DryRun {
 		r := g.newRecord(req, eventRefused)
 		r.Error = err.Error()
@@ -71,7 +71,7 @@ func (g *Gate) misunderstood(req *request, err error) answer {
 // pass lets in a request that brings no image in. event is "" when there is
 // nothing worth a record.
 func (g *Gate) pass(req *request, event string) answer {
-	g.count(req, "NONE", decide.NoOverride)
+	g.counts.count(req, nothingJudged, classNothing, decide.NoOverride)
 	if event != "" && !req.DryRun {
 		g.append(g.newRecord(req, event))
 	}
@@ -91,22 +91,6 @@ func (g *Gate) append(r audit.Record) {
 		g.unlogged.Inc()
 		g.Logger.Error("recording a decision", "record", r.ID, "error", err)
 	}
-}
-
-// count counts a request. Its resource is a name that is known, or else "other", since
-// whoever asks could make up any number of them.
-func (g *Gate) count(req *request, verdict string, override decide.Override) {
-	resource := ""
-	if res := req.resource(); res == imageReviews || g.Resources.has(res) {
-		resource = res.String()
-	} else if res.Resource != "" {
-		resource = "other"
-	}
-	dryRun := "false"
-	if req.DryRun {
-		dryRun = "true"
-	}
-	g.decisions.WithLabelValues(resource, verdict, string(override), dryRun).Inc()
 }
 
 func resourceName(req *request) string {

@@ -51,6 +51,16 @@ const (
 	suffix = ".jsonl"
 )
 
+// The names of the logs of a server in metrics.
+const (
+	DecisionLog = "decisions"
+	CallLog     = "api"
+	RunLog      = "attestor"
+
+	// LostHelp says what the metric of lost records counts, which several parts have.
+	LostHelp = "Records that could not be kept because the audit log did not keep up, by log: decisions, api (calls of the metadata API), attestor (what that was asked)."
+)
+
 // ErrFull is returned when records arrive faster than the disk takes them.
 var ErrFull = errors.New("audit queue is full")
 
@@ -164,6 +174,13 @@ func (l *Log) append(r Record, done chan error) error {
 		return encoding(err)
 	}
 	return l.enqueue(line, done)
+}
+
+// Waiting returns how many records have not been handed to the disk yet.
+func (l *Log) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
 }
 
 func encoding(err error) error { return fmt.Errorf("encoding audit record: %w", err) }
