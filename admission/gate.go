@@ -145,17 +145,34 @@ func (g *Gate) review(ctx context.Context, req *request) answer {
 	return a
 }
 
+// collect returns what is known of the images.
+func (g *Gate) collect(ctx context.Context, images []decide.ImageUse) evidence.Facts {
+	ctx, span := step(ctx, "gatehouse.evidence.collect")
+	defer span.End()
+	facts := g.Evidence.Collect(ctx, References(images))
+	g.grants.remind(&facts)
+	return facts
+}
+
+func (g *Gate) decide(ctx context.Context, in decide.Request, rules policy.Set, facts evidence.Facts) decide.Decision {
+	_, span := step(ctx, "gatehouse.decide")
+	defer span.End()
+	return decide.Decide(in, rules, facts, g.Now())
+}
+
 func (g *Gate) judge(ctx context.Context, req *request, p part, rules policy.Set) answer {
 	s := p.subject
 	in := s.request(req.place, req.Namespace, p.images)
-	facts := g.Evidence.Collect(ctx, References(p.images))
-	g.grants.remind(&facts)
-	d := decide.Decide(in, rules, facts, g.Now())
+	facts := g.collect(ctx, p.images)
+	d := g.decide(ctx, in, rules, facts)
 	if r, ok := g.Evidence.(Refresher); ok {
-		if fresh, asked := r.Refresh(ctx, &d, facts); asked {
+		asking, span := step(ctx, "gatehouse.evidence.refresh")
+		fresh, asked := r.Refresh(asking, &d, facts)
+		span.End()
+		if asked {
 			g.grants.remind(&fresh)
 			facts = fresh
-			d = decide.Decide(in, rules, facts, g.Now())
+			d = g.decide(ctx, in, rules, facts)
 		}
 	}
 	var glass *audit.BreakGlass

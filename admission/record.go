@@ -19,6 +19,9 @@ const (
 // record writes the decision down and counts it. A break-glass that cannot be
 // recorded does not happen.
 func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, glass *audit.BreakGlass, a answer) answer {
+	explainTrace(ctx, req, d, a.allowed)
+	ctx, span := step(ctx, "gatehouse.audit")
+	defer span.End()
 	override := d.Override
 	defer func() { g.counts.count(req, d.Verdict, d.Class(), override) }()
 	if req.DryRun {

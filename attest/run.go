@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 const (
@@ -373,9 +374,12 @@ func (r *run) wrapped(j *job) check.Check {
 		if j.target.platform != "" {
 			in.Index = r.request.Image
 		}
+		ctx, span := step(ctx, "gatehouse.check", c.Name, j.target.ref)
 		result, err := c.Run(ctx, in)
 		event.Type = EventChecked
 		event.Verdict, event.Reason = verdictOf(check.Outcome{Result: result, Err: err})
+		span.SetAttributes(attribute.String("gatehouse.check.verdict", string(event.Verdict)))
+		end(span, err)
 		for _, fact := range result.Evidence() {
 			j.seen.add(Evidence{Kind: "fact", Text: fact})
 		}
@@ -494,7 +498,9 @@ func (r *run) attestOne(ctx context.Context, t *target, name string) (details *D
 			details, err = nil, errors.New("attesting failed inside; this is a bug in Gatehouse, and its log says more")
 		}
 	}()
+	ctx, span := step(ctx, "gatehouse.attest", name, t.ref)
 	details, err = r.attest(ctx, t.ref, name)
+	end(span, err)
 	if err == nil {
 		r.tell(Event{Type: EventAttested, Check: name, Digest: t.ref.Digest().String(), Platform: t.platform, KeyID: details.KeyID})
 	}

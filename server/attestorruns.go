@@ -24,7 +24,8 @@ type runRecorder struct {
 	lost   prometheus.Counter
 	behind atomic.Bool // said already
 
-	requests                         *prometheus.CounterVec
+	requests, checks                 *prometheus.CounterVec
+	checkDuration                    *prometheus.HistogramVec
 	started, passed, failed, errored *prometheus.CounterVec
 	attesting, attested, unattested  *prometheus.CounterVec
 	latency, attestLatency           *prometheus.HistogramVec
@@ -39,12 +40,13 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"check_name"})
 	}
 	r := &runRecorder{
-		logger: p.logger,
-		lost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_audit_attestor_lost_total",
-			Help: "Requests to the attestor that could not be recorded because the audit log did not keep up.",
-		}),
-		requests:      count("gatehouse_attestor_requests_total", "Requests to the attestor, by API, method and outcome: success, failure or refused.", "api", "method", "outcome"),
+		logger:   p.logger,
+		lost:     auditLost(audit.RunLog),
+		requests: count("gatehouse_attestor_requests_total", "Requests to the attestor, by API, method and outcome: success, failure or refused.", "api", "method", "outcome"),
+		checks:   count("gatehouse_attestor_check_runs_total", "Checks that were run, by check and verdict: pass, fail or error.", "check", "verdict"),
+		checkDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gatehouse_attestor_check_duration_seconds", Help: "How long checks took, by check.", Buckets: ioBuckets,
+		}, []string{"check"}),
 		started:       count("voucher_check_run_start_total", "Checks that were run.", "check_name"),
 		passed:        count("voucher_check_run_success_total", "Checks that passed.", "check_name"),
 		failed:        count("voucher_check_run_failure_total", "Checks that did not pass.", "check_name"),
@@ -56,7 +58,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		attestLatency: time("voucher_check_attestation_latency_milliseconds", "How long attesting took."),
 	}
 	for _, c := range []prometheus.Collector{
-		r.lost, r.requests, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
+		r.lost, r.requests, r.checks, r.checkDuration, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
 	} {
 		if err := p.registry.Register(c); err != nil {
 			return nil, err
@@ -71,7 +73,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 	}
 	p.onClose(log.Close)
 	r.log = log
-	return r, nil
+	return r, p.registerLog(audit.RunLog, log)
 }
 
 // RecordRun implements [attest.Recorder].
@@ -105,6 +107,8 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 		return
 	}
 	for _, c := range run.Report.Results {
+		r.checks.WithLabelValues(c.Check, verdictLabel(c.Verdict)).Inc()
+		r.checkDuration.WithLabelValues(c.Check).Observe(c.Seconds)
 		r.started.WithLabelValues(c.Check).Inc()
 		r.latency.WithLabelValues(c.Check).Observe(c.Seconds * 1000)
 		switch c.Verdict {
@@ -126,6 +130,16 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 			r.unattested.WithLabelValues(c.Check).Inc()
 		}
 	}
+}
+
+func verdictLabel(v attest.Verdict) string {
+	switch v {
+	case attest.Pass:
+		return "pass"
+	case attest.Fail:
+		return "fail"
+	}
+	return "error"
 }
 
 // runLine is a request as the audit log has it.

@@ -134,6 +134,9 @@ func (p *parts) openGlass() error {
 		return err
 	}
 	p.onClose(log.Close)
+	if err := p.registerLog(audit.DecisionLog, log); err != nil {
+		return err
+	}
 	cfg := p.cfg.BreakGlass
 	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place()}}
 	if err := g.readFiles(); err != nil {
@@ -173,7 +176,14 @@ func (p *parts) openGlass() error {
 			return err
 		}
 	}
-	return nil
+	return p.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_breakglass_oldest_open_seconds", Help: "How long ago glass was first broken for the oldest incident that nobody has acknowledged; 0 if there is none.",
+	}, func() float64 {
+		if oldest := g.incidents.OldestOpen(); !oldest.IsZero() {
+			return time.Since(oldest).Seconds()
+		}
+		return 0
+	}))
 }
 
 // decides has incidents closed by what the gate decides by.

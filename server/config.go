@@ -57,6 +57,8 @@ type Config struct {
 	Mutate       MutateConfig       `yaml:"mutate"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
+	// Tracing says where OpenTelemetry traces go.
+	Tracing TracingConfig `yaml:"tracing"`
 	// Notify says who is told of what must not stay unnoticed.
 	Notify pager.Config `yaml:"notify"`
 }
@@ -209,6 +211,7 @@ func DefaultConfig() Config {
 		},
 		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		Tracing:      TracingConfig{Protocol: grpcProtocol, Ratio: defaultTracingRatio},
 		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
@@ -289,6 +292,7 @@ func (c *Config) Validate() error {
 		c.validateAddress("ops", c.Ops.Address, false),
 		c.validateKritisSigner(),
 		c.BreakGlass.validate(),
+		c.Tracing.validate(),
 		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {

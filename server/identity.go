@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -35,10 +33,7 @@ func attestorRules(project string) []identity.Rule {
 
 // openCalls opens the log of calls to the metadata API.
 func (p *parts) openCalls() (metadata.Recorder, error) {
-	lost := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "gatehouse_audit_api_lost_total",
-		Help: "Calls to the metadata API that could not be recorded because the audit log did not keep up.",
-	})
+	lost := auditLost(audit.CallLog)
 	if err := p.registry.Register(lost); err != nil {
 		return nil, err
 	}
@@ -47,7 +42,10 @@ func (p *parts) openCalls() (metadata.Recorder, error) {
 		return nil, err
 	}
 	p.onClose(log.Close)
-	return audit.NewCalls(log, p.logger, lost.Inc), nil
+	if err := p.registerLog(audit.CallLog, log); err != nil {
+		return nil, err
+	}
+	return newMeasuredCalls(audit.NewCalls(log, p.logger, lost.Inc), p.tracing, p.registry)
 }
 
 // connectInProcess returns a client of the metadata API for the attestor,

@@ -1,0 +1,32 @@
+package attest
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/gatehouse-dev/gatehouse/image"
+)
+
+const tracerName = "github.com/gatehouse-dev/gatehouse/attest"
+
+// step begins a part of a run in the trace that the run is part of, if it is in one.
+func step(ctx context.Context, name, check string, ref image.Reference) (context.Context, trace.Span) {
+	whole := trace.SpanFromContext(ctx)
+	if !whole.IsRecording() {
+		return ctx, trace.SpanFromContext(context.Background())
+	}
+	return whole.TracerProvider().Tracer(tracerName).Start(ctx, name, trace.WithAttributes(
+		attribute.String("gatehouse.check.name", check), attribute.String("container.image.name", ref.Repository()), attribute.String("oci.manifest.digest", ref.Digest().String()),
+	))
+}
+
+// end ends a part of a run. What went wrong is not said: it may quote what others sent.
+func end(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	span.End()
+}
