@@ -79,6 +79,12 @@ func newDoor(name, panicked string, limits Limits, logger *slog.Logger, registry
 			Help: panicked + " Any is a bug: see the log.",
 		}),
 	}
+	for _, status := range []int{
+		http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	} {
+		d.away.WithLabelValues(strconv.Itoa(status)) // the first of them is to be seen as an increase
+	}
 	var err error
 	d.reviews, err = newReviewMetrics(name, registry)
 	return d, errors.Join(err, registry.Register(d.away), registry.Register(d.panics))

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/check"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
-	"go.opentelemetry.io/otel/attribute"
 )
 
 const (

@@ -107,6 +107,7 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 		return
 	}
 	for _, c := range run.Report.Results {
+		r.appear(c.Check)
 		r.checks.WithLabelValues(c.Check, verdictLabel(c.Verdict)).Inc()
 		r.checkDuration.WithLabelValues(c.Check).Observe(c.Seconds)
 		r.started.WithLabelValues(c.Check).Inc()
@@ -129,6 +130,17 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 		} else {
 			r.unattested.WithLabelValues(c.Check).Inc()
 		}
+	}
+}
+
+// appear has every series of a check be there from its first run, so that the first failure
+// is seen as an increase.
+func (r *runRecorder) appear(check string) {
+	for _, v := range []attest.Verdict{attest.Pass, attest.Fail, attest.Error} {
+		r.checks.WithLabelValues(check, verdictLabel(v))
+	}
+	for _, v := range []*prometheus.CounterVec{r.passed, r.failed, r.errored, r.attesting, r.attested, r.unattested} {
+		v.WithLabelValues(check)
 	}
 }
 

@@ -36,7 +36,10 @@ func (p *parts) registerProcess() error {
 		ConstLabels: prometheus.Labels{"version": buildVersion(), "revision": revision, "goversion": runtime.Version(), "role": p.cfg.Role.label()},
 	})
 	build.Set(1)
-	return p.registry.Register(build)
+	clock := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_clock_timestamp_seconds", Help: "What the clock of this machine says, as a Unix time, to be compared with when it was asked.",
+	}, func() float64 { return float64(time.Now().UnixNano()) / float64(time.Second) })
+	return errors.Join(p.registry.Register(build), p.registry.Register(clock))
 }
 
 // buildVersion is the version of the module that this was built from.
