@@ -277,6 +277,8 @@ func (r *run) findTargets(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	ctx, span := step(ctx, "gatehouse.targets", "", r.request.Image)
+	defer span.End()
 	configs, err := r.registry.Configs(ctx, r.request.Image, r.Platforms...)
 	switch {
 	case errors.Is(err, resolve.ErrNoPlatform):
