@@ -2,6 +2,8 @@ package server
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,11 +15,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
+	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/notify"
 	"github.com/gatehouse-dev/gatehouse/notify/pager"
 )
@@ -138,4 +143,55 @@ func TestMetricsTellWhichPolicyIsInForce(t *testing.T) {
 		text, _ := r.metrics()
 		return strings.Contains(text, "\ngatehouse_policies_in_force 1\n") && strings.Contains(text, `gatehouse_policy_info{`)
 	})
+}
+
+// failingStore fails as it is told.
+type failingStore struct {
+	metadata.Store
+	err error
+}
+
+func (s failingStore) Apply(context.Context, ...metadata.Mutation) error { return s.err }
+
+func TestTheStoreIsMeasured(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	inner := &failingStore{}
+	s, err := newMeasuredStore(inner, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, inner.err = range []error{nil, metadata.Errorf(metadata.AlreadyExists, "there"), metadata.Errorf(metadata.Unavailable, "away"), errors.New("disk")} {
+		if got := s.Apply(t.Context()); !errors.Is(got, inner.err) {
+			t.Errorf("got %v, want %v", got, inner.err)
+		}
+	}
+	if got := testutil.ToFloat64(s.apply.failed); got != 2 {
+		t.Errorf("%v failures, want 2", got)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); f.GetName() == "gatehouse_store_duration_seconds" && l[0].GetValue() == "apply" && m.GetHistogram().GetSampleCount() != 4 {
+				t.Errorf("%v", m)
+			}
+		}
+	}
+}
+
+func TestRequestsToRegistriesAreMeasured(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	r.check(push(t, "65532"), "nobody", true)
+	_, families := r.metrics()
+	codes := make(map[string]float64)
+	for _, m := range families["gatehouse_registry_requests_total"].GetMetric() {
+		codes[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+	}
+	if codes["200"] < 2 {
+		t.Errorf("%v", codes)
+	}
 }
