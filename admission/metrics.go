@@ -137,7 +137,7 @@ type decisionMetrics struct {
 }
 
 func newDecisionMetrics(custom Resources, registry prometheus.Registerer) (decisionMetrics, error) {
-	known := append([]groupResource{pods, imageReviews}, slices.Collect(maps.Keys(workloads))...)
+	known := append([]groupResource{pods, imageReviews, imagePulls}, slices.Collect(maps.Keys(workloads))...)
 	known = append(known, slices.Collect(maps.Keys(custom.byName))...)
 	m := decisionMetrics{resources: make(map[groupResource]int, len(known))}
 	names := []string{noResource: "", otherResource: "other"}

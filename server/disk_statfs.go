@@ -11,6 +11,6 @@ func diskRoom(path string) (free, size uint64, err error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, 0, err
 	}
-	block := uint64(s.Bsize)                                       //nolint:gosec,unconvert // another type on each system, and never negative
+	block := uint64(s.Bsize)                                       //nolint:gosec // never negative
 	return uint64(s.Bavail) * block, uint64(s.Blocks) * block, nil //nolint:gosec,unconvert // as above
 }

@@ -292,7 +292,7 @@ func TestWithoutTracingNothingIsTraced(t *testing.T) {
 	if list := seen(); len(list) == 0 || slices.ContainsFunc(list, func(s string) bool { return s != "" }) {
 		t.Errorf("the registry was told of a trace: %q", list)
 	}
-	if h := http.Handler(http.NotFoundHandler()); fmt.Sprint((*tracing)(nil).handler("x", h)) != fmt.Sprint(h) || (*tracing)(nil).transport(nil) != nil || len((*tracing)(nil).dialOptions()) != 0 {
+	if h := http.NotFoundHandler(); fmt.Sprint((*tracing)(nil).handler("x", h)) != fmt.Sprint(h) || (*tracing)(nil).transport(nil) != nil || len((*tracing)(nil).dialOptions()) != 0 {
 		t.Error("something stands in the way of requests")
 	}
 }
