@@ -60,6 +60,10 @@ func TestTheListOfMetricsIsTrue(t *testing.T) {
 		if ok, message := g.ask(body); !ok {
 			t.Fatal(message)
 		}
+		within(t, "the policy is in force", func() bool {
+			text, _ := g.metrics()
+			return strings.Contains(text, "gatehouse_policy_info{")
+		})
 	}
 	r.pin(body)
 
