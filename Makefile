@@ -31,8 +31,8 @@ build:
 run: build
 	@go run -v ./examples/tour $(if $(CLUSTER),--cluster) $(if $(ONCE),--once)
 
-# The tests talk to real gpg, openssl and Alertmanager, and the race detector needs a C compiler.
-NEEDED := gpg:gnupg openssl:openssl patch:patch prometheus-alertmanager:prometheus-alertmanager gcc:gcc gcc:libc6-dev
+# The tests talk to real gpg, openssl, promtool and Alertmanager, and the race detector needs a C compiler.
+NEEDED := gpg:gnupg openssl:openssl patch:patch promtool:prometheus prometheus-alertmanager:prometheus-alertmanager gcc:gcc gcc:libc6-dev
 MISSING := $(sort $(foreach n,$(NEEDED),$(if $(shell command -v $(firstword $(subst :, ,$(n)))),,$(lastword $(subst :, ,$(n))))))
 .PHONY: prerequisites
 prerequisites:

@@ -118,6 +118,8 @@ var arrows = map[string][]string{
 		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
+	"deploy/monitoring": {}, // tests of what is there
+
 	// It asks gates from outside, and knows nothing of ours.
 	"conformance": {"internal/junit", "image", "gatetest/review"},
 
@@ -136,7 +138,7 @@ var (
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",
-		"github.com/google/go-containerregistry", "github.com/prometheus/client_golang",
+		"github.com/google/go-containerregistry", "github.com/prometheus/client_golang", "go.opentelemetry.io",
 	}
 	// messages are what CEL has of Google's generated code: an expression as a
 	// message, and nothing that calls anybody.
@@ -158,6 +160,10 @@ var onlyIn = map[string][]string{
 	"github.com/atc0005/go-teams-notify":  {"notify/pager"},
 	"github.com/wneessen/go-mail":         {"notify/pager"},
 	"github.com/standard-webhooks":        {"notify/pager"},
+	"go.opentelemetry.io/otel":            {"server", "admission", "attest"},
+	"go.opentelemetry.io/otel/sdk":        {"server"},
+	"go.opentelemetry.io/otel/exporters":  {"server"},
+	"go.opentelemetry.io/contrib":         {"server"},
 }
 
 type listed struct {

@@ -57,6 +57,7 @@ type door struct {
 	bytes    *bounded.Shares // of their bodies
 	away     *prometheus.CounterVec
 	panics   prometheus.Counter
+	reviews  reviewMetrics
 }
 
 // newDoor returns a door whose metrics begin with gatehouse_ and its name. panicked says
@@ -78,7 +79,15 @@ func newDoor(name, panicked string, limits Limits, logger *slog.Logger, registry
 			Help: panicked + " Any is a bug: see the log.",
 		}),
 	}
-	return d, errors.Join(registry.Register(d.away), registry.Register(d.panics))
+	for _, status := range []int{
+		http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+	} {
+		d.away.WithLabelValues(strconv.Itoa(status)) // the first of them is to be seen as an increase
+	}
+	var err error
+	d.reviews, err = newReviewMetrics(name, registry)
+	return d, errors.Join(err, registry.Register(d.away), registry.Register(d.panics))
 }
 
 // A protocol is how a kind of review is read and answered.
@@ -108,21 +117,26 @@ func turnAway(status int, format string, args ...any) error {
 
 // serve takes a request within all bounds, and answers it in a protocol.
 func (d *door) serve(w http.ResponseWriter, r *http.Request, p protocol) {
-	wait := timeout(r)
+	begun, wait := time.Now(), timeout(r)
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	err := checkHeader(r)
 	if err == nil {
 		err = d.admit(r, func() error {
+			d.reviews.inFlight.Inc()
+			defer d.reviews.inFlight.Dec()
 			body, err := readBody(w, r, time.Now().Add(wait))
 			if err != nil {
 				return err
 			}
 			envelope, err := d.answer(ctx, body, p)
-			if err != nil {
-				return err
+			if err == nil {
+				err = d.write(w, envelope)
 			}
-			return d.write(w, envelope)
+			if err == nil {
+				d.reviews.answered(ctx, time.Since(begun), len(body))
+			}
+			return err
 		})
 	}
 	if e := (*httpError)(nil); errors.As(err, &e) {

@@ -91,8 +91,8 @@ type Options struct {
 type Gate struct {
 	Options
 	door
-	grants    *grants
-	decisions *prometheus.CounterVec
+	grants *grants
+	counts decisionMetrics
 	// unrecorded counts broken glass that is not on record.
 	unrecorded prometheus.Counter
 }
@@ -119,23 +119,22 @@ func NewGate(o Options) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the gate: %w", err)
 	}
+	counts, err := newDecisionMetrics(o.Resources, o.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("building the gate: %w", err)
+	}
 	g := &Gate{
 		Options: o,
 		door:    d,
 		grants:  newGrants(),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gatehouse_admission_decisions_total",
-			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
-		}, []string{"resource", "verdict", "override", "dry_run"}),
+		counts:  counts,
 		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_breakglass_unrecorded_total",
 			Help: "Requests that were let in by break-glass although that was not on disk.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{g.decisions, g.unrecorded} {
-		if err := o.Registry.Register(c); err != nil {
-			return nil, fmt.Errorf("building the gate: %w", err)
-		}
+	if err := o.Registry.Register(g.unrecorded); err != nil {
+		return nil, fmt.Errorf("building the gate: %w", err)
 	}
 	return g, nil
 }
@@ -157,17 +156,34 @@ func (g *Gate) review(ctx context.Context, req *request) answer {
 	return a
 }
 
+// collect returns what is known of the images.
+func (g *Gate) collect(ctx context.Context, images []decide.ImageUse) evidence.Facts {
+	ctx, span := step(ctx, "gatehouse.evidence.collect")
+	defer span.End()
+	facts := g.Evidence.Collect(ctx, References(images))
+	g.grants.remind(&facts)
+	return facts
+}
+
+func (g *Gate) decide(ctx context.Context, in decide.Request, rules policy.Set, facts evidence.Facts) decide.Decision {
+	_, span := step(ctx, "gatehouse.decide")
+	defer span.End()
+	return decide.Decide(in, rules, facts, g.Now())
+}
+
 func (g *Gate) judge(ctx context.Context, req *request, p part, rules policy.Set) answer {
 	s := p.subject
 	in := s.request(req.place, req.Namespace, p.images)
-	facts := g.Evidence.Collect(ctx, References(p.images))
-	g.grants.remind(&facts)
-	d := decide.Decide(in, rules, facts, g.Now())
+	facts := g.collect(ctx, p.images)
+	d := g.decide(ctx, in, rules, facts)
 	if r, ok := g.Evidence.(Refresher); ok {
-		if fresh, asked := r.Refresh(ctx, &d, facts); asked {
+		asking, span := step(ctx, "gatehouse.evidence.refresh")
+		fresh, asked := r.Refresh(asking, &d, facts)
+		span.End()
+		if asked {
 			g.grants.remind(&fresh)
 			facts = fresh
-			d = decide.Decide(in, rules, facts, g.Now())
+			d = g.decide(ctx, in, rules, facts)
 		}
 	}
 	var glass *audit.BreakGlass

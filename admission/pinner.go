@@ -74,7 +74,7 @@ type PinOptions struct {
 type Pinner struct {
 	PinOptions
 	door
-	pinned *prometheus.CounterVec
+	pinned, unpinned prometheus.Counter
 }
 
 // NewPinner returns a Pinner.
@@ -89,11 +89,12 @@ func NewPinner(o PinOptions) (*Pinner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the pinner: %w", err)
 	}
-	p := &Pinner{PinOptions: o, door: d, pinned: prometheus.NewCounterVec(prometheus.CounterOpts{
+	images := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_mutation_images_total",
 		Help: "Images without a digest that were looked at, by result: pinned or failed.",
-	}, []string{"result"})}
-	return p, o.Registry.Register(p.pinned)
+	}, []string{"result"})
+	p := &Pinner{PinOptions: o, door: d, pinned: images.WithLabelValues("pinned"), unpinned: images.WithLabelValues("failed")}
+	return p, o.Registry.Register(images)
 }
 
 // ServeHTTP answers an AdmissionReview of admission.k8s.io/v1 or v1beta1 in the version
@@ -351,11 +352,11 @@ func (p *Pinner) pin(ctx context.Context, q PinQuestion, places []imagePlace) []
 	}
 	_ = group.Wait() // none of them fails
 	for _, found := range all {
-		result := "pinned"
 		if found.err != nil {
-			result = "failed"
+			p.unpinned.Inc()
+		} else {
+			p.pinned.Inc()
 		}
-		p.pinned.WithLabelValues(result).Inc()
 	}
 	return all
 }

@@ -259,7 +259,8 @@ func (g *Gate) answerPull(ctx context.Context, body []byte) (any, error) {
 	if err := g.recordUnbroken(ctx, &r, out.Allowed); err != nil && out.Allowed && g.RefuseUnrecorded {
 		out = PullAnswer{Reason: unrecorded(err)}
 	}
-	g.count(req, d.Verdict.String(), d.Override)
+	g.counts.count(req, d.Verdict, d.Class(), d.Override)
+	explainTrace(ctx, req, &d, out.Allowed)
 	return &out, nil
 }
 

@@ -22,8 +22,11 @@ const (
 // record writes the decision down and counts it. A break-glass that cannot be
 // recorded does not happen, unless the operator has chosen that it may.
 func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, glass *audit.BreakGlass, a answer) answer {
+	explainTrace(ctx, req, d, a.allowed)
+	ctx, span := step(ctx, "gatehouse.audit")
+	defer span.End()
 	override := d.Override
-	defer func() { g.count(req, d.Verdict.String(), override) }()
+	defer func() { g.counts.count(req, d.Verdict, d.Class(), override) }()
 	r := g.newRecord(req, eventJudged)
 	r.Decision, r.BreakGlass = d, glass
 	if req.DryRun {
@@ -112,7 +115,7 @@ func notLetIn(r *audit.Record, err error) {
 
 // misunderstood refuses a request that cannot be read as what it says it is.
 func (g *Gate) misunderstood(req *request, err error) answer {
-	g.count(&request{DryRun: req.DryRun}, decide.DENY.String(), decide.NoOverride)
+	g.counts.count(&request{DryRun: req.DryRun}, decide.DENY, classMalformed, decide.NoOverride)
 	r := g.newRecord(req, eventRefused)
 	r.Error = err.Error()
 	_ = g.append(&r)
@@ -122,7 +125,7 @@ func (g *Gate) misunderstood(req *request, err error) answer {
 // pass lets in a request that brings no image in. event is "" when there is
 // nothing worth a record.
 func (g *Gate) pass(req *request, event string) answer {
-	g.count(req, "NONE", decide.NoOverride)
+	g.counts.count(req, nothingJudged, classNothing, decide.NoOverride)
 	if event != "" {
 		r := g.newRecord(req, event)
 		_ = g.append(&r)
@@ -153,22 +156,6 @@ func (g *Gate) append(r *audit.Record) error {
 		g.Logger.Debug("recording a decision", "record", r.ID, "error", err)
 	}
 	return err
-}
-
-// count counts a request. Its resource is a name that is known, or else "other", since
-// whoever asks could make up any number of them.
-func (g *Gate) count(req *request, verdict string, override decide.Override) {
-	resource := ""
-	if res := req.resource(); res == imageReviews || res == imagePulls || g.Resources.has(res) {
-		resource = res.String()
-	} else if res.Resource != "" {
-		resource = "other"
-	}
-	dryRun := "false"
-	if req.DryRun {
-		dryRun = "true"
-	}
-	g.decisions.WithLabelValues(resource, verdict, string(override), dryRun).Inc()
 }
 
 func resourceName(req *request) string {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/check"
@@ -276,6 +277,8 @@ func (r *run) findTargets(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	ctx, span := step(ctx, "gatehouse.targets", "", r.request.Image)
+	defer span.End()
 	configs, err := r.registry.Configs(ctx, r.request.Image, r.Platforms...)
 	switch {
 	case errors.Is(err, resolve.ErrNoPlatform):
@@ -373,9 +376,12 @@ func (r *run) wrapped(j *job) check.Check {
 		if j.target.platform != "" {
 			in.Index = r.request.Image
 		}
+		ctx, span := step(ctx, "gatehouse.check", c.Name, j.target.ref)
 		result, err := c.Run(ctx, in)
 		event.Type = EventChecked
 		event.Verdict, event.Reason = verdictOf(check.Outcome{Result: result, Err: err})
+		span.SetAttributes(attribute.String("gatehouse.check.verdict", string(event.Verdict)))
+		end(span, err)
 		for _, fact := range result.Evidence() {
 			j.seen.add(Evidence{Kind: "fact", Text: fact})
 		}
@@ -494,7 +500,9 @@ func (r *run) attestOne(ctx context.Context, t *target, name string) (details *D
 			details, err = nil, errors.New("attesting failed inside; this is a bug in Gatehouse, and its log says more")
 		}
 	}()
+	ctx, span := step(ctx, "gatehouse.attest", name, t.ref)
 	details, err = r.attest(ctx, t.ref, name)
+	end(span, err)
 	if err == nil {
 		r.tell(Event{Type: EventAttested, Check: name, Digest: t.ref.Digest().String(), Platform: t.platform, KeyID: details.KeyID})
 	}

@@ -477,6 +477,20 @@ func (s *Incidents) become(i *Incident, to State, e Event) {
 	s.changed[i.ID] = true
 }
 
+// OldestOpen returns when glass was first broken for the oldest incident that nobody has
+// acknowledged; zero if there is none.
+func (s *Incidents) OldestOpen() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest time.Time
+	for _, i := range s.byID {
+		if i.State == StateOpen && (oldest.IsZero() || i.First.Before(oldest)) {
+			oldest = i.First
+		}
+	}
+	return oldest
+}
+
 // Counts are the incidents in each state.
 func (s *Incidents) Counts() map[State]int {
 	s.mu.Lock()

@@ -13,6 +13,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
+const noUsableKey = "the attestor has no public keys or no note, so that no attestation can satisfy it"
+
 // attested asks whether one attestor that the rule names is satisfied.
 func (g *gate) attested(name string, u *use) Reason {
 	a, ok := g.rules.Attestors[name]
@@ -30,7 +32,7 @@ func (g *gate) attested(name string, u *use) Reason {
 		r.Required = requiredOf(a, "the image's digest")
 		return r
 	case len(a.Keys) == 0 || a.Note == "":
-		return notAttested(name, a, u, []string{"the attestor has no public keys or no note, so that no attestation can satisfy it"})
+		return notAttested(name, a, u, []string{noUsableKey})
 	case u.known.State != evidence.Known:
 		return unavailable(u.ref, u.known.Err)
 	}

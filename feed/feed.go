@@ -58,6 +58,10 @@ const (
 	DefaultRemember = time.Hour
 )
 
+// WatchMethod is the gRPC method that gates follow the feed by: a stream that may last for
+// hours.
+const WatchMethod = gatehousev1.Feed_Watch_FullMethodName
+
 // maxGates bounds the gates of one server.
 const maxGates = 1000
 

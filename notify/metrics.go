@@ -35,7 +35,23 @@ func newMetrics() *metrics {
 	}
 }
 
+// appear has every series be there from the start, so that the first failure is seen as an
+// increase.
+func (m *metrics) appear(o *Outbox) {
+	for name := range o.pagers {
+		for _, result := range []string{"ok", "failed", "refused"} {
+			m.deliveries.WithLabelValues(name, result)
+		}
+		m.messages.WithLabelValues(name)
+		m.failing.WithLabelValues(name)
+	}
+	for _, s := range Severities() {
+		m.dropped.WithLabelValues(string(s))
+	}
+}
+
 func (m *metrics) register(registry prometheus.Registerer, o *Outbox) error {
+	m.appear(o)
 	for _, c := range []prometheus.Collector{
 		m.deliveries, m.messages, m.dropped, m.failing, m.disk, m.damaged,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

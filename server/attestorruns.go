@@ -20,7 +20,8 @@ type runRecorder struct {
 	log    *audit.Log // nil without a data folder: the logger has the record
 	logger *slog.Logger
 
-	requests                         *prometheus.CounterVec
+	requests, checks                 *prometheus.CounterVec
+	checkDuration                    *prometheus.HistogramVec
 	started, passed, failed, errored *prometheus.CounterVec
 	attesting, attested, unattested  *prometheus.CounterVec
 	latency, attestLatency           *prometheus.HistogramVec
@@ -35,8 +36,12 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"check_name"})
 	}
 	r := &runRecorder{
-		logger:        p.logger,
-		requests:      count("gatehouse_attestor_requests_total", "Requests to the attestor, by API, method and outcome: success, failure or refused.", "api", "method", "outcome"),
+		logger:   p.logger,
+		requests: count("gatehouse_attestor_requests_total", "Requests to the attestor, by API, method and outcome: success, failure or refused.", "api", "method", "outcome"),
+		checks:   count("gatehouse_attestor_check_runs_total", "Checks that were run, by check and verdict: pass, fail or error.", "check", "verdict"),
+		checkDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gatehouse_attestor_check_duration_seconds", Help: "How long checks took, by check.", Buckets: ioBuckets,
+		}, []string{"check"}),
 		started:       count("voucher_check_run_start_total", "Checks that were run.", "check_name"),
 		passed:        count("voucher_check_run_success_total", "Checks that passed.", "check_name"),
 		failed:        count("voucher_check_run_failure_total", "Checks that did not pass.", "check_name"),
@@ -48,7 +53,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		attestLatency: time("voucher_check_attestation_latency_milliseconds", "How long attesting took."),
 	}
 	for _, c := range []prometheus.Collector{
-		r.requests, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
+		r.requests, r.checks, r.checkDuration, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
 	} {
 		if err := p.registry.Register(c); err != nil {
 			return nil, err
@@ -86,6 +91,9 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 		return
 	}
 	for _, c := range run.Report.Results {
+		r.appear(c.Check)
+		r.checks.WithLabelValues(c.Check, verdictLabel(c.Verdict)).Inc()
+		r.checkDuration.WithLabelValues(c.Check).Observe(c.Seconds)
 		r.started.WithLabelValues(c.Check).Inc()
 		r.latency.WithLabelValues(c.Check).Observe(c.Seconds * 1000)
 		switch c.Verdict {
@@ -107,6 +115,27 @@ func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {
 			r.unattested.WithLabelValues(c.Check).Inc()
 		}
 	}
+}
+
+// appear has every series of a check be there from its first run, so that the first failure
+// is seen as an increase.
+func (r *runRecorder) appear(check string) {
+	for _, v := range []attest.Verdict{attest.Pass, attest.Fail, attest.Error} {
+		r.checks.WithLabelValues(check, verdictLabel(v))
+	}
+	for _, v := range []*prometheus.CounterVec{r.passed, r.failed, r.errored, r.attesting, r.attested, r.unattested} {
+		v.WithLabelValues(check)
+	}
+}
+
+func verdictLabel(v attest.Verdict) string {
+	switch v {
+	case attest.Pass:
+		return "pass"
+	case attest.Fail:
+		return "fail"
+	}
+	return "error"
 }
 
 // runLine is a request as the audit log has it.

@@ -176,7 +176,14 @@ func (p *parts) openGlass() error {
 			return err
 		}
 	}
-	return nil
+	return p.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_breakglass_oldest_open_seconds", Help: "How long ago glass was first broken for the oldest incident that nobody has acknowledged; 0 if there is none.",
+	}, func() float64 {
+		if oldest := g.incidents.OldestOpen(); !oldest.IsZero() {
+			return time.Since(oldest).Seconds()
+		}
+		return 0
+	}))
 }
 
 // decides has incidents closed by what the gate decides by.

@@ -61,6 +61,8 @@ type Config struct {
 	Controller   ControllerConfig   `yaml:"controller"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
+	// Tracing says where OpenTelemetry traces go.
+	Tracing TracingConfig `yaml:"tracing"`
 	// Notify says who is told of what must not stay unnoticed.
 	Notify pager.Config `yaml:"notify"`
 }
@@ -220,6 +222,7 @@ func DefaultConfig() Config {
 		Controller:   defaultController(),
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
 		Audit:        defaultAudit(),
+		Tracing:      TracingConfig{Protocol: grpcProtocol, Ratio: defaultTracingRatio},
 		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
@@ -301,6 +304,7 @@ func (c *Config) Validate() error {
 		c.validateKritisSigner(),
 		c.Audit.validate(c.Data),
 		c.BreakGlass.validate(),
+		c.Tracing.validate(),
 		c.Notify.Validate(),
 	)
 	if c.Attestor.Address != "" {

@@ -136,7 +136,7 @@ func (p *parts) dialFeed() (*grpc.ClientConn, error) {
 		}
 		options = append(options, grpc.WithPerRPCCredentials(token))
 	}
-	conn, err := grpc.NewClient(t.dial, options...)
+	conn, err := grpc.NewClient(t.dial, append(options, p.tracing.dialOptions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the metadata service %s: %w", f.Server, err)
 	}

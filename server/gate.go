@@ -59,7 +59,7 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 		return err
 	}
 	p.admission.net = guarded
-	p.admission.server.Handler = recovered(lastAnswers(gateHandler(gate), &p.draining), p.logger)
+	p.admission.server.Handler = recovered(lastAnswers(p.tracing.handler("admission", gateHandler(gate)), &p.draining), p.logger)
 	harden(p.admission.server, config)
 	p.admission.drainWithin = reviewTimeout
 	if a.DrainDelay > 0 { // there are others that clients can go to

@@ -54,7 +54,8 @@ func (p *parts) openCalls() (metadata.Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return audit.NewCalls(log, audit.CallOptions{AllowUnrecorded: p.cfg.Audit.OnUnwritable == AllowUnrecorded, Logger: p.logger}), nil
+	calls := audit.NewCalls(log, audit.CallOptions{AllowUnrecorded: p.cfg.Audit.OnUnwritable == AllowUnrecorded, Logger: p.logger})
+	return newMeasuredCalls(calls, p.tracing, p.registry)
 }
 
 // connectInProcess returns a client of the metadata API for the attestor,

@@ -74,7 +74,7 @@ type attestorState struct {
 
 // openAttestor makes the attestor of p.attestorConfig, and gives its listener a handler.
 func (p *parts) openAttestor(client metadataClient, complete func(*attest.Options) error, made func(attest.Options) error) error {
-	reach, err := p.cfg.Registry.Options()
+	reach, err := p.registryOptions()
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
@@ -88,6 +88,9 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 			Name: "gatehouse_attestor_config_current",
 			Help: "1 while the attestor's configuration is the one in its files, 0 while that is broken and an older one is in force.",
 		}),
+	}
+	for _, result := range []string{okResult, errorResult} {
+		a.reloads.WithLabelValues(result)
 	}
 	if p.service != nil {
 		a.feed = p.service
@@ -115,7 +118,7 @@ func (p *parts) openAttestor(client metadataClient, complete func(*attest.Option
 	a.checks = checksapi.New(checksapi.Options{Current: func() checksapi.State { return a.now.Load().State }, Logger: p.logger})
 	p.onClose(func() error { a.checks.Close(); return nil })
 	p.live = a
-	p.attestor.server.Handler = p.guard(p.attestor, recovered(a, p.logger), asksCallers(p.attestorConfig))
+	p.attestor.server.Handler = p.guard(p.attestor, recovered(p.tracing.handler("attestor", a), p.logger), asksCallers(p.attestorConfig))
 	return nil
 }
 
@@ -233,13 +236,13 @@ func (a *liveAttestor) reload() {
 	a.seen = seen
 	if err := a.replace(); err != nil {
 		a.inForce.Set(0)
-		a.reloads.WithLabelValues("error").Inc()
+		a.reloads.WithLabelValues(errorResult).Inc()
 		a.logger.Error("the changed configuration of the attestor is not used, the last good one stays in force", "file", a.cfg.Attestor.ConfigFile, "error", err)
 		return
 	}
 	// It may name other files.
 	a.seen = a.content(a.now.Load().files)
-	a.reloads.WithLabelValues("ok").Inc()
+	a.reloads.WithLabelValues(okResult).Inc()
 	a.logger.Info("the changed configuration of the attestor is in force", "file", a.cfg.Attestor.ConfigFile)
 }
 

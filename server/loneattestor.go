@@ -30,7 +30,7 @@ func (c *Config) validateAttestorAlone() error {
 			errs = append(errs, fmt.Errorf("role attestor does not run what %s is for: leave it out", what))
 		}
 	}
-	errs = append(errs, c.validateAddress("ops", c.Ops.Address, false), c.Audit.validate(c.Data))
+	errs = append(errs, c.validateAddress("ops", c.Ops.Address, false), c.Audit.validate(c.Data), c.Tracing.validate())
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.
 		errs = append(errs, c.validateAddress("attestor", c.Attestor.Address, true))
@@ -81,7 +81,7 @@ func (p *parts) buildLoneAttestor(ctx context.Context) error {
 	if err := p.bind(ctx, bound{"attestor", p.loneAddress(), &p.attestor}, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
 		return err
 	}
-	if err := p.openAttestor(client, func(o *attest.Options) error {
+	if err := p.openAttestor(p.tracing.metadata(client), func(o *attest.Options) error {
 		if len(o.Signers) == 0 && !o.DryRun {
 			p.logger.Warn("no signing key is configured: what passes is not attested; set gatehouse.keys, or openpgpkeys in the secrets")
 		}

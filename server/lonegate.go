@@ -439,6 +439,9 @@ func (g *loneGate) register() error {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
+	count := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value)
+	}
 	since := func(t time.Time) float64 {
 		if t.IsZero() {
 			return -1
@@ -455,9 +458,9 @@ func (g *loneGate) register() error {
 	for _, c := range []prometheus.Collector{
 		g.copyRefused,
 		gauge("gatehouse_feed_connected", "1 while the metadata service is followed.", func() float64 { return truth(g.client.Status().Connected) }),
-		gauge("gatehouse_feed_lag_changes", "Changes at the metadata service that decisions do not rest on yet, as far as is known.", func() float64 { return float64(g.lag()) }),
 		gauge("gatehouse_feed_silence_seconds", "Time since something was heard of the metadata service; -1 if nothing ever was.", func() float64 { return since(g.client.Status().Heard) }),
-		gauge("gatehouse_feed_resets_total", "Times that the metadata service had another history, and everything was read anew.", func() float64 { return float64(g.client.Status().Resets) }),
+		count("gatehouse_feed_sessions_total", "Streams of changes that were begun: the first, and one each time that the connection was lost.", func() float64 { return float64(g.client.Status().Sessions) }),
+		count("gatehouse_feed_resets_total", "Times that the metadata service had another history, and everything was read anew.", func() float64 { return float64(g.client.Status().Resets) }),
 		gauge("gatehouse_evidence_from_copy", "1 while decisions rest on the copy that the gate started from, because the metadata service has not been there since.", func() float64 { return truth(g.fromCopy.Load() != nil) }),
 		gauge("gatehouse_evidence_copy_age_seconds", "Age of the copy of the evidence on the local disk; -1 if there is none.", func() float64 {
 			if t := g.written.Load(); t != nil {
@@ -468,7 +471,7 @@ func (g *loneGate) register() error {
 	} {
 		errs = append(errs, g.registry.Register(c))
 	}
-	for _, c := range indexMetrics(g.evidence.index.Load) {
+	for _, c := range indexMetrics(g.evidence.index.Load, func() float64 { return float64(g.lag()) }) {
 		errs = append(errs, g.registry.Register(c))
 	}
 	return errors.Join(errs...)

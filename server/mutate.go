@@ -98,7 +98,7 @@ func (p *parts) buildMutate(resolved func(image.Reference) (hint.Resolution, err
 			return err
 		}
 	}
-	options, err := p.cfg.Registry.Options()
+	options, err := p.registryOptions()
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
@@ -122,7 +122,7 @@ func (p *parts) buildMutate(resolved func(image.Reference) (hint.Resolution, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mutate", pinner)
-	p.mutate.server.Handler = recovered(lastAnswers(mux, &p.draining), p.logger)
+	p.mutate.server.Handler = recovered(lastAnswers(p.tracing.handler("mutate", mux), &p.draining), p.logger)
 	harden(p.mutate.server, config.Clone())
 	p.mutate.drainWithin = reviewTimeout
 	if p.cfg.Admission.DrainDelay > 0 {

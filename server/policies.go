@@ -99,7 +99,10 @@ func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, l
 			Help: "Objects of the cluster that policy is made from, by state: ok, or problem if one is not in force as it is written.",
 		}, []string{"state"}),
 	}
-	return p, errors.Join(registry.Register(p.reloads), registry.Register(p.stale), registry.Register(p.clusterObjects))
+	for _, result := range []string{okResult, errorResult} {
+		p.reloads.WithLabelValues(result)
+	}
+	return p, errors.Join(registry.Register(p.reloads), registry.Register(p.stale), registry.Register(p.clusterObjects), registry.Register(newPolicyInfo(p.current)))
 }
 
 // current returns the policy in force, or nil.
@@ -350,7 +353,7 @@ func (p *policies) watch(ctx context.Context) error {
 			p.failed(err)
 		case err == nil && (last != "" || before != p.tried):
 			last = ""
-			p.reloads.WithLabelValues("ok").Inc()
+			p.reloads.WithLabelValues(okResult).Inc()
 			p.stale.Set(0)
 			p.logger.Info("the changed policy is in force")
 		}
@@ -360,7 +363,7 @@ func (p *policies) watch(ctx context.Context) error {
 // failed tells of a policy that is not used, or for which the evidence cannot be read.
 // Where none was in force before, it does not leave everything allowed.
 func (p *policies) failed(err error) {
-	p.reloads.WithLabelValues("error").Inc()
+	p.reloads.WithLabelValues(errorResult).Inc()
 	p.stale.Set(1)
 	if len(p.current()) == 0 && p.hasPolicy {
 		p.deny()

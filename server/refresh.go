@@ -81,7 +81,7 @@ func missing(d *decide.Decision, facts evidence.Facts) (digests []image.Digest, 
 }
 
 // indexMetrics tell how much evidence is in memory.
-func indexMetrics(of func() *index.Index) []prometheus.Collector {
+func indexMetrics(of func() *index.Index, lag func() float64) []prometheus.Collector {
 	gauge := func(name, help string, value func(*index.Index) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			if x := of(); x != nil {
@@ -90,7 +90,10 @@ func indexMetrics(of func() *index.Index) []prometheus.Collector {
 			return 0
 		})
 	}
-	return []prometheus.Collector{
+	all := []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gatehouse_evidence_lag_changes", Help: "Changes of the store that decisions do not rest on yet, as far as is known.",
+		}, lag),
 		gauge("gatehouse_evidence_digests", "Digests that there is evidence about in memory.", func(x *index.Index) float64 { return float64(x.Len()) }),
 		gauge("gatehouse_evidence_statements", "Statements in memory, refused ones too.", func(x *index.Index) float64 { return float64(x.Statements()) }),
 		gauge("gatehouse_evidence_cold_before_timestamp_seconds", "Statements created before are not in memory, because there are too many; 0 if all are.", func(x *index.Index) float64 {
@@ -100,4 +103,25 @@ func indexMetrics(of func() *index.Index) []prometheus.Collector {
 			return 0
 		}),
 	}
+	for _, o := range index.Outcomes() {
+		for source, feed := range map[string]bool{"feed": true, "stored": false} {
+			all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Name:        "gatehouse_evidence_verifications_total",
+				Help:        "Statements examined with the keys that are trusted, by outcome (verified; unreadable; unknown_key; bad_signature; wrong_content, which is signed and says something else), and by whether they had just arrived by the feed or had been stored.",
+				ConstLabels: prometheus.Labels{"outcome": o.String(), "source": source},
+			}, func() float64 {
+				if x := of(); x != nil {
+					return float64(x.Examined(o, feed))
+				}
+				return 0
+			}))
+		}
+	}
+	return all
 }
+
+// The results of what is tried.
+const (
+	okResult    = "ok"
+	errorResult = "error"
+)

@@ -17,7 +17,8 @@ import (
 type remoteEvidence struct {
 	source *feedclient.Evidence
 	index  atomic.Pointer[index.Index] // nil until there is one
-	asked  *prometheus.CounterVec
+	// answered and failed count how often it was asked.
+	answered, failed prometheus.Counter
 	// stale says why what has arrived may not be relied on any more; "" if it may. It is
 	// nil if it always may.
 	stale func() string
@@ -25,12 +26,13 @@ type remoteEvidence struct {
 }
 
 func newRemoteEvidence(source *feedclient.Evidence, registry prometheus.Registerer) (*remoteEvidence, error) {
-	r := &remoteEvidence{source: source, asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+	asked := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_feed_lookups_total",
 		Help: "Times that the metadata service was asked for what a decision lacked, by result: ok or error.",
-	}, []string{"result"})}
+	}, []string{"result"})
+	r := &remoteEvidence{source: source, answered: asked.WithLabelValues(okResult), failed: asked.WithLabelValues(errorResult)}
 	r.lookups.ask = r.ask
-	return r, registry.Register(r.asked)
+	return r, registry.Register(asked)
 }
 
 // Collect returns what has arrived about the images.
@@ -63,9 +65,9 @@ func (r *remoteEvidence) ask(ctx context.Context, digests []image.Digest) (map[i
 	}
 	found, err := r.source.Lookup(ctx, texts)
 	if err != nil {
-		r.asked.WithLabelValues("error").Inc()
+		r.failed.Inc()
 		return nil, err
 	}
-	r.asked.WithLabelValues("ok").Inc()
+	r.answered.Inc()
 	return r.index.Load().About(digests, found.Occurrences, found.Summaries, found.Scanners), nil
 }

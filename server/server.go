@@ -86,6 +86,8 @@ type parts struct {
 	// admissionTLSConfig is that of the webhooks, once it was made.
 	admissionTLSConfig *tls.Config
 	calls              metadata.Recorder
+	registries         *measuredRegistries // once registries may be asked
+	tracing            *tracing            // nil: there are no traces
 	// glass is what a gate has for break-glass, nil without one.
 	glass *glass
 
@@ -344,7 +346,7 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.buildKritisSigner(ctx); err != nil {
 		return err
 	}
-	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index })...)
+	p.registry.MustRegister(indexMetrics(func() *index.Index { return p.index }, func() float64 { return float64(p.index.Lag()) })...)
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
@@ -362,16 +364,19 @@ func (p *parts) build(ctx context.Context) error {
 	return p.registerCertificates()
 }
 
-// openData makes the data folder, and registers what every role measures.
+// openData makes the data folder, and opens what every role has: its own metrics, and traces.
 func (p *parts) openData() error {
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := errors.Join(p.registerProcess(), p.openTracing()); err != nil {
+		return err
+	}
 	if p.cfg.Data == "" { // an attestor alone may do without
 		return nil
 	}
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
-	return nil
+	return p.registerDisk()
 }
 
 // serveOps gives the ops listener its handler.
@@ -470,7 +475,7 @@ func (p *parts) buildMetadata() error {
 	server := p.metadata.server
 	server.RegisterOnShutdown(following.Stop)
 	server.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWithin}
-	server.Handler = p.guard(p.metadata, handler, p.identity.Enabled())
+	server.Handler = p.guard(p.metadata, p.tracing.handler("metadata", handler), p.identity.Enabled())
 	config, cert, err := metadataTLS(p.cfg, p.logger)
 	if err != nil {
 		return err

@@ -58,6 +58,18 @@ func (c PostgresConfig) connString() (string, error) {
 
 // openStore opens the store that the configuration names.
 func (p *parts) openStore(ctx context.Context) (metadata.Store, error) {
+	store, err := p.openDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	measured, err := newMeasuredStore(store, p.registry)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return measured, nil
+}
+
+func (p *parts) openDatabase(ctx context.Context) (metadata.Store, error) {
 	c := p.cfg.Store.Postgres
 	if c.ConnectionFile == "" {
 		return sqlite.Open(ctx, filepath.Join(p.cfg.Data, "metadata.db"), sqlite.Options{})

@@ -286,7 +286,7 @@ func testReplicas(t *testing.T, c *cluster) {
 	// The copy has the attestation; then the server is killed.
 	until(t, "the first gate has a copy of now", func() bool {
 		info, err := os.Stat(filepath.Join(c.dir, "one", "gate", "evidence.copy"))
-		return err == nil && time.Since(info.ModTime()) < 30*time.Second && gates[0].metric("gatehouse_feed_lag_changes") == "0"
+		return err == nil && time.Since(info.ModTime()) < 30*time.Second && gates[0].metric("gatehouse_evidence_lag_changes") == "0"
 	})
 	address := c.server.Metadata
 	gates[2].terminate(t) // writes what it has

@@ -25,14 +25,17 @@ func (x *Index) put(o *grafeas.Occurrence, from origin) {
 		x.logger.Debug("attestation is not of an image", "occurrence", o.GetName(), "error", err)
 		return
 	}
+	var found []statement
 	for filed := false; !filed; {
 		trust := x.trust.Load()
 		keys := trust.of(o.GetNoteName(), projectOf(o.GetName()))
 		if keys.via == 0 {
 			return
 		}
-		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, examine(o, ref.Digest(), keys, x.memo))
+		found = examine(o, ref.Digest(), keys, x.memo)
+		filed = x.file(nameOf(o.GetName()), from, ref.Digest(), trust, found)
 	}
+	x.examined.count(found, from)
 	x.cool()
 }
 

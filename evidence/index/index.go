@@ -138,7 +138,8 @@ type Index struct {
 	mu   sync.RWMutex
 	book book
 	// cooling is set while statements that are too many are dropped.
-	cooling atomic.Bool
+	cooling  atomic.Bool
+	examined examined
 	// renewed counts how often everything was read anew.
 	renewed int
 	// told names occurrences, and toldOf resources, that the feed has told of while a

@@ -64,6 +64,12 @@ func WithKeychain(k authn.Keychain) Option { return func(r *Resolver) { r.keycha
 // certificate authority. Sizes are bounded, and plain HTTP refused, above it.
 func WithTransport(t http.RoundTripper) Option { return func(r *Resolver) { r.transport = t } }
 
+// WrapTransport puts something between the guards and what carries the requests, as that
+// was set by the options before.
+func WrapTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
+	return func(r *Resolver) { r.transport = wrap(r.transport) }
+}
+
 // WithTokenServices sets the hosts, HOST or HOST:PORT, that may be sent the credentials
 // of a registry, by the registry's HOST or HOST:PORT. Those in the domain of the
 // registry always may: index.docker.io has auth.docker.io.
