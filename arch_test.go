@@ -53,8 +53,10 @@ var arrows = map[string][]string{
 
 	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
+	"policy/objects": {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/binauthz", "policy/platform", "policy/hints", "policy/kritis"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
-	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/platform"},
+	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/names", "policy/objects", "policy/platform"},
+	"policy/admin/objectsapi": {"metadata", "metadata/grafeasapi", "policy/admin", "policy/objects"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
 	"policy/admin/adminclient": {},
 
@@ -124,7 +126,7 @@ var arrows = map[string][]string{
 // away, none of it may reach a network, a database or the machine.
 var (
 	pure = []string{"image", "policy", "evidence", "decide", "signature", "policy/binauthz", "policy/document", "policy/names", "policy/keys",
-		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/bundle", "policy/suggest", "admission/resource", "tags", "tags/manifest"}
+		"policy/platform", "policy/platform/constraint", "policy/platform/evaluate", "policy/kritis", "policy/objects", "policy/bundle", "policy/suggest", "admission/resource", "tags", "tags/manifest"}
 	impure = []string{
 		"net/http", "os/exec", "database/sql", "log/syslog", "net/rpc", "net/smtp",
 		"google.golang.org/grpc", "google.golang.org/genproto", "modernc.org/sqlite",

@@ -20,7 +20,8 @@ type role struct {
 }
 
 // roles returns the table, from narrow to broad for each service. It is Google's,
-// but for gate, which gates in other places have, those about break-glass, and that admin has all permissions of Container Analysis: Google's lacks
+// but for gate, which gates in other places have, those about break-glass and clusterController, which
+// files the objects of a cluster, and that admin has all permissions of Container Analysis: Google's lacks
 // notes.listOccurrences. Permissions on projects are part of the roles there that
 // have resourcemanager.projects.
 func roles() []role {
@@ -34,6 +35,7 @@ func roles() []role {
 		{"breakGlassViewer", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassGrantsList}},
 		{"breakGlassResponder", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate, BreakGlassGrantsList, BreakGlassGrantsDelete}},
 		{"breakGlassGranter", []Permission{BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete}},
+		{"clusterController", []Permission{ClusterObjectsList, ClusterObjectsUpdate, ProjectsGet}},
 		{"notes.occurrences.viewer", []Permission{NotesGet, NotesListOccurrences}},
 		{"notes.attacher", []Permission{NotesGet, NotesAttachOccurrence}},
 		{"notes.viewer", []Permission{NotesGet, NotesList, ProjectsGet, ProjectsList}},

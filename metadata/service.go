@@ -100,6 +100,10 @@ const (
 	BreakGlassGrantsList      Permission = "gatehouse.breakGlassGrants.list"
 	BreakGlassGrantsCreate    Permission = "gatehouse.breakGlassGrants.create"
 	BreakGlassGrantsDelete    Permission = "gatehouse.breakGlassGrants.delete"
+
+	// Those about the objects of a project's clusters are needed on the project.
+	ClusterObjectsList   Permission = "gatehouse.clusterObjects.list"
+	ClusterObjectsUpdate Permission = "gatehouse.clusterObjects.update"
 )
 
 // Permissions are all of them.
@@ -117,6 +121,7 @@ var Permissions = []Permission{
 	FeedWatch,
 	BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate,
 	BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete,
+	ClusterObjectsList, ClusterObjectsUpdate,
 }
 
 // An Authorizer decides what callers may do. The resource is the name of a

@@ -37,6 +37,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/notify"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/admin/binauthzapi"
+	"github.com/gatehouse-dev/gatehouse/policy/admin/objectsapi"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 )
 
@@ -135,7 +136,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 		_, err := cfg.Registry.Options()
 		return err
 	}
-	if cfg.Role == AdmissionRole {
+	if cfg.Role == AdmissionRole || cfg.Role == ControllerRole {
 		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
 		if err != nil {
 			return err
@@ -186,6 +187,8 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		return p.runGate(ctx, started)
 	case MutateRole:
 		return p.runMutate(ctx, started)
+	case ControllerRole:
+		return p.runController(ctx, started)
 	}
 
 	if err := p.build(ctx); err != nil {
@@ -454,7 +457,7 @@ func (p *parts) buildMetadata() error {
 	}
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
 		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{
-			binauthzapi.New(policies), following,
+			binauthzapi.New(policies), objectsapi.New(policies), following,
 			breakglassapi.New(breakglassapi.Options{Service: p.service, Project: p.cfg.Project, Incidents: p.glass.incidents, Grants: p.glass.grants}),
 		},
 	})
