@@ -17,6 +17,8 @@ type Config struct {
 	// BasicUsersFile has users and the bcrypt hashes of their passwords. It is
 	// watched.
 	BasicUsersFile string `yaml:"basicUsersFile"`
+	// Kubernetes takes tokens of service accounts.
+	Kubernetes KubernetesConfig `yaml:"kubernetes"`
 	// Rules say what callers may do. What none gives is refused.
 	Rules []Rule `yaml:"rules"`
 	// RequestsPerSecond is how often each caller may ask, and each remote address
@@ -31,7 +33,9 @@ type Config struct {
 func (c Config) Enabled() bool { return c.MTLS || c.Secrets() }
 
 // Secrets reports whether callers send secrets, which need TLS on a network.
-func (c Config) Secrets() bool { return c.BearerTokensFile != "" || c.BasicUsersFile != "" }
+func (c Config) Secrets() bool {
+	return c.BearerTokensFile != "" || c.BasicUsersFile != "" || c.Kubernetes.Enabled
+}
 
 // Validate returns everything that is wrong with c. It reads no file.
 func (c Config) Validate() error {
@@ -41,7 +45,10 @@ func (c Config) Validate() error {
 	case c.Enabled() && len(c.Rules) == 0:
 		bad(`identity: callers are asked who they are and no rules say what they may do: add rules, such as {caller: "ci@shop", project: "shop", roles: [occurrences.editor, notes.attacher]}`)
 	case !c.Enabled() && len(c.Rules) > 0:
-		bad("identity: there are rules and no way to tell callers: give bearerTokensFile, basicUsersFile or mtls: true")
+		bad("identity: there are rules and no way to tell callers: give bearerTokensFile, basicUsersFile, kubernetes or mtls: true")
+	}
+	if err := c.Kubernetes.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := compileRules(c.Rules, nil); err != nil {
 		errs = append(errs, err)

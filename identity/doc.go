@@ -3,13 +3,16 @@
 //
 // # Who
 //
-// An [Authenticator] looks at one request. There are three here, and the seam is
-// for more (OIDC and Kubernetes tokens are bearer tokens that are verified in
-// another way):
+// An [Authenticator] looks at one request. There are four here, and the seam is
+// for more (OIDC tokens are bearer tokens that are verified in another way):
 //
 //   - Bearer tokens from a file: "authorization: Bearer TOKEN". The file has the
 //     SHA-256 of each token and never the token, one caller a line:
 //     NAME:HASH or, while a token is being replaced, NAME:HASH,HASH.
+//   - Tokens of Kubernetes: bearer tokens that are JSON web tokens, that no file knows,
+//     and that an API server vouches for (TokenReview) to our audience. The answer is
+//     remembered for seconds, and never beyond the token's end. While the API server is
+//     away whoever is not remembered is refused, with the kind Unavailable.
 //   - HTTP basic from a file in the style of htpasswd, with bcrypt hashes only:
 //     USER:$2y$10$…
 //   - Client certificates, which the TLS listener has verified against its CA.
@@ -33,6 +36,10 @@
 //  2. DNS name
 //  3. mail address
 //  4. the subject's common name, only if there are no names of the other kinds
+//
+// A service account is system:serviceaccount:NAMESPACE:NAME, as Kubernetes has it.
+// With users: true others are called what the API server calls them: whoever gives
+// names there can give those of callers here.
 //
 // Two names of the kind that counts say nothing about which one calls, and are
 // refused. So is a name with white space or what cannot be seen, a name with "://"

@@ -53,6 +53,9 @@ type Options struct {
 	Clock func() time.Time
 	// Authenticators are asked before those that the configuration names.
 	Authenticators []Authenticator
+	// TokenReviewer is asked about tokens of Kubernetes, which the configuration may
+	// enable. It is required then.
+	TokenReviewer TokenReviewer
 	// Internal are rules beside the configured ones, for callers of the server
 	// itself. Only they may name [ReservedCaller].
 	Internal []Rule
@@ -72,6 +75,7 @@ type Identity struct {
 	anonymous *limit.Limiter
 	failures  *limit.Limiter
 	challenge []string
+	foreign   bool // there are authenticators that the configuration does not name
 }
 
 // Open reads the files that the configuration names. The configuration is
@@ -95,6 +99,7 @@ func Open(cfg Config, opts Options) (*Identity, error) {
 		header:  opts.Authenticators, mtls: cfg.MTLS, rules: given, logger: opts.Logger,
 		failures: limit.New(failuresPerSecond, failureBurst, opts.Clock),
 	}
+	i.foreign = len(opts.Authenticators) > 0
 	if cfg.RequestsPerSecond > 0 {
 		i.callers = limit.New(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
 		i.anonymous = limit.New(cfg.RequestsPerSecond, cfg.burst(), opts.Clock)
@@ -106,6 +111,15 @@ func Open(cfg Config, opts Options) (*Identity, error) {
 	if cfg.BasicUsersFile != "" {
 		users := newBasic(opts.Clock)
 		i.use(users, `Basic realm="gatehouse", charset="UTF-8"`, &watchedFile{what: "users", path: cfg.BasicUsersFile, use: users.load})
+	}
+	if cfg.Kubernetes.Enabled {
+		if opts.TokenReviewer == nil {
+			return nil, errors.New("identity.kubernetes is enabled and there is no API server to review tokens")
+		}
+		i.header = append(i.header, newKubernetes(cfg.Kubernetes, opts.TokenReviewer, opts.Clock)) // after the file's: what that does not know
+		if !i.accepts("Bearer") {
+			i.challenge = append(i.challenge, "Bearer")
+		}
 	}
 	return i, i.readFiles()
 }
@@ -140,11 +154,14 @@ func (i *Identity) Identify(r *http.Request) (metadata.Caller, error) {
 	if err == nil {
 		return caller, i.admit(i.callers, caller.Name)
 	}
+	var own *metadata.Error
+	if errors.As(err, &own) && metadata.KindOf(err) == metadata.Unavailable {
+		return metadata.Caller{}, err // which says nothing against the credentials
+	}
 	if wait, ok := i.failures.Take(limit.AddressOf(r.RemoteAddr)); !ok {
 		return metadata.Caller{}, exhausted(wait, "too many requests with wrong credentials, or without any, come from this address")
 	}
-	var own *metadata.Error
-	if errors.As(err, &own) {
+	if own != nil {
 		return metadata.Caller{}, err
 	}
 	return metadata.Caller{}, i.unauthenticated(err)
@@ -211,7 +228,7 @@ func (i *Identity) accepts(scheme string) bool {
 // accepted says what credentials a caller may send.
 func (i *Identity) accepted() string {
 	var ways []string
-	if i.accepts("Bearer") || len(i.header) > len(i.challenge) {
+	if i.accepts("Bearer") || i.foreign {
 		ways = append(ways, `"authorization: Bearer TOKEN"`)
 	}
 	if i.accepts("Basic") {

@@ -207,6 +207,7 @@ func DefaultConfig() Config {
 	return Config{
 		Project:  "default",
 		Metadata: MetadataConfig{Address: "127.0.0.1:8080"},
+		Identity: identity.Config{Kubernetes: identity.DefaultKubernetes()},
 		Admission: AdmissionConfig{
 			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
 			DrainTimeout: defaultDrainTimeout, MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/identity"
+	"github.com/gatehouse-dev/gatehouse/internal/kube"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
 )
@@ -18,8 +20,24 @@ const auditAPIDir = "audit-api"
 // openIdentity reads who may call the metadata API.
 func (p *parts) openIdentity() (err error) {
 	internal := append(attestorRules(p.attestorConfig.Project), kritisRules(p.cfg.KritisSigner)...)
-	p.identity, err = identity.Open(p.cfg.Identity, identity.Options{Logger: p.logger, Internal: internal})
+	options := identity.Options{Logger: p.logger, Internal: internal}
+	if options.TokenReviewer, err = tokenReviewer(p.cfg.Identity.Kubernetes); err != nil {
+		return err
+	}
+	p.identity, err = identity.Open(p.cfg.Identity, options)
 	return err
+}
+
+// tokenReviewer returns the API server that vouches for callers, nil if none does.
+func tokenReviewer(cfg identity.KubernetesConfig) (identity.TokenReviewer, error) {
+	if !cfg.Enabled {
+		return nil, nil
+	}
+	client, err := kube.Open(kube.Options{Kubeconfig: cfg.Kubeconfig})
+	if err != nil {
+		return nil, fmt.Errorf("identity.kubernetes: %w", err)
+	}
+	return client, nil
 }
 
 // attestorRules are what the server's own attestor may do: read what is known of

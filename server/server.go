@@ -146,7 +146,11 @@ func Check(cfg Config, logger *slog.Logger) error {
 	if _, _, err := metadataTLS(cfg, logger); err != nil {
 		return err
 	}
-	if _, err := identity.Open(cfg.Identity, identity.Options{Logger: logger}); err != nil {
+	reviewer, err := tokenReviewer(cfg.Identity.Kubernetes) // which is asked when somebody calls
+	if err != nil {
+		return err
+	}
+	if _, err := identity.Open(cfg.Identity, identity.Options{Logger: logger, TokenReviewer: reviewer}); err != nil {
 		return err
 	}
 	if _, err := cfg.Notify.Open(); err != nil {

@@ -58,11 +58,11 @@ func crossSign(of, by *root) (*x509.Certificate, error) {
 
 // leafEnd is the end of a serving certificate. A clock that is behind would make it one
 // that has ended for everybody else; the root tells what time it is at the least.
-func leafEnd(issuer *root, now time.Time) time.Time {
+func leafEnd(issuer *root, now time.Time, life time.Duration) time.Time {
 	if now.Before(issuer.published) {
 		now = issuer.published
 	}
-	end := now.Add(leafLife).Truncate(time.Second) // as a certificate has it
+	end := now.Add(life).Truncate(time.Second) // as a certificate has it
 	if end.After(issuer.cert.NotAfter) {
 		end = issuer.cert.NotAfter
 	}

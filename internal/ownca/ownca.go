@@ -39,6 +39,29 @@ import (
 	"time"
 )
 
+// Lives are how long things live and stay. Tests have short ones.
+type Lives struct {
+	// Root is how long a root lives, and RenewRoot how long before its end there is
+	// another one.
+	Root, RenewRoot time.Duration
+	// Overlap is how long a new root is in the bundle before it issues, and again before
+	// the old one leaves; Alone how long that is at the least.
+	Overlap, Alone time.Duration
+	// Ended is how long a root stays that has ended before there was another.
+	Ended time.Duration
+	// Leaf is how long a serving certificate lives, and RenewLeaf how long before its end
+	// there is another one.
+	Leaf, RenewLeaf time.Duration
+}
+
+// DefaultLives returns those of a folder.
+func DefaultLives() Lives {
+	return Lives{
+		Root: rootLife, RenewRoot: renewBefore, Overlap: DefaultOverlap, Alone: minAlone, Ended: endedGrace,
+		Leaf: leafLife, RenewLeaf: leafRenewBefore,
+	}
+}
+
 const (
 	// rootLife is how long a root lives, and renewBefore how long before its end there is
 	// another one: a year to give it to those that take it by hand.
@@ -204,7 +227,7 @@ func plausible(now time.Time) time.Time {
 // serve has a certificate of the right root served, a new one if need be.
 func (a *Authority) serve(s state, now time.Time) error {
 	issuer := s.issuer(now)
-	end := leafEnd(issuer, now)
+	end := leafEnd(issuer, now, leafLife)
 	next := serving{issuer: issuer, roots: len(s.roots)}
 	if old := a.serving.Load(); old != nil && old.issuer.is(issuer) && (now.Before(old.certificate.Leaf.NotAfter.Add(-leafRenewBefore)) || !end.After(old.certificate.Leaf.NotAfter)) {
 		next.certificate = old.certificate

@@ -51,25 +51,33 @@ func Show(dir string, now time.Time) (Status, error) {
 // Rotate puts a new root beside those there are. Servers issue certificates by it after
 // overlap, and after as long again the roots before it leave. They notice by themselves.
 func Rotate(dir string, now time.Time, overlap time.Duration) (Status, error) {
-	if overlap < 0 || overlap > maxOverlap {
-		return Status{}, fmt.Errorf("an overlap of %v: want 0 to %v", overlap, maxOverlap)
+	if err := checkOverlap(overlap); err != nil {
+		return Status{}, err
 	}
 	f, now := newFolder(dir), plausible(now)
 	if _, err := f.read(); err != nil { // before a file is made for the lock
 		return Status{}, missing(dir, err)
 	}
-	s, err := f.change(lockWait, func(s state) (state, error) {
-		s = s.kept(now)
-		if r := s.replacing(now); r != nil {
-			return state{}, fmt.Errorf("a root is being replaced already: %s issues from %s", r.fingerprint(), r.issues.Format(time.RFC3339))
-		}
-		issues := now.Add(overlap)
-		return s.withRoot(now, issues, issues.Add(max(overlap, minAlone)))
-	})
+	s, err := f.change(lockWait, func(s state) (state, error) { return s.kept(now).askedFor(now, overlap) })
 	if err != nil {
 		return Status{}, err
 	}
 	return f.status(s, now), nil
+}
+
+func checkOverlap(overlap time.Duration) error {
+	if overlap < 0 || overlap > maxOverlap {
+		return fmt.Errorf("an overlap of %v: want 0 to %v", overlap, maxOverlap)
+	}
+	return nil
+}
+
+// askedFor returns s with another root, unless one is being replaced.
+func (s state) askedFor(now time.Time, overlap time.Duration) (state, error) {
+	if r := s.replacing(now); r != nil {
+		return state{}, fmt.Errorf("a root is being replaced already: %s issues from %s", r.fingerprint(), r.issues.Format(time.RFC3339))
+	}
+	return s.rotated(now, overlap)
 }
 
 func missing(dir string, err error) error {
@@ -80,18 +88,22 @@ func missing(dir string, err error) error {
 }
 
 func (f folder) status(s state, now time.Time) Status {
-	status := Status{Bundle: f.path(bundleFile), BundleCurrent: f.bundleIs(s.roots)}
+	return Status{Bundle: f.path(bundleFile), BundleCurrent: f.bundleIs(s.roots), Roots: s.list(now)}
+}
+
+// list describes the roots.
+func (s state) list(now time.Time) (list []Root) {
 	issuer, name := s.issuer(now), Previous
 	for _, r := range s.roots {
 		if r == issuer {
 			name = Issuing
 		}
-		status.Roots = append(status.Roots, Root{
+		list = append(list, Root{
 			State: name, Fingerprint: r.fingerprint(), Published: r.published, Issues: r.issues, Alone: r.alone, Ends: r.cert.NotAfter,
 		})
 		if r == issuer {
 			name = Next
 		}
 	}
-	return status
+	return list
 }

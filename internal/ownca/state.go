@@ -35,6 +35,15 @@ type state struct {
 	roots []*root // in the order in which they were made
 	// crosses are certificates of roots by the ones before them.
 	crosses []*x509.Certificate
+	// lives are the default ones unless they are given.
+	lives *Lives
+}
+
+func (s state) life() Lives {
+	if s.lives == nil {
+		return DefaultLives()
+	}
+	return *s.lives
 }
 
 // issuer returns the root that serving certificates are to be of: the last one whose time
@@ -81,9 +90,15 @@ func (s state) next(now time.Time) (state, error) {
 	case !s.wantsRoot(now):
 		return s, nil
 	case s.allEnded(now): // or there was none
-		return s.withRoot(now, now, now.Add(endedGrace))
+		return s.withRoot(now, now, now.Add(s.life().Ended))
 	}
-	return s.withRoot(now, now.Add(DefaultOverlap), now.Add(2*DefaultOverlap))
+	return s.rotated(now, s.life().Overlap)
+}
+
+// rotated returns s with another root, which issues after an overlap.
+func (s state) rotated(now time.Time, overlap time.Duration) (state, error) {
+	issues := now.Add(overlap)
+	return s.withRoot(now, issues, issues.Add(max(overlap, s.life().Alone)))
 }
 
 // kept returns s without what is of no use any more.
@@ -94,7 +109,7 @@ func (s state) kept(now time.Time) state {
 			first = i
 		}
 	}
-	kept := state{roots: slices.Clone(s.roots[first:])}
+	kept := state{roots: slices.Clone(s.roots[first:]), lives: s.lives}
 	for _, c := range s.crosses {
 		signer := slices.ContainsFunc(kept.roots, func(r *root) bool { return bytes.Equal(r.cert.SubjectKeyId, c.AuthorityKeyId) })
 		if signer || now.Before(c.NotAfter) {
@@ -109,7 +124,7 @@ func (s state) allEnded(now time.Time) bool {
 }
 
 func (s state) wantsRoot(now time.Time) bool {
-	return s.allEnded(now) || !now.Before(s.roots[len(s.roots)-1].cert.NotAfter.Add(-renewBefore))
+	return s.allEnded(now) || !now.Before(s.roots[len(s.roots)-1].cert.NotAfter.Add(-s.life().RenewRoot))
 }
 
 // replacing returns the root that is in the bundle and does not issue yet. One that is
@@ -128,12 +143,12 @@ func (s state) withRoot(now, issues, alone time.Time) (state, error) {
 	if len(s.roots) >= maxRoots || len(s.crosses) >= maxRoots {
 		return state{}, fmt.Errorf("there are %d roots already, and it takes time until old ones are of no use", len(s.roots))
 	}
-	r, err := newRoot(now.Add(rootLife))
+	r, err := newRoot(now.Add(s.life().Root))
 	if err != nil {
 		return state{}, fmt.Errorf("making a root: %w", err)
 	}
 	r.published, r.issues, r.alone = now.UTC(), issues.UTC(), alone.UTC()
-	grown := state{roots: append(slices.Clone(s.roots), r), crosses: slices.Clone(s.crosses)}
+	grown := state{roots: append(slices.Clone(s.roots), r), crosses: slices.Clone(s.crosses), lives: s.lives}
 	if len(s.roots) > 0 {
 		cross, err := crossSign(r, s.roots[len(s.roots)-1])
 		if err != nil {
