@@ -58,7 +58,7 @@ identity:
     roles: [gate]
   - caller: system:serviceaccount:{{ .Release.Namespace }}:{{ .Release.Name }}-controller
     project: {{ .Values.project | quote }}
-    roles: [gate, {{ join ", " .Values.controller.roles }}]
+    roles: [gate, clusterController]
 {{- if .Values.mutate.enabled }}
   - caller: system:serviceaccount:{{ .Release.Namespace }}:{{ .Release.Name }}-mutate
     project: {{ .Values.project | quote }}
@@ -96,6 +96,7 @@ controller:
   lease: {namespace: {{ .Release.Namespace }}, name: {{ .Release.Name }}-controller}
   groups: [{{ join ", " .Values.controller.groups }}]
   pods: {label: {{ .Values.controller.labelPods }}, interval: {{ .Values.controller.podsInterval }}}
+  certificates: {issuer: {{ .Values.certificates.provider }}, name: {{ .Release.Name }}}
 {{- end }}
 
 {{- define "gatehouse.config.mutate" -}}
