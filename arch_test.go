@@ -105,13 +105,15 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
+	"deploy/chart":             {},
+	"install":                  {"deploy/chart", "internal/kube"},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
 	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -147,6 +149,7 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-github":         {"check/hosts/github"},
 	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 	"k8s.io/client-go":                    {"internal/kube"},
+	"sigs.k8s.io/yaml":                    {"install", "cmd/gatehouse"},
 	"github.com/PagerDuty/go-pagerduty":   {"notify/pager"},
 	"github.com/slack-go/slack":           {"notify/pager"},
 	"github.com/atc0005/go-teams-notify":  {"notify/pager"},

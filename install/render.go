@@ -200,7 +200,7 @@ func parseObjects(stream string) ([]Object, error) {
 	var objects []Object
 	for document := range strings.SplitSeq("\n"+stream, "\n---") {
 		var o Object
-		if err := unmarshal([]byte(document), &o); err != nil {
+		if err := unmarshal([]byte(document+"\n"), &o); err != nil {
 			return nil, err
 		}
 		if o != nil {

@@ -98,6 +98,8 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
 	root.AddCommand(
 		serveCommand(),
+		installCommand(),
+		uninstallCommand(),
 		checkCommand(),
 		checksCommand(),
 		verifyCommand(),
