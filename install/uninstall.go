@@ -88,4 +88,3 @@ func (c *Cluster) remove(ctx context.Context, k kind, o Object) (Change, error) 
 	c.say("%s deleted", o)
 	return Change{o.String(), o.Namespace(), "deleted"}, nil
 }
-
