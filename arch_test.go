@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/ownca":        {"internal/bounded", "internal/durable"},
 	"internal/junit":        {},
 	"internal/kube":         {},
+	"internal/clusterca":    {"internal/kube", "internal/ownca"},
 	"internal/limit":        {},
 	"internal/keyed":        {},
 	"internal/gen/*":        {},
@@ -100,20 +101,21 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
+	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"deploy/chart":             {},
 	"install":                  {"deploy/chart", "internal/kube"},
+	"doctor":                   {"internal/clusterca", "internal/kube", "policy/admin/adminclient", "policy/bundle", "policy/document"},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
 	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.

@@ -19,6 +19,8 @@ type ControllerConfig struct {
 	Kubeconfig string `yaml:"kubeconfig"`
 	// Lease is that by which several controllers agree on which of them works.
 	Lease LeaseConfig `yaml:"lease"`
+	// Certificates are those of this installation.
+	Certificates CertificatesConfig `yaml:"certificates"`
 	// Groups are the API groups whose objects are filed as policy. With none, objects
 	// mean nothing.
 	Groups []string `yaml:"groups"`
@@ -51,9 +53,10 @@ const (
 
 func defaultController() ControllerConfig {
 	return ControllerConfig{
-		Lease:  LeaseConfig{Namespace: "gatehouse", Name: "gatehouse-controller"},
-		Groups: []string{kritisGroup, ownGroup},
-		Pods:   PodsConfig{Label: true, Interval: defaultPodsInterval},
+		Lease:        LeaseConfig{Namespace: "gatehouse", Name: "gatehouse-controller"},
+		Certificates: defaultCertificates(),
+		Groups:       []string{kritisGroup, ownGroup},
+		Pods:         PodsConfig{Label: true, Interval: defaultPodsInterval},
 	}
 }
 
@@ -62,6 +65,7 @@ func (c *ControllerConfig) validate() error {
 	if c.Lease.Namespace == "" || c.Lease.Name == "" {
 		errs = append(errs, errors.New("controller.lease needs both namespace and name"))
 	}
+	errs = append(errs, c.Certificates.validate())
 	for _, g := range c.Groups {
 		if g != kritisGroup && g != ownGroup {
 			errs = append(errs, fmt.Errorf("controller.groups: %q: want %s or %s", g, kritisGroup, ownGroup))
@@ -81,7 +85,7 @@ type task struct {
 
 // controllerTasks are what the controller does while it has the lease.
 func (p *parts) controllerTasks(client *kube.Client) ([]task, error) {
-	return nil, nil
+	return p.certificatesTask(client)
 }
 
 // runController runs the controller role until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -40,17 +41,22 @@ func (s *serviceFlags) bind(c *cobra.Command) {
 
 // connect returns a client, and a context that ends when it takes too long.
 func (s *serviceFlags) connect(ctx context.Context) (*adminclient.Client, context.Context, context.CancelFunc, error) {
-	address, found := strings.CutPrefix(s.url, "https://")
-	if s.server.TLS = s.server.TLS || found; !found {
-		address = strings.TrimPrefix(address, "http://")
-	}
-	s.server.Address = strings.TrimSuffix(address, "/")
-	client, base, err := s.server.HTTP()
+	client, base, err := s.http()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	return adminclient.New(base, client), ctx, cancel, nil
+}
+
+// http returns a client that brings credentials, and the base of the service's addresses.
+func (s *serviceFlags) http() (client *http.Client, base string, err error) {
+	address, found := strings.CutPrefix(s.url, "https://")
+	if s.server.TLS = s.server.TLS || found; !found {
+		address = strings.TrimPrefix(address, "http://")
+	}
+	s.server.Address = strings.TrimSuffix(address, "/")
+	return s.server.HTTP()
 }
 
 // run connects and runs fn. What the service refuses is a no, and said.

@@ -140,27 +140,33 @@ func (c *Client) request(ctx context.Context, a call) (*http.Request, error) {
 
 // do sends a request, and returns the answer to one that succeeded.
 func (c *Client) do(ctx context.Context, a call) ([]byte, error) {
+	text, _, err := c.exchange(ctx, a)
+	return text, err
+}
+
+// exchange is do, with what the answer has in its header, if there is an answer.
+func (c *Client) exchange(ctx context.Context, a call) ([]byte, http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := c.request(ctx, a)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking the Kubernetes API server: %w", err)
+		return nil, nil, fmt.Errorf("asking the Kubernetes API server: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read only
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
+		return nil, nil, fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
 	case len(text) > maxAnswer:
-		return nil, fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
+		return nil, nil, fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
 	case resp.StatusCode/100 != 2:
-		return nil, refusal(resp.StatusCode, text)
+		return nil, resp.Header, refusal(resp.StatusCode, text)
 	}
-	return text, nil
+	return text, resp.Header, nil
 }
 
 func escaped(segments []string) []string {

@@ -1,0 +1,105 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+func TestTheRoomOfAFolder(t *testing.T) {
+	t.Parallel()
+	free, size, err := room(t.TempDir())
+	if err != nil || size == 0 || free > size {
+		t.Errorf("%d of %d, %v", free, size, err)
+	}
+	found, err := Examine(context.Background(), Options{Data: t.TempDir(), Now: time.Now}, []string{"store"})
+	if err != nil || len(found) != 1 || found[0].Check != "store" || found[0].Result == Skipped || found[0].Result == Unknown {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+func TestNothingIsLookedAtThatIsNotNamed(t *testing.T) {
+	t.Parallel()
+	found, err := Examine(context.Background(), Options{Now: time.Now}, nil)
+	if err != nil || len(found) != len(Checks()) || Worst(found) != Skipped {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if _, err := Examine(context.Background(), Options{}, []string{"nothing"}); err == nil {
+		t.Error("there is no such check, and no error")
+	}
+}
+
+func TestWhatARuleCovers(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		rule                       string
+		group, resource, operation string
+		want                       bool
+	}{
+		"named":                      {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["CREATE"],"resources":["pods"]}`, "", "pods", "CREATE", true},
+		"another operation":          {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["UPDATE"],"resources":["pods"]}`, "", "pods", "CREATE", false},
+		"another group":              {`{"apiGroups":["apps"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}`, "", "pods", "CREATE", false},
+		"another version":            {`{"apiGroups":[""],"apiVersions":["v2"],"operations":["*"],"resources":["*"]}`, "", "pods", "CREATE", false},
+		"all":                        {`{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*/*"]}`, "", "pods/ephemeralcontainers", "UPDATE", true},
+		"all without subresources":   {`{"apiGroups":["*"],"apiVersions":["*"],"operations":["*"],"resources":["*"]}`, "", "pods/ephemeralcontainers", "UPDATE", false},
+		"pods without subresources":  {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["pods"]}`, "", "pods/ephemeralcontainers", "UPDATE", false},
+		"all subresources of pods":   {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["pods/*"]}`, "", "pods/ephemeralcontainers", "UPDATE", true},
+		"subresources are not pods":  {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["pods/*"]}`, "", "pods", "CREATE", false},
+		"a subresource of all kinds": {`{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["*/ephemeralcontainers"]}`, "", "pods/ephemeralcontainers", "UPDATE", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var w webhook
+			if err := json.Unmarshal([]byte(`{"rules":[`+tc.rule+`]}`), &w); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.covers(tc.group, tc.resource, tc.operation); got != tc.want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+func TestSelectors(t *testing.T) {
+	t.Parallel()
+	labels := map[string]string{"a": "1"}
+	for text, want := range map[string]bool{
+		`{}`:                        true,
+		`{"matchLabels":{"a":"1"}}`: true,
+		`{"matchLabels":{"a":"2"}}`: false,
+		`{"matchLabels":{"b":""}}`:  false,
+		`{"matchExpressions":[{"key":"a","operator":"In","values":["1","2"]}]}`: true,
+		`{"matchExpressions":[{"key":"b","operator":"In","values":[""]}]}`:      false,
+		`{"matchExpressions":[{"key":"a","operator":"NotIn","values":["1"]}]}`:  false,
+		`{"matchExpressions":[{"key":"b","operator":"NotIn","values":["1"]}]}`:  true,
+		`{"matchExpressions":[{"key":"a","operator":"Exists"}]}`:                true,
+		`{"matchExpressions":[{"key":"b","operator":"Exists"}]}`:                false,
+		`{"matchExpressions":[{"key":"a","operator":"DoesNotExist"}]}`:          false,
+		`{"matchExpressions":[{"key":"b","operator":"DoesNotExist"}]}`:          true,
+	} {
+		var s selector
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.matches(labels); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+func TestConditionsThatAreLoose(t *testing.T) {
+	t.Parallel()
+	for expression, want := range map[string]bool{
+		`request.operation != 'UPDATE' || !has(oldObject.metadata.deletionTimestamp)`: false,
+		`!('x' in oldObject.metadata.labels)`:                                         false,
+		`!('x' in object.metadata.labels)`:                                            true,
+		`'x' in oldObject.metadata.labels || 'x' in object.metadata.labels`:           true,
+		`object.metadata.name != 'x'`:                                                 true,
+		`request.namespace != 'gatehouse'`:                                            false,
+	} {
+		if got := loose(expression); got != want {
+			t.Errorf("%s: %v", expression, got)
+		}
+	}
+}
