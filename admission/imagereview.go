@@ -95,7 +95,7 @@ func (g *Gate) answerImages(ctx context.Context, body []byte, place Place) (any,
 	if err != nil {
 		return imageAnswer(g.misunderstood(req, err)), nil
 	}
-	return imageAnswer(g.judge(ctx, req, part{s, s.found}, podless(g.Rules()))), nil
+	return imageAnswer(g.judge(ctx, req, part{s, s.found}, podless(g.Rules().In(req.Namespace)))), nil
 }
 
 // read returns what is asked, and notes in req where. What an API server may send one
@@ -135,7 +135,7 @@ func podless(set policy.Set) policy.Set {
 			asked = slices.Clone(set)
 		}
 		asked[i] = &policy.Ruleset{
-			Name: rules.Name, Dialect: rules.Dialect, Source: rules.Source, Version: rules.Version, Exempt: rules.Exempt,
+			Name: rules.Name, Dialect: rules.Dialect, Source: rules.Source, Version: rules.Version, Exempt: rules.Exempt, Waived: rules.Waived,
 			Rules: []policy.Rule{{ID: undecidable, Evaluation: policy.AlwaysDeny}},
 		}
 	}

@@ -35,6 +35,9 @@ func (g *gate) condition(c policy.Condition, u *use, out *reasons) Verdict {
 	case policy.AnyOf:
 		return g.anyOf(c, u, out)
 	case policy.Never:
+		if c.Why != "" {
+			return out.add(Reason{Code: CodeUnreadable, Message: "The policy cannot be enforced as it is written: " + cut(plain(c.Why), maxDetail), Next: "have the owners of the policy mend it"})
+		}
 		return out.add(Reason{Code: CodeAlwaysDeny, Message: "The check always denies", Next: "no image may run here unless the policy exempts it; ask the owners of the policy"})
 	case policy.Digested:
 		if !u.hasDigest() {

@@ -238,6 +238,7 @@ const (
 	CodeEvidenceUnavailable Code = "EVIDENCE_UNAVAILABLE"
 	CodeNoPolicy            Code = "NO_POLICY"
 	CodeNoRule              Code = "NO_RULE"
+	CodeUnreadable          Code = "POLICY_UNREADABLE"
 	CodeNoCheck             Code = "NO_CHECK" // the rule requires checks, and has none that is known
 
 	CodeScanned       Code = "SCANNED" // and nothing was found beyond the limits

@@ -35,13 +35,14 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	if len(set) == 0 {
 		return observe(d)
 	}
+	set = set.In(req.Namespace)
 	pod := ScopeOf(req)
 	said := make([]PolicyDecision, len(set))
 	for i, rules := range set {
 		if rules == nil {
 			rules = &policy.Ruleset{} // which denies
 		}
-		g := gate{rules: rules, now: now, named: len(set) > 1}
+		g := gate{rules: rules, namespace: req.Namespace, now: now, named: len(set) > 1}
 		said[i] = g.decide(&d, uses, pod, req.BreakGlass != "")
 	}
 	d.conclude(said)
@@ -212,10 +213,11 @@ func (u *use) hasDigest() bool { return u.err == nil && !u.ref.Digest().IsZero()
 
 // A gate is one policy, deciding on the images of one pod.
 type gate struct {
-	rules *policy.Ruleset
-	rule  *policy.Rule // nil if none is for the pod
-	now   time.Time
-	named bool // reasons tell their policy
+	rules     *policy.Ruleset
+	rule      *policy.Rule // nil if none is for the pod
+	namespace string
+	now       time.Time
+	named     bool // reasons tell their policy
 }
 
 // decide asks the policy about every image, and adds what it says to d.
@@ -301,7 +303,7 @@ func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 	switch {
 	case v == ALLOW:
 		return NoOverride
-	case g.rule != nil && g.rule.DryRun:
+	case g.rule != nil && g.rule.DryRun, g.waived():
 		return DryRun
 	case v == INDETERMINATE && unread && g.rule != nil && g.rule.OnUnavailable.Warn:
 		return FailOpen
@@ -311,6 +313,12 @@ func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 		return BreakGlass
 	}
 	return NoOverride
+}
+
+// waived reports whether what the policy denies is let in here, and recorded.
+func (g *gate) waived() bool {
+	_, ok := g.rules.Waives(g.namespace, g.now)
+	return ok
 }
 
 // reasons are collected in place: they are large, and there is one for each check.
@@ -325,7 +333,7 @@ func (out *reasons) add(r Reason) Verdict {
 // image decides on one image: exemptions see the text as written, like the rules
 // that look at no evidence, and so does Binary Authorization.
 func (g *gate) image(u *use, out *reasons) (v Verdict, exemption string) {
-	if e, ok := g.rules.Exempts(u.Text); ok {
+	if e, ok := g.rules.Exempts(u.Text, g.namespace, g.now); ok {
 		return out.add(g.exempt(e, g.rules.Source)), e.Pattern.String()
 	}
 	if g.rule == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
@@ -35,8 +36,8 @@ func TestBuiltRulesetAnswersLikeTheList(t *testing.T) {
 				none++
 			}
 			text := fmt.Sprintf("gcr.io/%c/%c:v%d", 'a'+rune(rng.IntN(3)), 'a'+rune(rng.IntN(3)), rng.IntN(2))
-			e, ok := plain.Exempts(text)
-			got2, gotOK := built.Exempts(text)
+			e, ok := plain.Exempts(text, "", time.Time{})
+			got2, gotOK := built.Exempts(text, "", time.Time{})
 			if ok != gotOK || e != got2 {
 				t.Fatalf("%s: exemption %v (%v), by the list %v (%v)", text, got2, gotOK, e, ok)
 			}

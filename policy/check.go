@@ -54,8 +54,8 @@ type AnyOf struct {
 	Of []Condition
 }
 
-// Never is not met by any image.
-type Never struct{}
+// Never is not met by any image. Why says so in place of a check that cannot be read.
+type Never struct{ Why string }
 
 // Digested is met by an image that is named by its digest.
 type Digested struct{}

@@ -9,7 +9,7 @@ import (
 // Conditions yields every condition of the policies, and those within.
 func (s Set) Conditions() iter.Seq[Condition] {
 	return func(yield func(Condition) bool) {
-		for _, r := range s {
+		for r := range s.Rulesets() {
 			for i := range r.Rules {
 				for j := range r.Rules[i].Checks {
 					if !walk(r.Rules[i].Checks[j].Condition, yield) {

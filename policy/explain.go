@@ -11,8 +11,9 @@ type Applied struct {
 
 // Applies tells which rule of each policy is for a pod, and why.
 func (s Set) Applies(pod Scope) []Applied {
-	list := make([]Applied, 0, len(s))
-	for _, r := range s {
+	here := s.In(pod.Namespace)
+	list := make([]Applied, 0, len(here))
+	for _, r := range here {
 		a := Applied{Ruleset: r, Because: "no rule is for the pod"}
 		if rule, ok := r.Select(pod); ok {
 			a.Rule, a.Because = rule, because(r, rule.Scope)

@@ -9,7 +9,8 @@
 // an image in too. What is left must pass every [Check] of the rule: a
 // [Condition], which exemptions of the check alone may waive.
 //
-// Several Rulesets may be in force at once: a [Set], all of which must allow.
+// Several Rulesets may be in force at once: a [Set], all of which must allow. Those of
+// many namespaces are found by a [Local].
 //
 // The zero value of every type here denies or matches nothing, except the zero
 // Scope, which is every pod, and the empty Set, which says that there is no policy.
@@ -46,8 +47,15 @@ type Ruleset struct {
 	// Attestors holds every attestor that a rule names, by resource name
 	// ("projects/p/attestors/a"). One that is missing here denies.
 	Attestors map[string]Attestor
+	// Namespaces are where it is in force, if a [Local] finds it.
+	Namespaces Namespaces
+	// Waived lets in, and records, what it denies.
+	Waived []Waiver
+	// Local, unless it is nil, is where the policies are found that it stands for.
+	Local *Local
 
-	built *built
+	built  *built
+	origin *Ruleset // that it was made from by With
 }
 
 // Dialect is a language of policies.
@@ -71,6 +79,10 @@ type Exemption struct {
 	// that of the check, rule or Ruleset it belongs to.
 	Line int
 	File string
+	// Namespaces are where it counts, and Until is when it ends; the zero time is never.
+	// Only those of a Ruleset have either.
+	Namespaces Namespaces
+	Until      time.Time
 }
 
 // A Rule says what is required of every image of a pod in its Scope.
@@ -196,7 +208,7 @@ func (r *Ruleset) Select(pod Scope) (rule *Rule, ok bool) {
 // Needs reports which facts about a pod's place the rules are chosen by: a gate
 // that does not know them must not be given these rules.
 func (s Set) Needs() (cluster, istioIdentity bool) {
-	for _, r := range s {
+	for r := range s.Rulesets() {
 		for i := range r.Rules {
 			cluster = cluster || r.Rules[i].Scope.Cluster != ""
 			istioIdentity = istioIdentity || r.Rules[i].Scope.IstioIdentity != ""
@@ -206,12 +218,23 @@ func (s Set) Needs() (cluster, istioIdentity bool) {
 }
 
 // Exempts returns the first exemption of the Ruleset that covers the image as
-// written, if any.
-func (r *Ruleset) Exempts(text string) (Exemption, bool) {
+// written, for a pod of the namespace at the time now, if any.
+func (r *Ruleset) Exempts(text, namespace string, now time.Time) (Exemption, bool) {
+	first := 0
 	if r.built != nil {
-		return found(r.Exempt, r.built.exempt, text)
+		if r.built.exempt == nil {
+			return Exemption{}, false
+		}
+		if first = r.built.exempt.Match(text); first < 0 {
+			return Exemption{}, false
+		}
 	}
-	return Exempts(r.Exempt, text)
+	for i := first; i < len(r.Exempt); i++ {
+		if e := &r.Exempt[i]; counts(e.Until, now) && e.Namespaces.Cover(namespace) && e.Pattern.Match(text) {
+			return *e, true
+		}
+	}
+	return Exemption{}, false
 }
 
 // Exempts returns the first exemption of the rule that covers the image as written,

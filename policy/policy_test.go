@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/policy"
@@ -13,11 +14,11 @@ func TestZeroValuesDeny(t *testing.T) {
 	if _, ok := rules.Select(policy.Scope{Namespace: "n"}); ok {
 		t.Error("the zero Ruleset has a rule")
 	}
-	if _, ok := rules.Exempts("gcr.io/p/i"); ok {
+	if _, ok := rules.Exempts("gcr.io/p/i", "", time.Time{}); ok {
 		t.Error("the zero Ruleset exempts")
 	}
 	rules.Exempt = []policy.Exemption{{}}
-	if _, ok := rules.Exempts(""); ok {
+	if _, ok := rules.Exempts("", "", time.Time{}); ok {
 		t.Error("the zero Exemption exempts")
 	}
 	var rule policy.Rule
@@ -69,7 +70,7 @@ func TestExemptsNamesFirstPattern(t *testing.T) {
 		rules.Exempt = append(rules.Exempt, policy.Exemption{Pattern: pattern, Origin: "list of " + text})
 	}
 	for ref, want := range map[string]string{"gcr.io/p/a:1": "list of gcr.io/p/a*", "gcr.io/p/a/b": "list of gcr.io/p/**", "gcr.io/q": ""} {
-		if e, ok := rules.Exempts(ref); e.Origin != want || ok != (want != "") {
+		if e, ok := rules.Exempts(ref, "", time.Time{}); e.Origin != want || ok != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", ref, e.Origin, ok, want)
 		}
 	}

@@ -122,6 +122,9 @@ type AdmissionConfig struct {
 	MatchRepository bool `yaml:"matchRepository"`
 	// PlatformDryRun records what platform policies deny, and lets it in.
 	PlatformDryRun bool `yaml:"platformDryRun"`
+	// ClusterObjects has objects of the cluster count, those that are filed for its name,
+	// beside whatever else is in force: all must allow. Default true.
+	ClusterObjects bool `yaml:"clusterObjects"`
 	// Kritis says what objects of Kritis mean, in the words of
 	// [bundle.KritisOptions].
 	Kritis []string `yaml:"kritis"`
@@ -209,7 +212,7 @@ func DefaultConfig() Config {
 		Metadata: MetadataConfig{Address: "127.0.0.1:8080"},
 		Identity: identity.Config{Kubernetes: identity.DefaultKubernetes()},
 		Admission: AdmissionConfig{
-			Address: "127.0.0.1:8443", Templates: admission.DenyTemplates,
+			Address: "127.0.0.1:8443", ClusterObjects: true, Templates: admission.DenyTemplates,
 			DrainTimeout: defaultDrainTimeout, MaxConnections: defaultMaxConnections, MaxRequests: admission.DefaultMaxRequests,
 			MaxStatements: defaultMaxStatements,
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},

@@ -5,11 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gatehouse-dev/gatehouse/controller"
+	"github.com/gatehouse-dev/gatehouse/evidence"
+	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
+	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 // ControllerConfig is what keeps a cluster and the metadata service together: the one
@@ -49,6 +55,10 @@ const (
 	// defaultPodsInterval is Kritis' cronInterval.
 	defaultPodsInterval = time.Hour
 	minPodsInterval     = time.Second
+
+	// controllerSuffix tells a controller from a gate on the same machine.
+	controllerSuffix = "-controller"
+	controllerAgent  = "gatehouse-controller"
 )
 
 func defaultController() ControllerConfig {
@@ -84,26 +94,79 @@ type task struct {
 }
 
 // controllerTasks are what the controller does while it has the lease.
-func (p *parts) controllerTasks(client *kube.Client) ([]task, error) {
-	return p.certificatesTask(client)
+func (p *parts) controllerTasks(client *kube.Client, g *loneGate) ([]task, error) {
+	c, err := p.newController(client, g)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := p.certificatesTask(client)
+	return append(tasks, task{"objects and pods", c.Run}), err
 }
+
+// newController puts together what follows the cluster, over what follows the metadata
+// service.
+func (p *parts) newController(client *kube.Client, g *loneGate) (*controller.Controller, error) {
+	store, err := p.newClusterStore(g.client)
+	if err != nil {
+		return nil, err
+	}
+	meaning, err := bundle.KritisOptions(p.cfg.Admission.Kritis)
+	if err != nil {
+		return nil, err
+	}
+	return controller.New(controller.Options{
+		Kube: client, Store: store, Evidence: followedEvidence{g}, Outcome: g.outcome, Place: p.cfg.place(), Groups: p.cfg.Controller.Groups, Kritis: meaning,
+		Label: p.cfg.Controller.Pods.Label, Interval: p.cfg.Controller.Pods.Interval, Now: time.Now, Logger: p.logger, Registry: p.registry,
+	})
+}
+
+// outcome is what the objects amount to that are in force.
+func (g *loneGate) outcome() *objects.Outcome {
+	if ps := g.inForce.Load(); ps != nil {
+		return ps.outcome.Load()
+	}
+	return nil
+}
+
+// followedEvidence is the evidence of a controller.
+type followedEvidence struct{ *loneGate }
+
+// Ready returns when policy and evidence were read.
+func (e followedEvidence) Ready(ctx context.Context) error {
+	select {
+	case <-e.begun:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Collect implements [controller.Evidence].
+func (e followedEvidence) Collect(ctx context.Context, refs []image.Reference) evidence.Facts {
+	return e.evidence.Collect(ctx, refs)
+}
+
+// Changed implements [controller.Evidence].
+func (e followedEvidence) Changed() <-chan struct{} { return e.heard }
 
 // runController runs the controller role until ctx ends.
 func (p *parts) runController(ctx context.Context, started func(Addresses) error) error {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, running := errgroup.WithContext(background)
-	if err := p.openData(); err != nil {
+	// Of several controllers each follows: whoever comes to have the lease can begin at once.
+	g, err := p.newFollower(p.cfg.Admission.Feed.gateName() + controllerSuffix)
+	if err != nil {
 		return err
 	}
-	client, err := kube.Open(kube.Options{Kubeconfig: p.cfg.Controller.Kubeconfig, UserAgent: "gatehouse-controller"})
+	client, err := kube.Open(kube.Options{Kubeconfig: p.cfg.Controller.Kubeconfig, UserAgent: controllerAgent})
 	if err != nil {
 		return fmt.Errorf("controller: %w", err)
 	}
 	if err := p.bind(ctx, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
 		return err
 	}
-	tasks, err := p.controllerTasks(client)
+	tasks, err := p.controllerTasks(client, g)
 	if err != nil {
 		return err
 	}
@@ -118,6 +181,7 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	}
 	p.watchCertificates(running, group)
 	stop := p.serve(group)
+	group.Go(func() error { return g.follow(ctx, running, group) })
 	group.Go(func() error {
 		return client.Elect(running, p.election(), func(ctx context.Context) error { return runTasks(ctx, tasks) })
 	})
@@ -131,8 +195,60 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 		}
 	}
 	p.drain(running, stop)
+	g.writeCopy()
+	g.leave()
 	cancel()
 	return errors.Join(err, group.Wait())
+}
+
+// RunOnce makes one pass over the pods of a cluster, as the controller does whenever
+// something has changed, and returns what it has found: what Kritis did with --run-cron. It
+// needs no lease: what is so already is not written again.
+func RunOnce(ctx context.Context, cfg Config, logger *slog.Logger) (r controller.Report, err error) {
+	cfg.Role = ControllerRole
+	if err := cfg.Validate(); err != nil {
+		return r, err
+	}
+	p := newParts(cfg, logger)
+	defer func() { err = errors.Join(err, p.close()) }()
+	g, err := p.newFollower(cfg.Admission.Feed.gateName() + "-once" + controllerSuffix)
+	if err != nil {
+		return r, err
+	}
+	client, err := kube.Open(kube.Options{Kubeconfig: cfg.Controller.Kubeconfig, UserAgent: controllerAgent})
+	if err != nil {
+		return r, fmt.Errorf("controller: %w", err)
+	}
+	c, err := p.newController(client, g)
+	if err != nil {
+		return r, err
+	}
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, running := errgroup.WithContext(running)
+	p.watchCertificates(running, group)
+	group.Go(func() error { return g.follow(running, running, group) })
+	group.Go(func() error {
+		defer cancel()
+		var err error
+		r, err = c.Once(running)
+		g.leave()
+		return err
+	})
+	return r, group.Wait()
+}
+
+// follow begins to follow the metadata service, however long it may not be there.
+func (g *loneGate) follow(ctx, running context.Context, group *errgroup.Group) error {
+	err := g.begin(ctx, running, group)
+	if ctx.Err() != nil || running.Err() != nil {
+		return nil // it was told to stop before
+	}
+	if err == nil {
+		close(g.begun)
+		g.wake()
+	}
+	return err
 }
 
 // election is how one of several controllers comes to work.

@@ -61,6 +61,7 @@ func (e *evaluator) evaluate(ctx context.Context, v admin.Version, resource []by
 	text.Name = v.Name
 	sources := e.known()
 	sources.Project, sources.PlatformDryRun = projectOf(v.Name), false
+	sources.Objects, sources.Compiler = nil, nil
 	sources.Policies = []bundle.File{{Name: v.Name, Data: v.Content}}
 	loaded, found := bundle.Load(sources)
 	if loaded == nil {

@@ -117,7 +117,8 @@ func (p *parts) dialFeed() (*grpc.ClientConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := config(); err != nil {
+		// A controller may have to make the certificates of both first.
+		if _, err := config(); err != nil && p.cfg.Role != ControllerRole {
 			return nil, err
 		}
 		transport = freshTLS{TransportCredentials: credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), config: config}

@@ -47,6 +47,10 @@ type loneGate struct {
 	inForce atomic.Pointer[policies]
 	// poke wakes who tells the service how far the gate is.
 	poke chan struct{}
+	// heard is told when there may be other evidence or policy to decide by.
+	heard chan struct{}
+	// begun is closed when a controller can decide.
+	begun chan struct{}
 
 	// fromCopy is the copy by which the gate decides while the service has not been
 	// there since it started; nil otherwise.
@@ -105,31 +109,8 @@ func (g *loneGate) leave() {
 // newLoneGate opens and binds everything. Before the gate has begun it answers that
 // nothing could be found out.
 func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
-	if err := p.openData(); err != nil {
-		return nil, err
-	}
-	conn, err := p.dialFeed()
+	g, err := p.newFollower(p.cfg.Admission.Feed.gateName())
 	if err != nil {
-		return nil, err
-	}
-	p.onClose(conn.Close)
-	g := &loneGate{parts: p, poke: make(chan struct{}, 1)}
-	g.client, err = feedclient.New(feedclient.Options{
-		Conn: conn, Project: p.cfg.Project, Cluster: p.cfg.Cluster, Gate: p.cfg.Admission.Feed.gateName(), Logger: p.logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if g.evidence, err = newRemoteEvidence(g.client.Evidence(), p.registry); err != nil {
-		return nil, err
-	}
-	if most := p.cfg.Admission.Feed.MaxSilence; most > 0 {
-		g.evidence.stale = func() string { return g.stale(most) }
-	}
-	if g.folder, err = lastgood.Open(filepath.Join(p.cfg.Data, "gate"), p.cfg.Project, p.cfg.Cluster); err != nil {
-		return nil, err
-	}
-	if err := g.register(); err != nil {
 		return nil, err
 	}
 	if err := p.openOutbox(); err != nil {
@@ -146,6 +127,36 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 	}
 	p.serveOps(g.state)
 	return g, p.registerCertificates()
+}
+
+// newFollower opens what follows the metadata service under a name, and decides as a gate
+// does.
+func (p *parts) newFollower(name string) (*loneGate, error) {
+	if err := p.openData(); err != nil {
+		return nil, err
+	}
+	conn, err := p.dialFeed()
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(conn.Close)
+	g := &loneGate{parts: p, poke: make(chan struct{}, 1), heard: make(chan struct{}, 1), begun: make(chan struct{})}
+	g.client, err = feedclient.New(feedclient.Options{
+		Conn: conn, Project: p.cfg.Project, Cluster: p.cfg.Cluster, Gate: name, Logger: p.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if g.evidence, err = newRemoteEvidence(g.client.Evidence(), p.registry); err != nil {
+		return nil, err
+	}
+	if most := p.cfg.Admission.Feed.MaxSilence; most > 0 {
+		g.evidence.stale = func() string { return g.stale(most) }
+	}
+	if g.folder, err = lastgood.Open(filepath.Join(p.cfg.Data, "gate"), p.cfg.Project, p.cfg.Cluster); err != nil {
+		return nil, err
+	}
+	return g, g.register()
 }
 
 func (g *loneGate) newIndex() *index.Index {
@@ -211,7 +222,9 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 		return nil
 	})
 	group.Go(func() error { return g.keepCopy(running) })
-	g.glass.follow(running, group, g.client.Documents())
+	if g.glass != nil {
+		g.glass.follow(running, group, g.client.Documents())
+	}
 	if len(ps.current()) == 0 {
 		g.logger.Warn(noPolicy)
 	}
@@ -294,9 +307,11 @@ func (g *loneGate) keep(trust index.Trust, scans, hints []string) {
 }
 
 func (g *loneGate) wake() {
-	select {
-	case g.poke <- struct{}{}:
-	default: // woken already
+	for _, c := range []chan struct{}{g.poke, g.heard} {
+		select {
+		case c <- struct{}{}:
+		default: // woken already
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
 	"github.com/gatehouse-dev/gatehouse/policy/document"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 // watchInterval is how often policy files are looked at. They are read whole and
@@ -38,6 +39,12 @@ type policies struct {
 	logger  *slog.Logger
 	reloads *prometheus.CounterVec
 	stale   prometheus.Gauge
+	// clusterObjects counts the objects of the cluster.
+	clusterObjects *prometheus.GaugeVec
+
+	// objects reads those of the cluster, and compiler keeps what they were compiled to.
+	objects  admin.ObjectReader
+	compiler bundle.ObjectCompiler
 
 	// stored is what the store has beside the files of sum storedFor; nil before it
 	// was read, and after a change there, of which wake tells.
@@ -53,6 +60,9 @@ type policies struct {
 	enforced  func(trust index.Trust, scans, hints []string)
 
 	rules atomic.Pointer[policy.Set]
+	// outcome is what the objects of the cluster amount to that are in force; nil if there
+	// are none.
+	outcome atomic.Pointer[objects.Outcome]
 	// denying says that the rules in force stand in for some that cannot be enforced.
 	denying bool
 	// sources are what the rules in force were made from, but for the policies.
@@ -82,8 +92,12 @@ func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, l
 			Name: "gatehouse_policy_stale",
 			Help: "1 while the policy or attestors files on disk are broken and an earlier version is in force.",
 		}),
+		clusterObjects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "gatehouse_cluster_objects",
+			Help: "Objects of the cluster that policy is made from, by state: ok, or problem if one is not in force as it is written.",
+		}, []string{"state"}),
 	}
-	return p, errors.Join(registry.Register(p.reloads), registry.Register(p.stale))
+	return p, errors.Join(registry.Register(p.reloads), registry.Register(p.stale), registry.Register(p.clusterObjects))
 }
 
 // current returns the policy in force, or nil.
@@ -121,7 +135,7 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	loaded, err := p.compile(now)
-	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies) > 0, err
+	p.tried, p.hasPolicy, p.triedErr = now.sum, len(now.Policies)+len(now.Objects) > 0, err
 	if err != nil {
 		return err
 	}
@@ -130,8 +144,9 @@ func (p *policies) load(ctx context.Context) error {
 		p.tried = [sha256.Size]byte{}
 		return err
 	}
-	now.Policies = nil
+	now.Policies, now.Objects = nil, nil
 	p.rules.Store(&set)
+	p.outcome.Store(loaded.Objects)
 	p.denying = false
 	p.sources.Store(&now.Sources)
 	p.replaced = trust
@@ -142,10 +157,28 @@ func (p *policies) load(ctx context.Context) error {
 	if len(set) == 0 {
 		p.logger.Warn("no policy is in force")
 	}
+	p.tellObjects(loaded.Objects)
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
 	}
 	return nil
+}
+
+// tellObjects tells how many objects of the cluster there are, and of how many there is
+// something wrong; what it is stands in their status.
+func (p *policies) tellObjects(out *objects.Outcome) {
+	all, wrong := 0, 0
+	if out != nil {
+		all = len(out.Objects)
+		for _, problems := range out.Problems {
+			if problems[0].Severity == document.Error {
+				wrong++
+			}
+		}
+		p.logger.Info("objects of the cluster are in force", "objects", all, "not as written", wrong)
+	}
+	p.clusterObjects.WithLabelValues("ok").Set(float64(all - wrong))
+	p.clusterObjects.WithLabelValues("problem").Set(float64(wrong))
 }
 
 // gather has the evidence for new rules read before they are in force, so that they
@@ -229,6 +262,7 @@ func (p *policies) deny() {
 }
 
 func (p *policies) compile(c content) (*bundle.Bundle, error) {
+	c.Compiler, c.Now = &p.compiler, time.Now()
 	loaded, found := bundle.Load(c.Sources)
 	if err := p.report(found); err != nil {
 		return nil, err

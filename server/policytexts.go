@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 // maxPolicy bounds a policy or attestors file.
@@ -22,6 +23,8 @@ type policyFiles struct {
 	kritis                                     []string
 	matchRepository                            bool
 	platformDryRun                             bool
+	// objects says that objects of the cluster count.
+	objects bool
 	// own are the attestors that this server's development attestor signs for, for
 	// when no attestors are given. Stored ones of the same name win over them.
 	own string
@@ -42,7 +45,7 @@ func (c *Config) policyFiles(own string) policyFiles {
 	}
 	return policyFiles{
 		policies: a.PolicyFiles, attestors: a.AttestorsFiles, builders: a.BuildersFiles, hintSigners: a.HintSignersFiles, system: a.SystemPolicyFile,
-		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, own: own,
+		kritis: a.Kritis, matchRepository: a.MatchRepository, platformDryRun: a.PlatformDryRun, objects: a.ClusterObjects, own: own,
 	}
 }
 
@@ -64,14 +67,25 @@ func (p *policies) read(ctx context.Context) (content, error) {
 // looks whether they have changed.
 func (p *policies) withStored(ctx context.Context, files bundle.Sources) (bundle.Sources, error) {
 	if sum := sumOf(files); p.stored == nil || p.storedFor != sum {
-		read, err := admin.Read(ctx, p.store, p.project, files.Policies...)
+		needs := admin.Needs{Files: files.Policies}
+		var own []*objects.Object
+		if p.files.objects {
+			var err error
+			if own, err = p.objects.Read(ctx, p.store, p.project, p.place.Cluster); err != nil {
+				return files, fmt.Errorf("reading the objects of the cluster: %w", err)
+			}
+			needs.Attestors, needs.Uploads = objects.Refers(own)
+		}
+		read, err := admin.ReadFor(ctx, p.store, p.project, needs)
 		if err != nil {
 			return files, fmt.Errorf("reading the stored policy: %w", err)
 		}
 		stored := read.Sources
+		stored.Objects = own
 		stored.Attestors = append(withoutNamesakes(files.Attestors, stored.Attestors), stored.Attestors...)
 		p.stored, p.storedFor, p.storedSeq = &stored, sum, read.Seq
 	}
+	files.Objects = p.stored.Objects // beside files, too: all must allow
 	if len(p.files.policies) == 0 {
 		files.Policies = p.stored.Policies
 	}
@@ -111,7 +125,7 @@ func withoutNamesakes(files, stored []bundle.File) []bundle.File {
 }
 
 func (p *policies) readFiles() (content, error) {
-	c := content{Sources: bundle.Sources{Project: p.project, MatchRepository: p.files.matchRepository, PlatformDryRun: p.files.platformDryRun}}
+	c := content{Sources: bundle.Sources{Project: p.project, MatchRepository: p.files.matchRepository, PlatformDryRun: p.files.platformDryRun, Mesh: p.place.TrustDomain != ""}}
 	attestors := p.files.attestors
 	if p.files.own != "" {
 		attestors = []string{p.files.own}
@@ -164,6 +178,10 @@ func sumOf(s bundle.Sources) [sha256.Size]byte {
 			sum := sha256.Sum256(f.Data)
 			_, _ = h.Write(sum[:])
 		}
+	}
+	for _, o := range s.Objects {
+		sum := o.Sum()
+		_, _ = h.Write(sum[:])
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

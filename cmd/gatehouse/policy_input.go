@@ -65,6 +65,10 @@ func (in *policyInput) sources(c *cobra.Command) (bundle.Sources, error) {
 		return s, errors.New("which policy? give --policy FILE")
 	}
 	var err error
+	if s.Now, err = in.now(); err != nil {
+		return s, err
+	}
+	s.Mesh = in.place.TrustDomain != ""
 	if s.Kritis, err = bundle.KritisOptions(in.kritis); err != nil {
 		return s, fmt.Errorf("--kritis: %w", err)
 	}

@@ -20,8 +20,6 @@ import (
 const envPrefix = "GATEHOUSE_"
 
 func serveCommand() *cobra.Command {
-	var configFile, logFormat string
-	var checkConfig bool
 	c := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "Run the metadata API, the attestor and the admission gate",
@@ -39,14 +37,43 @@ Without a policy the gate lets everything in, and says so in each answer.`,
   gatehouse serve --config gatehouse.yaml --check-config`,
 		Args: cobra.NoArgs,
 	}
+	serves(c, server.DefaultConfig())
+	return c
+}
+
+func controllerCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "controller --data DIR --feed-server URL",
+		Short: "Keep a Kubernetes cluster and the metadata service together",
+		Long: `Follow the objects of Kritis and of Gatehouse in a cluster, file them with the metadata
+service, from where gates have them, write on each what became of it, and mark the pods
+that violate the policies of their namespace: gatehouse serve --role controller.
+
+With --run-cron one pass over the pods is made, and its report printed as JSON. Exit
+status: 0 no pod violates, 1 some do, 2 the pass could not be made, or not all of it.`,
+		Example: `  gatehouse controller --data ./data --feed-server https://gatehouse.example:8080
+  kubectl exec -n gatehouse deploy/gatehouse-controller -- /ko-app/gatehouse controller --config /etc/gatehouse/gatehouse.yaml --data /tmp/once --run-cron`,
+		Args: cobra.NoArgs,
+	}
 	cfg := server.DefaultConfig()
+	cfg.Role = server.ControllerRole
+	serves(c, cfg)
+	return c
+}
+
+// serves has a command run a server, of the role that a configuration begins with.
+func serves(c *cobra.Command, cfg server.Config) {
+	var configFile, logFormat string
+	var checkConfig, runCron bool
+	role := cfg.Role
 	f := c.Flags()
 	f.StringVar(&configFile, "config", "", "configuration file (YAML)")
 	f.BoolVar(&checkConfig, "check-config", false, "say whether the configuration is valid, and leave")
 	f.StringVar(&logFormat, "log-format", "text", "logs as text or json")
+	f.BoolVar(&runCron, "run-cron", false, "with the role controller: make one pass over the pods of the cluster, and leave")
 	serveFlags(f, &cfg)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := resolveConfig(f, configFile)
+		cfg, err := resolveConfig(f, configFile, role)
 		if err != nil {
 			return err
 		}
@@ -61,11 +88,34 @@ Without a policy the gate lets everything in, and says so in each answer.`,
 			_, err := fmt.Fprintln(c.OutOrStdout(), "the configuration is valid")
 			return err
 		}
+		if runCron {
+			return runOnce(c, cfg, logger)
+		}
 		return server.Run(c.Context(), cfg, logger, func(a server.Addresses) error {
 			return json.NewEncoder(c.OutOrStdout()).Encode(a)
 		})
 	}
-	return c
+}
+
+// runOnce makes one pass over the pods of a cluster.
+func runOnce(c *cobra.Command, cfg server.Config, logger *slog.Logger) error {
+	if cfg.Role != server.ControllerRole {
+		return fmt.Errorf("--run-cron is for the role %s, and the role is %q", server.ControllerRole, cfg.Role)
+	}
+	report, err := server.RunOnce(c.Context(), cfg, logger)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(c.OutOrStdout()).Encode(report); err != nil {
+		return err
+	}
+	switch {
+	case report.Failed > 0 || report.Unknown > 0:
+		return fmt.Errorf("%d objects could not be written, and of %d pods it could not be found out whether they violate", report.Failed, report.Unknown)
+	case report.Violating > 0:
+		return errNo
+	}
+	return nil
 }
 
 // serveFlags binds the flags that Config has fields for.
@@ -82,6 +132,7 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringSliceVar(&cfg.Admission.HintSignersFiles, "hint-signers", cfg.Admission.HintSignersFiles, "files that say whose rollout hints count, watched for changes")
 	f.StringVar(&cfg.Mutate.Address, "mutate-addr", cfg.Mutate.Address, "address of the webhook that writes digests beside tags; empty does not serve it")
 	f.BoolVar(&cfg.Admission.MatchRepository, "match-repository", cfg.Admission.MatchRepository, "demand of attestations that they name the repository of the image, as Kritis does")
+	f.BoolVar(&cfg.Admission.ClusterObjects, "cluster-objects", cfg.Admission.ClusterObjects, "have objects of the cluster count, beside all other policies")
 	f.BoolVar(&cfg.Admission.PlatformDryRun, "platform-dry-run", cfg.Admission.PlatformDryRun, "record what platform policies deny, and let it in")
 	f.StringSliceVar(&cfg.Admission.Kritis, "kritis", cfg.Admission.Kritis, "what objects of Kritis mean: "+strings.Join(bundle.KritisWords(), ", "))
 	f.StringVar(&cfg.Admission.SystemPolicyFile, "system-policy", cfg.Admission.SystemPolicyFile, "system policy file in place of the built-in one, watched for changes")
@@ -105,11 +156,14 @@ func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Admission.Feed.KeyFile, "feed-key-file", cfg.Admission.Feed.KeyFile, "key of --feed-cert-file")
 	f.StringVar(&cfg.Admission.Feed.TokenFile, "feed-token-file", cfg.Admission.Feed.TokenFile, "file with a bearer token for the metadata service")
 	f.StringVar(&cfg.Admission.Feed.Gate, "gate", cfg.Admission.Feed.Gate, "what the metadata service calls this gate (default: the name of the machine)")
+	f.StringVar(&cfg.Controller.Kubeconfig, "kubeconfig", cfg.Controller.Kubeconfig, "where the controller's cluster is (default: that in which it runs)")
+	f.DurationVar(&cfg.Controller.Pods.Interval, "pods-interval", cfg.Controller.Pods.Interval, "how often the controller looks at all pods, though nothing has changed")
 	f.BoolVar(&cfg.InsecureNoAuth, "insecure-no-auth", cfg.InsecureNoAuth, "allow listeners off loopback that do not authenticate their callers")
 }
 
-// resolveConfig puts file, environment and flags together, each over the one before.
-func resolveConfig(flags *pflag.FlagSet, file string) (server.Config, error) {
+// resolveConfig puts file, environment and flags together, each over the one before. A role
+// that is not empty is that of the command, whatever they say.
+func resolveConfig(flags *pflag.FlagSet, file string, role server.Role) (server.Config, error) {
 	cfg := server.DefaultConfig()
 	if file == "" {
 		file = os.Getenv(envPrefix + "CONFIG")
@@ -135,6 +189,9 @@ func resolveConfig(flags *pflag.FlagSet, file string) (server.Config, error) {
 	})
 	if err != nil {
 		return server.Config{}, err
+	}
+	if role != server.AllRoles {
+		cfg.Role = role
 	}
 	return cfg, cfg.Validate()
 }

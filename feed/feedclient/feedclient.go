@@ -13,6 +13,7 @@ package feedclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -510,6 +511,27 @@ func (c *Client) Applied(evidence, documents uint64) {
 	c.applied = seq
 	c.mu.Unlock()
 	s.send(&gatehousev1.WatchRequest{Kind: &gatehousev1.WatchRequest_Applied{Applied: &gatehousev1.Applied{Seq: seq}}})
+}
+
+// A Gate is one that follows the feed, or has gone without taking leave.
+type Gate struct {
+	Cluster, Gate string
+	// Applied is set if it decides by the change that was asked about.
+	Applied bool
+}
+
+// Barrier waits until all gates of the project decide by a change, that of number seq, or
+// until shortly before ctx's deadline, and returns which do.
+func (c *Client) Barrier(ctx context.Context, seq uint64) ([]Gate, error) {
+	answer, err := c.feed.Barrier(ctx, &gatehousev1.BarrierRequest{Project: c.opts.Project, Seq: seq})
+	if err != nil {
+		return nil, fmt.Errorf("asking which gates have applied change %d: %w", seq, err)
+	}
+	var gates []Gate
+	for _, g := range answer.GetGates() {
+		gates = append(gates, Gate{Cluster: g.GetCluster(), Gate: g.GetGate(), Applied: g.GetConnected() && g.GetApplied() >= seq})
+	}
+	return gates, nil
 }
 
 // Leave tells the server that this gate ends, and returns when it knows, or with ctx's

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
@@ -54,10 +55,24 @@ type Policies struct {
 // Empty reports whether no policy is stored for the project.
 func (p Policies) Empty() bool { return len(p.Sources.Policies) == 0 }
 
+// Needs are what is enforced beside stored policies, and rests on what is stored.
+type Needs struct {
+	// Files are texts of policies.
+	Files []bundle.File
+	// Attestors are the names of attestors, and Uploads asks for all of the project.
+	Attestors []string
+	Uploads   bool
+}
+
 // Read reads the policies of a project, and the attestors that they and the policies
 // in these files rest on. It needs nobody's permission: it is for the gate in the same
 // process.
 func Read(ctx context.Context, source Source, project string, files ...bundle.File) (Policies, error) {
+	return ReadFor(ctx, source, project, Needs{Files: files})
+}
+
+// ReadFor is Read for more that rests on attestors.
+func ReadFor(ctx context.Context, source Source, project string, needs Needs) (Policies, error) {
 	p := Policies{Seq: source.Head(), Sources: bundle.Sources{Project: project}}
 	policy, err := newest(ctx, source, PolicyName(project))
 	if err != nil {
@@ -72,7 +87,7 @@ func Read(ctx context.Context, source Source, project string, files ...bundle.Fi
 	}); err != nil {
 		return p, err
 	}
-	if p.Sources.Attestors, err = attestorsFor(ctx, source, project, slices.Concat(p.Sources.Policies, files)); err != nil {
+	if p.Sources.Attestors, err = attestorsFor(ctx, source, project, p.Sources.Policies, needs); err != nil {
 		return p, err
 	}
 	system, err := newest(ctx, source, SystemPolicyName)
@@ -85,10 +100,13 @@ func Read(ctx context.Context, source Source, project string, files ...bundle.Fi
 
 // attestorsFor returns the stored attestors that policies rest on, in the order of
 // their names.
-func attestorsFor(ctx context.Context, source Source, project string, policies []bundle.File) ([]bundle.File, error) {
+func attestorsFor(ctx context.Context, source Source, project string, policies []bundle.File, needs Needs) ([]bundle.File, error) {
 	documents := map[string]*metadata.Document{}
-	recorders := false
-	for _, f := range policies {
+	recorders := needs.Uploads
+	for _, name := range needs.Attestors {
+		documents[name] = nil
+	}
+	for _, f := range slices.Concat(policies, needs.Files) {
 		switch bundle.SortOf(f.Data) {
 		case bundle.PlatformPolicy:
 			recorders = true
@@ -155,6 +173,9 @@ func newest(ctx context.Context, source Source, name string) (*metadata.Document
 func touches(c metadata.Change, project string) bool {
 	if c.Document == nil {
 		return false
+	}
+	if strings.HasPrefix(c.Document.Name, objectsOf(project)) {
+		return true
 	}
 	p, err := placeOf(c.Document.Name)
 	return err == nil && (p.kind == attestorKind || p.project == project || c.Document.Name == SystemPolicyName)

@@ -326,3 +326,54 @@ func (s *Service) ListObjects(ctx context.Context, caller metadata.Caller, paren
 		return page, nil
 	})
 }
+
+// An ObjectReader reads the objects of a cluster for a gate, and keeps what it has read
+// of those that do not change. The zero ObjectReader is ready to use, by one goroutine at
+// a time.
+type ObjectReader struct {
+	// read has, by the content of documents, nil for those of other clusters.
+	read map[[sha256.Size]byte]*objects.Object
+}
+
+// Read returns the objects that are filed in a project of a cluster, "" of the one where
+// clusters have no names. It needs nobody's permission: it is for the gate in the same
+// process. One that cannot be read at all is an error: it is not known what it demands.
+func (r *ObjectReader) Read(ctx context.Context, source Source, project, cluster string) ([]*objects.Object, error) {
+	var list []*objects.Object
+	now := make(map[[sha256.Size]byte]*objects.Object, len(r.read))
+	_, err := source.Documents(ctx, objectsOf(project), func(d *metadata.Document) error {
+		sum := sha256.Sum256(d.Content)
+		o, known := r.read[sum]
+		if !known {
+			var err error
+			if o, err = readObject(d, cluster); err != nil {
+				return err
+			}
+		}
+		if now[sum] = o; o != nil {
+			list = append(list, o)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.read = now
+	return list, nil
+}
+
+// readObject reads a document, nil if it is of another cluster.
+func readObject(d *metadata.Document, cluster string) (*objects.Object, error) {
+	var f filed
+	if err := json.Unmarshal(d.Content, &f); err != nil {
+		return nil, fmt.Errorf("reading the stored %q: %w", d.Name, err)
+	}
+	if f.Cluster != cluster {
+		return nil, nil
+	}
+	o, err := objects.Parse(f.Object)
+	if err != nil {
+		return nil, fmt.Errorf("reading the stored %q: %w", d.Name, err)
+	}
+	return o, nil
+}

@@ -23,6 +23,9 @@ type Attestor struct {
 	Keys []*signature.PublicKey
 	// Written tells how each of Keys was written; it may be left out.
 	Written []WrittenKey
+	// MatchRepository demands that what he signed names the repository of the image.
+	// Binary Authorization's text has no word for it.
+	MatchRepository bool
 	// DelegationServiceAccount, ETag and UpdateTime are what the server said.
 	DelegationServiceAccount string
 	ETag                     string
@@ -49,7 +52,7 @@ func KeysByNote(attestors []Attestor) map[string][]*signature.PublicKey {
 }
 
 func (a *Attestor) compile() policy.Attestor {
-	return policy.Attestor{Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys)}
+	return policy.Attestor{Name: a.Name, Note: a.Note, Keys: keys.Compile(a.Keys), MatchRepository: a.MatchRepository}
 }
 
 // ParseAttestors parses and checks a list of attestors. file is what diagnostics
@@ -72,7 +75,7 @@ func (r *reporter) attestors(data []byte) []Attestor {
 	list := make([]Attestor, 0, len(root.Content))
 	lines := map[string]int{}
 	for _, n := range r.attestorNodes(root) {
-		a, ok := r.attestor(n)
+		a, ok := r.readAttestor(n)
 		if !ok {
 			continue
 		}
@@ -115,7 +118,7 @@ func (r *reporter) attestorPage(root *yaml.Node) []*yaml.Node {
 	return r.List(f, "attestors")
 }
 
-func (r *reporter) attestor(n *yaml.Node) (Attestor, bool) {
+func (r *reporter) readAttestor(n *yaml.Node) (Attestor, bool) {
 	a := Attestor{File: r.File, Line: n.Line}
 	f, _ := r.Fields(n, "attestor", "name", "description", "userOwnedGrafeasNote", "userOwnedDrydockNote", "updateTime", "etag")
 	if n.Kind != yaml.MappingNode {

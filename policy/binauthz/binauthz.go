@@ -66,9 +66,16 @@ const (
 )
 
 // A reporter reads the text of a policy or of attestors.
-type reporter struct{ *document.Reporter }
+type reporter struct {
+	*document.Reporter
+	attestor func(name string) error // checks the name of one
+}
 
-func newReporter(file string) *reporter { return &reporter{document.New(file)} }
+func newReporter(file string) *reporter {
+	return &reporter{Reporter: document.New(file), attestor: checkAttestor}
+}
+
+func checkAttestor(name string) error { return names.CheckResource(name, "projects", "attestors") }
 
 // CheckCluster checks the name of a cluster, LOCATION.CLUSTER.
 func CheckCluster(name string) error {

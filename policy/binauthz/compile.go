@@ -62,7 +62,7 @@ func (p *Policy) CompileWith(o CompileOptions) (*policy.Ruleset, document.Diagno
 	}
 	rules.Rules = append(rules.Rules, r.compileRule(p.Default, defaultRuleID, policy.Scope{}, byName, rules.Attestors))
 	for name, a := range rules.Attestors {
-		a.MatchRepository = o.MatchRepository
+		a.MatchRepository = a.MatchRepository || o.MatchRepository
 		rules.Attestors[name] = a
 	}
 	rules.Version = version(p, o.System, rules.Attestors)

@@ -90,14 +90,14 @@ func TestSystemPolicyIsOffUnlessEnabled(t *testing.T) {
 	for mode, want := range map[string]bool{"ENABLE": true, "DISABLE": false, "GLOBAL_POLICY_EVALUATION_MODE_UNSPECIFIED": false, "": false} {
 		text := "globalPolicyEvaluationMode: " + mode + "\ndefaultAdmissionRule: {evaluationMode: 3, enforcementMode: 1}\n"
 		rules, diags := parse(t, text).Compile(nil)
-		e, ok := rules.Exempts("k8s.gcr.io/pause:3")
+		e, ok := rules.Exempts("k8s.gcr.io/pause:3", "", time.Time{})
 		if ok != want || len(diags) != 0 {
 			t.Errorf("%q: exempt %v, want %v; %s", mode, ok, want, diags)
 		}
 		if ok && e.Origin != "system policy" {
 			t.Errorf("origin %q", e.Origin)
 		}
-		if _, ok := rules.Exempts("gcr.io/p/app"); ok {
+		if _, ok := rules.Exempts("gcr.io/p/app", "", time.Time{}); ok {
 			t.Errorf("%q exempts an ordinary image", mode)
 		}
 	}

@@ -205,7 +205,7 @@ func ParseAttestor(file string, data []byte, name string) (*Attestor, document.D
 		if root.Kind == yaml.MappingNode {
 			rename(root, name)
 		}
-		a, _ = r.attestor(root)
+		a, _ = r.readAttestor(root)
 	}
 	diags := r.Diagnostics()
 	if r.Erred() {

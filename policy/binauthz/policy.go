@@ -111,12 +111,32 @@ func ParsePolicy(file string, data []byte) (*Policy, document.Diagnostics) {
 	return p, diags
 }
 
+// ReadPolicy reads and checks a policy that is a part of a text: a tree that
+// [document.Reporter.Check] has found safe to walk. Attestor checks the names of
+// attestors in it. The Policy is nil if there is an error.
+//
+// The text is what its version is made from, and not read.
+func ReadPolicy(d *document.Reporter, root *yaml.Node, text []byte, attestor func(name string) error) *Policy {
+	r := &reporter{Reporter: d, attestor: attestor}
+	p := r.read(root)
+	if r.Erred() {
+		return nil
+	}
+	r.lint(p)
+	p.File, p.digest = r.File, sha256.Sum256(text)
+	return p
+}
+
 func (r *reporter) policy(data []byte) *Policy {
-	p := &Policy{}
 	root := r.Load(data, MaxPolicy)
 	if root == nil {
-		return p
+		return &Policy{}
 	}
+	return r.read(root)
+}
+
+func (r *reporter) read(root *yaml.Node) *Policy {
+	p := &Policy{}
 	known := []string{"name", "description", "globalPolicyEvaluationMode", "admissionWhitelistPatterns", "defaultAdmissionRule", "updateTime", "etag"}
 	for _, kind := range ruleKinds() {
 		known = append(known, kind.field)
@@ -141,14 +161,14 @@ func (r *reporter) policy(data []byte) *Policy {
 		p.Default = r.rule(n, "defaultAdmissionRule")
 		p.Default.Line = f.Lines["defaultAdmissionRule"]
 	} else {
-		r.Errorf(0, "defaultAdmissionRule is missing; every policy needs one")
+		r.Errorf(root.Line, "defaultAdmissionRule is missing; every policy needs one")
 	}
 	refs := len(p.Default.Attestors)
 	for _, s := range p.Specific {
 		refs += len(s.Attestors)
 	}
 	if refs > maxAttestorRefs {
-		r.Errorf(0, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
+		r.Errorf(root.Line, "%d attestor references, more than the %d allowed in a policy", refs, maxAttestorRefs)
 	}
 	return p
 }
@@ -246,7 +266,7 @@ func (r *reporter) rule(n *yaml.Node, what string) AdmissionRule {
 		if !ok {
 			continue
 		}
-		if err := names.CheckResource(name, "projects", "attestors"); err != nil {
+		if err := r.attestor(name); err != nil {
 			r.Errorf(n.Line, "requireAttestationsBy: %v", err)
 			continue
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/hints"
 	"github.com/gatehouse-dev/gatehouse/policy/keys"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 	"github.com/gatehouse-dev/gatehouse/policy/platform"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -31,9 +32,16 @@ type File struct {
 type Sources struct {
 	// Project is the project whose policies are enforced.
 	Project string
-	// Policies are Binary Authorization policies, platform policies and objects of
-	// Kritis, told apart by their content. All of them must allow.
+	// Policies are Binary Authorization policies, platform policies, objects of Kritis and
+	// of Gatehouse, told apart by their content. All of them must allow.
 	Policies []File
+	// Objects are those of a cluster. What is wrong with one of them is no error: see
+	// package objects. They are compiled by Compiler, at the time Now.
+	Objects  []*objects.Object
+	Compiler *ObjectCompiler
+	Now      time.Time
+	// Mesh says that the Istio identity of pods is known.
+	Mesh bool
 	// Attestors are lists of Binary Authorization's.
 	Attestors []File
 	// Builders are whose provenance platform policies may trust.
@@ -60,6 +68,8 @@ type Bundle struct {
 	Attestors []binauthz.Attestor
 	// HintKeys are those that may sign rollout hints, by the name of the note.
 	HintKeys map[string][]*signature.PublicKey
+	// Objects is what the objects of the cluster amount to, nil if there are none.
+	Objects *objects.Outcome
 }
 
 // Load reads the texts. The Bundle is nil if there is an error among the
@@ -87,7 +97,9 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 		l.policy(f)
 	}
 	l.kritis()
+	l.readSigners()
 	l.hints()
+	l.objectsOf()
 	if l.found.HasErrors() {
 		return nil, l.found
 	}
@@ -98,7 +110,7 @@ func Load(s Sources) (*Bundle, document.Diagnostics) {
 // itself; and if there are policies and attestors among them, of the ones with the
 // others.
 func Lint(files []File, now time.Time) document.Diagnostics {
-	s := Sources{Project: "default"}
+	s := Sources{Project: "default", Now: now}
 	var found document.Diagnostics
 	for _, f := range files {
 		switch SortOf(f.Data) {
@@ -122,8 +134,20 @@ func Lint(files []File, now time.Time) document.Diagnostics {
 		_, more := Load(s)
 		return append(found, more...)
 	}
+	var own []*objects.Object
 	for _, f := range s.Policies {
+		if SortOf(f.Data) == ClusterObjects {
+			list, more := objects.ParseFile(f.Name, f.Data)
+			own, found = append(own, list...), append(found, more...)
+			continue
+		}
 		found = append(found, alone(f)...)
+	}
+	if stored, _ := objects.Refers(own); len(own) > 0 && len(stored) == 0 { // or it is not known who there is
+		l := loader{sources: s, bundle: &Bundle{}, own: own}
+		l.bundle.Keys = map[string][]*signature.PublicKey{}
+		l.objectsOf()
+		found = append(found, l.found...)
 	}
 	return found
 }
@@ -169,7 +193,10 @@ type loader struct {
 	system   *binauthz.Policy
 	builders []platform.Builder
 	objects  []*kritis.Objects
-	found    document.Diagnostics
+	// own are the objects of files that hold Gatehouse's.
+	own     []*objects.Object
+	signers []hints.Signer
+	found   document.Diagnostics
 	// broken is set if it is not known who there is, so that nobody is said to be
 	// missing.
 	broken bool
@@ -215,6 +242,10 @@ func (l *loader) policy(f File) {
 		objects, found := kritis.Parse(f.Name, f.Data)
 		l.found = append(l.found, found...)
 		l.objects = append(l.objects, objects)
+	case ClusterObjects:
+		list, found := objects.ParseFile(f.Name, f.Data)
+		l.found = append(l.found, found...)
+		l.own = append(l.own, list...)
 	default:
 		p, found := binauthz.ParsePolicy(f.Name, f.Data)
 		l.found = append(l.found, found...)
@@ -261,24 +292,96 @@ func (l *loader) kritis() {
 	}
 }
 
-// hints adds what signers of rollout hints require. Where no other policy is in force
-// they require nothing, since they let nothing in either.
-func (l *loader) hints() {
-	var signers []hints.Signer
+// readSigners reads who signs rollout hints.
+func (l *loader) readSigners() {
 	for _, f := range l.sources.HintSigners {
 		list, found := hints.Parse(f.Name, f.Data)
 		l.found = append(l.found, found...)
-		signers = append(signers, list...)
+		l.signers = append(l.signers, list...)
 	}
-	l.found = append(l.found, hints.Apart(signers, l.bundle.Keys)...)
-	l.bundle.HintKeys = hints.KeysByNote(signers)
-	if len(l.bundle.Set) == 0 {
+}
+
+// hints adds what signers of rollout hints require. Where no other policy is in force
+// they require nothing, since they let nothing in either.
+func (l *loader) hints() {
+	l.found = append(l.found, hints.Apart(l.signers, l.bundle.Keys)...)
+	l.bundle.HintKeys = hints.KeysByNote(l.signers)
+	if len(l.bundle.Set) == 0 && !objects.Demand(l.own) && !objects.Demand(l.sources.Objects) {
 		return
 	}
-	for i := range signers {
-		if rules := signers[i].Compile(); rules != nil {
+	for i := range l.signers {
+		if rules := l.signers[i].Compile(); rules != nil {
 			l.put(rules, nil, nil)
 		}
+	}
+}
+
+// objectsOf compiles objects: of files, which are one cluster's together, and of the
+// cluster.
+func (l *loader) objectsOf() {
+	if l.found.HasErrors() || len(l.own)+len(l.sources.Objects) == 0 {
+		return
+	}
+	options := l.objectOptions()
+	if len(l.own) > 0 {
+		l.found = append(l.found, twice(l.own)...)
+		out := objects.Compile(l.own, options, l.sources.Now)
+		for _, o := range out.Objects {
+			l.found = append(l.found, warnings(out.Problems[o.Ref])...)
+		}
+		if out.Rules != nil {
+			out.Rules.Name, out.Rules.Source = "objects of files", ""
+		}
+		l.putObjects(out)
+	}
+	if len(l.sources.Objects) > 0 {
+		l.bundle.Objects = l.sources.Compiler.compile(&l.sources, options)
+		l.putObjects(l.bundle.Objects)
+	}
+}
+
+func (l *loader) putObjects(out *objects.Outcome) {
+	if out.Rules != nil {
+		l.bundle.Set = append(l.bundle.Set, out.Rules)
+	}
+	for name, list := range out.Keys {
+		l.bundle.Keys[name] = append(l.bundle.Keys[name], list...)
+	}
+}
+
+// twice reports objects that are in two files.
+func twice(list []*objects.Object) document.Diagnostics {
+	var found document.Diagnostics
+	seen := map[objects.Ref]bool{}
+	for _, o := range list {
+		if seen[o.Ref] {
+			found = append(found, o.Diagnostic("%s is in two files", o.Ref))
+		}
+		seen[o.Ref] = true
+	}
+	return found
+}
+
+// warnings are the problems that compiling objects of files has found. An exemption that
+// has ended, or an attestor that is missing, must not keep a gate from starting.
+func warnings(problems []objects.Problem) document.Diagnostics {
+	var found document.Diagnostics
+	for _, p := range problems {
+		switch p.Reason {
+		case objects.Invalid, objects.Doubtful, objects.KeyUnusable: // told when they were read
+		default:
+			p.Severity = document.Warning
+			found = append(found, objects.Diagnostics([]objects.Problem{p})...)
+		}
+	}
+	return found
+}
+
+func (l *loader) objectOptions() *objects.Options {
+	o := l.platformOptions()
+	return &objects.Options{
+		Project: o.Project, Attestors: l.bundle.Attestors, Recorders: o.Recorders, Builders: l.builders, System: l.system,
+		HintSigners: l.signers, Mesh: l.sources.Mesh, Kritis: l.sources.Kritis,
 	}
 }
 
@@ -296,6 +399,8 @@ const (
 	// Suite is cases for policies, and nothing that is enforced.
 	Suite
 	HintSigners
+	// ClusterObjects are objects of Gatehouse's own kinds, perhaps with others.
+	ClusterObjects
 )
 
 // SortOf tells what a text is, from what stands in it and not from its name.
@@ -305,6 +410,9 @@ func SortOf(data []byte) Sort {
 		return BinauthzPolicy
 	}
 	root := head.Content[0]
+	if isObjects(root) && bytes.Contains(data, []byte(objects.Group+"/")) {
+		return ClusterObjects
+	}
 	if root.Kind == yaml.SequenceNode {
 		if len(root.Content) > 0 && sortOf(root.Content[0]) == KritisObjects {
 			return KritisObjects
@@ -312,6 +420,15 @@ func SortOf(data []byte) Sort {
 		return Attestors
 	}
 	return sortOf(root)
+}
+
+// isObjects tells an object of Kubernetes that policy is made from, or a list.
+func isObjects(root *yaml.Node) bool {
+	if root.Kind == yaml.SequenceNode {
+		return len(root.Content) > 0 && isObjects(root.Content[0])
+	}
+	v := document.Peek(root, "apiVersion")
+	return v != nil && (strings.HasPrefix(v.Value, objects.Group+"/") || strings.HasPrefix(v.Value, objects.GroupKritis+"/") || v.Value == "v1")
 }
 
 func sortOf(root *yaml.Node) Sort {

@@ -62,7 +62,7 @@ func TestLoad(t *testing.T) {
 	if len(b.Keys["projects/p/notes/a"]) != 1 || len(b.Attestors) != 1 {
 		t.Errorf("keys %v, attestors %v", b.Keys, b.Attestors)
 	}
-	if _, exempt := b.Set[0].Exempts("gke.gcr.io/pause:3"); !exempt {
+	if _, exempt := b.Set[0].Exempts("gke.gcr.io/pause:3", "", time.Time{}); !exempt {
 		t.Error("the built-in system policy is not there")
 	}
 }
@@ -81,10 +81,10 @@ func TestSystemPolicyIsReplaced(t *testing.T) {
 	own := file("system.yaml", "admissionWhitelistPatterns: [{namePattern: 'own.example/**'}]\n"+open)
 	builtIn, replaced := load(nil), load(&own)
 	for ref, want := range map[string]bool{"gke.gcr.io/pause:3": false, "own.example/x": true} {
-		if _, exempt := replaced.Exempts(ref); exempt != want {
+		if _, exempt := replaced.Exempts(ref, "", time.Time{}); exempt != want {
 			t.Errorf("%s: exempt %v", ref, exempt)
 		}
-		if _, exempt := builtIn.Exempts(ref); exempt == want {
+		if _, exempt := builtIn.Exempts(ref, "", time.Time{}); exempt == want {
 			t.Errorf("built in, %s: exempt %v", ref, exempt)
 		}
 	}

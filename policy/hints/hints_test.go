@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/policy"
 	"github.com/gatehouse-dev/gatehouse/policy/hints"
@@ -68,7 +69,7 @@ func TestASignerIsAPolicyOfItsOwn(t *testing.T) {
 	if len(found) > 0 {
 		t.Fatal(found)
 	}
-	if _, ok := list[0].Compile().Exempts("registry.k8s.io/pause:3"); !ok {
+	if _, ok := list[0].Compile().Exempts("registry.k8s.io/pause:3", "", time.Time{}); !ok {
 		t.Error("an exempt image is not exempt")
 	}
 }

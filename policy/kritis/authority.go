@@ -27,7 +27,7 @@ func (r *reporter) attestationAuthority(m Meta, f document.Fields) {
 		r.Errorf(f.Lines["publicKeyData"], "%s: publicKeyData is what v0.2.x has in place of publicKeys; give one of them", what)
 	case data != nil:
 		r.Warnf(f.Lines["publicKeyData"], "%s: publicKeyData is of v0.2.x; it is read as one PGP key of publicKeys", what)
-		if k := r.pgpKey(data, "publicKeyData", ""); k != nil {
+		if k := r.leniently(&a, 0, data, func(r *reporter) *signature.PublicKey { return r.pgpKey(data, "publicKeyData", "") }); k != nil {
 			a.Keys = append(a.Keys, k)
 		}
 	default:
@@ -74,12 +74,15 @@ func (r *reporter) publicKeys(a *AttestationAuthority, f document.Fields) {
 		return
 	}
 	lines := map[signature.Fingerprint]int{}
-	for _, n := range list {
-		k := r.publicKey(n)
+	for i, n := range list {
+		k := r.oneKey(a, i, n)
 		if k == nil {
 			continue
 		}
-		if first := lines[k.Fingerprint()]; first != 0 {
+		if first := lines[k.Fingerprint()]; first != 0 && r.lenient {
+			r.Warnf(n.Line, "public key %.200q is given twice, first at line %d", k.ID(), first)
+			continue
+		} else if first != 0 {
 			r.Errorf(n.Line, "public key %.200q is given twice, first at line %d", k.ID(), first)
 			continue
 		}
@@ -89,6 +92,40 @@ func (r *reporter) publicKeys(a *AttestationAuthority, f document.Fields) {
 	if len(list) == 0 {
 		r.Warnf(a.Line, "AttestationAuthority %s has no public keys, so that nothing is attested by it", a.key())
 	}
+}
+
+func (r *reporter) oneKey(a *AttestationAuthority, i int, n *yaml.Node) *signature.PublicKey {
+	return r.leniently(a, i, n, func(r *reporter) *signature.PublicKey { return r.publicKey(n) })
+}
+
+// leniently reads a key, and where that is wanted leaves it out if it cannot be used.
+func (r *reporter) leniently(a *AttestationAuthority, i int, n *yaml.Node, read func(*reporter) *signature.PublicKey) *signature.PublicKey {
+	if !r.lenient {
+		return read(r)
+	}
+	alone := &reporter{Reporter: document.New(r.File), objects: r.objects, lenient: true}
+	k := read(alone)
+	found := alone.Diagnostics()
+	why := ""
+	for j := range found {
+		if found[j].Severity == document.Error && why == "" {
+			why = found[j].Message
+		}
+		found[j].Severity = document.Warning
+	}
+	if why == "" && k != nil {
+		r.Add(found...)
+		return k
+	}
+	id := ""
+	if k != nil {
+		id = k.ID()
+	} else if n.Kind == yaml.MappingNode {
+		id = peekText(n, "keyId")
+	}
+	a.Unusable = append(a.Unusable, UnusableKey{Index: i, ID: id, Why: why})
+	r.Warnf(n.Line, "publicKeys[%d] cannot be used: %s", i, why)
+	return nil
 }
 
 // publicKey reads one key, or reports why it cannot and returns nil.

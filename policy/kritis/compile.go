@@ -263,6 +263,9 @@ func (c *compiler) attestations(gaps []*GenericAttestationPolicy) policy.Check {
 // authorities, or while one of them is not there.
 func (c *compiler) authoritiesOf(gap *GenericAttestationPolicy) policy.Condition {
 	name := typeGAP + " " + gap.key()
+	if gap.Unreadable != "" {
+		return policy.AllOf{Name: name, Of: []policy.Condition{policy.Never{Why: gap.Unreadable}}}
+	}
 	attested, missing := c.attested(gap.Meta, gap.Authorities)
 	switch {
 	case len(missing) > 0:
@@ -304,6 +307,10 @@ func (a *AttestationAuthority) compile() policy.Attestor {
 // digest is part of the question what scans of it found.
 func (c *compiler) security(isp *ImageSecurityPolicy) policy.Check {
 	check := policy.Check{Type: typeISP, Name: isp.key(), Line: isp.Line, File: isp.File}
+	if isp.Unreadable != "" {
+		check.Condition = policy.Never{Why: isp.Unreadable}
+		return check
+	}
 	for _, e := range isp.Allowlist {
 		check.Exempt = append(check.Exempt, policy.Exemption{Pattern: image.ExactPattern(e.Text), Origin: originAllowlist, Line: e.Line, File: isp.File})
 	}

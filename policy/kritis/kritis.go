@@ -100,6 +100,11 @@ func (o *Objects) empty() bool {
 		len(o.BuildPolicies)+len(o.VulnzSigningPolicies) == 0
 }
 
+// Demands reports whether one of the objects is a policy.
+func (o *Objects) Demands() bool {
+	return o != nil && len(o.ImageSecurityPolicies)+len(o.GenericAttestationPolicies) > 0
+}
+
 // Meta says which object it is and where it stands.
 type Meta struct {
 	Namespace, Name string
@@ -160,6 +165,8 @@ type ImageSecurityPolicy struct {
 	Requirements Requirements
 	// PrivateKey is set if the policy named a Secret to sign with.
 	PrivateKey bool
+	// Unreadable says why the policy cannot be read, if it cannot: it denies.
+	Unreadable string
 }
 
 // Requirements are thresholds for vulnerabilities.
@@ -185,6 +192,8 @@ type GenericAttestationPolicy struct {
 	Meta
 	Authorities []Entry // their names, in the namespace
 	Patterns    []Pattern
+	// Unreadable says why the policy cannot be read, if it cannot: nothing satisfies it.
+	Unreadable string
 }
 
 // A Pattern is an image pattern with its line.
@@ -199,8 +208,17 @@ type AttestationAuthority struct {
 	Note     string // projects/P/notes/N
 	NoteLine int
 	Keys     []*signature.PublicKey
+	// Unusable are the keys that were left out, if it was read by [Read].
+	Unusable []UnusableKey
 	// Released is set if it is written as v0.2.x has it.
 	Released bool
+}
+
+// An UnusableKey is a public key that counts for nothing.
+type UnusableKey struct {
+	Index int    // among publicKeys
+	ID    string // "" if it has none
+	Why   string
 }
 
 // Keys returns those that may sign under each note, for authorities that share one

@@ -18,6 +18,8 @@ type reporter struct {
 	count   int            // of objects in lists
 	lines   map[string]int // of objects by kind and name
 	skipped []skipped
+	// lenient leaves keys out that cannot be used, and reads on.
+	lenient bool
 }
 
 // skipped is an object that is not Kritis'.
@@ -43,6 +45,46 @@ func Parse(file string, data []byte) (*Objects, document.Diagnostics) {
 		return nil, diags
 	}
 	return r.objects, diags
+}
+
+// Read reads one object that is a tree, for whoever has many and takes none of them
+// down for another. It differs from [Parse] in that a key which cannot be used is left
+// out, with a warning, and told in [AttestationAuthority].Unusable. If there is an error
+// among the diagnostics the Objects have a policy that can be satisfied by nothing, or,
+// for objects that demand nothing, are empty.
+func Read(file string, object *yaml.Node) (*Objects, document.Diagnostics) {
+	r := &reporter{Reporter: document.New(file), objects: &Objects{}, lines: map[string]int{}, lenient: true}
+	r.value(object, true)
+	r.warnSkipped()
+	diags := r.Diagnostics()
+	if !r.Erred() {
+		return r.objects, diags
+	}
+	m := Meta{File: file, Line: object.Line}
+	if meta := document.Peek(object, "metadata"); meta != nil {
+		m.Namespace, m.Name = peekText(meta, "namespace"), peekText(meta, "name")
+	}
+	why := ""
+	for _, d := range diags {
+		if d.Severity == document.Error {
+			why = d.Message
+			break
+		}
+	}
+	return Unreadable(peekText(object, "kind"), m, why), diags
+}
+
+// Unreadable is what stands for an object that cannot be read: a policy that nothing
+// satisfies, or nothing.
+func Unreadable(kind string, m Meta, why string) *Objects {
+	o := &Objects{}
+	switch kind {
+	case typeISP:
+		o.ImageSecurityPolicies = []ImageSecurityPolicy{{Meta: m, Unreadable: why}}
+	case typeGAP:
+		o.GenericAttestationPolicies = []GenericAttestationPolicy{{Meta: m, Unreadable: why}}
+	}
+	return o
 }
 
 // value reads an object, or a list of objects.
@@ -172,7 +214,7 @@ func (r *reporter) object(n *yaml.Node, kindName string) {
 		return
 	}
 	k := all[i]
-	f, _ := r.Fields(n, k.name, "apiVersion", "kind", "metadata", "spec")
+	f, _ := r.Fields(n, k.name, "apiVersion", "kind", "metadata", "spec", "status") // which Gatehouse writes
 	m, ok := r.metadata(f, n.Line, k)
 	s := f.Values["spec"]
 	if s == nil {

@@ -60,13 +60,33 @@ func (r *reporter) policy(data []byte) *Policy {
 		r.Errorf(root.Line, "gkePolicy is missing; every platform policy needs it")
 		return p
 	}
+	r.gkePolicy(p, n)
+	return p
+}
+
+// ReadPolicy reads and checks a gkePolicy that is a part of a text: a tree that
+// [document.Reporter.Check] has found safe to walk. The Policy is nil if there is an
+// error.
+//
+// The text is what its version is made from, and not read.
+func ReadPolicy(d *document.Reporter, gkePolicy *yaml.Node, text []byte) *Policy {
+	r, p := &reporter{Reporter: d}, &Policy{}
+	r.gkePolicy(p, gkePolicy)
+	if r.Erred() {
+		return nil
+	}
+	r.lint(p)
+	p.File, p.digest = r.File, sha256.Sum256(text)
+	return p
+}
+
+func (r *reporter) gkePolicy(p *Policy, n *yaml.Node) {
 	g, _ := r.Fields(n, "gkePolicy", "imageAllowlist", "checkSets")
 	p.Allow = r.allowlist(g)
 	for i, n := range r.List(g, "checkSets") {
 		p.CheckSets = append(p.CheckSets, r.checkSet(n, i))
 	}
 	r.checkOrder(p.CheckSets)
-	return p
 }
 
 func isPolicyName(name string) bool {

@@ -54,7 +54,7 @@ func (c *coverage) learn(set policy.Set) {
 	if c.byKey == nil {
 		c.byKey = map[string]*Item{}
 	}
-	for _, r := range set {
+	for r := range set.Rulesets() {
 		for i := range r.Exempt {
 			if e := &r.Exempt[i]; e.Line > 0 { // the built-in system policy has no lines
 				c.add(r, exemptionKey(r, *e), Item{Kind: "exemption", Text: e.Pattern.String(), Source: at(r.Source, "", e.Line)})
@@ -116,10 +116,10 @@ func exemptionKey(r *policy.Ruleset, e policy.Exemption) string {
 // since a decision tells reasons and not every check that spoke.
 func (c *coverage) count(req decide.Request, set policy.Set, facts evidence.Facts, now time.Time) {
 	pod := decide.ScopeOf(req)
-	for _, r := range set {
+	for _, r := range set.In(pod.Namespace) {
 		rule, ok := r.Select(pod)
 		for _, use := range req.Images {
-			if e, exempt := r.Exempts(use.Text); exempt {
+			if e, exempt := r.Exempts(use.Text, pod.Namespace, now); exempt {
 				c.hit(exemptionKey(r, e), decide.ALLOW)
 				continue
 			}

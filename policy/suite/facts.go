@@ -125,7 +125,7 @@ func or(a, b string) string {
 }
 
 func attestorOf(set policy.Set, name string) (policy.Attestor, bool) {
-	for _, r := range set {
+	for r := range set.Rulesets() {
 		if a, ok := r.Attestors[name]; ok {
 			return a, true
 		}
