@@ -41,9 +41,10 @@ import (
 
 const (
 	// settle is how long changes are gathered before they are looked at, and share how
-	// many times as long as that took last.
-	settle = 200 * time.Millisecond
-	share  = 10
+	// many times as long as that took last, but not longer than longest.
+	settle  = 200 * time.Millisecond
+	share   = 10
+	longest = 30 * time.Second
 	// again is how long a failure waits.
 	again = 5 * time.Second
 	// writers is how many objects are written at a time.
@@ -82,7 +83,7 @@ type Evidence interface {
 	Changed() <-chan struct{}
 }
 
-// Options configure a Controller. All fields but Place, Groups, Label and Kritis are needed.
+// Options configure a Controller. All fields but Place, Groups, Label, Kritis and Attestor are needed.
 type Options struct {
 	Kube     *kube.Client
 	Store    Store
@@ -96,6 +97,8 @@ type Options struct {
 	Groups []string
 	// Kritis says what objects of Kritis mean, as it does to gates.
 	Kritis kritis.Options
+	// Attestor has images attested that ImageSecurityPolicies let in; nil has none.
+	Attestor Attestor
 	// Label writes on pods.
 	Label bool
 	// Interval is how often everything is looked at, though nothing has changed.
@@ -108,8 +111,11 @@ type Options struct {
 // A Controller keeps a cluster and the metadata service together.
 type Controller struct {
 	Options
-	// readings are what the last pass has read.
+	// readings are what the last pass has read, and compiled what came of it, by namespace.
 	readings readings
+	compiled map[string]compiled
+	// asked are the attestations that were asked for, until they may be asked for again.
+	asked map[string]time.Time
 
 	writes *prometheus.CounterVec
 	passes prometheus.Counter
@@ -122,10 +128,10 @@ func New(o Options) (*Controller, error) {
 		return nil, errors.New("building the controller: Kube, Store, Evidence, Outcome, Interval, Now, Logger and Registry are all needed")
 	}
 	c := &Controller{
-		Options: o, readings: make(readings),
+		Options: o, readings: make(readings), asked: make(map[string]time.Time),
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_controller_writes_total",
-			Help: "Objects that the controller has written, by what (status, pod, store) and result: ok or error.",
+			Help: "Objects that the controller has written, by what (status, pod, store, attestation) and result: ok or error.",
 		}, []string{"what", "result"}),
 		passes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_controller_passes_total",
@@ -221,6 +227,7 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 		begun := time.Now()
 		failed := f.file(ctx) != nil
 		if m.complete() && c.Evidence.Ready(ctx) == nil {
+			begun = time.Now() // to wait is no work
 			r := c.pass(ctx, m, f)
 			failed = failed || r.Failed > 0
 		}
@@ -228,7 +235,7 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 		if failed {
 			wait = min(again, wait)
 		}
-		if !sleep(ctx, max(settle, share*time.Since(begun)), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
+		if !sleep(ctx, min(longest, max(settle, share*time.Since(begun))), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
 			return
 		}
 	}

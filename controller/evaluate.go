@@ -22,16 +22,18 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 	c.passes.Inc()
 	there := m.snapshot()
 	c.readings.update(there)
-	policies := c.readings.namespaces(c.Kritis)
+	policies := c.namespaces()
 	pods := m.byNamespace()
 	w := &writing{Controller: c, group: &errgroup.Group{}}
 	w.group.SetLimit(writers)
+	c.forgetAsked()
 	counted := make(map[objects.Ref]*imageCount)
 	for namespace, list := range policies {
-		found, counts := c.hold(ctx, namespace, list, pods[namespace])
+		found, decided := c.hold(ctx, namespace, list, pods[namespace])
 		for i, h := range list {
-			counted[h.Ref] = counts[i]
+			counted[h.Ref] = decided[i].count()
 		}
+		w.attest(ctx, c.wanted(namespace, list, decided, pods[namespace]))
 		w.report.Policies += len(list)
 		for _, p := range pods[namespace] {
 			w.pod(ctx, m, p, found)
@@ -56,9 +58,30 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 	return w.report
 }
 
+// decisions are what one policy says of images, by their texts; scanned and attested are of
+// an ImageSecurityPolicy only.
+type decisions struct {
+	whole, scanned, attested map[string]*decide.ImageDecision
+}
+
+func (d decisions) count() *imageCount {
+	n := &imageCount{Total: len(d.whole)}
+	for _, image := range d.whole {
+		if image.Verdict == decide.ALLOW {
+			n.Satisfied++
+		}
+	}
+	return n
+}
+
+// allows reports whether all policies allow an image.
+func allows(all []decisions, text string) bool {
+	return !slices.ContainsFunc(all, func(d decisions) bool { return d.whole[text] == nil || d.whole[text].Verdict != decide.ALLOW })
+}
+
 // hold holds the images of a namespace against its policies. It returns what is found of
-// each image, if the namespace has an ImageSecurityPolicy, and how many satisfy each policy.
-func (c *Controller) hold(ctx context.Context, namespace string, list []held, pods []*pod) (map[string]imageFinding, []*imageCount) {
+// each image, if the namespace has an ImageSecurityPolicy, and what each policy says.
+func (c *Controller) hold(ctx context.Context, namespace string, list []held, pods []*pod) (map[string]imageFinding, []decisions) {
 	texts := map[string]bool{}
 	for _, p := range pods {
 		for _, text := range p.images {
@@ -74,31 +97,31 @@ func (c *Controller) hold(ctx context.Context, namespace string, list []held, po
 		}
 	}
 	facts := c.Evidence.Collect(ctx, refs)
-	counts := make([]*imageCount, len(list))
+	all := make([]decisions, len(list))
 	var found map[string]imageFinding
 	for i, h := range list {
-		counts[i] = &imageCount{Total: len(request.Images)}
-		for _, image := range c.decide(request, h.whole, facts) {
-			if image.Verdict == decide.ALLOW {
-				counts[i].Satisfied++
-			}
-		}
+		all[i].whole = c.decide(request, h.whole, facts)
 		if h.scanned == nil {
 			continue
 		}
 		if found == nil {
 			found = make(map[string]imageFinding, len(request.Images))
 		}
-		scanned, attested := c.decide(request, h.scanned, facts), c.decide(request, h.attested, facts)
-		for n, use := range request.Images {
-			found[use.Text] = found[use.Text].and(findingOf(h, use.Text, &scanned[n], &attested[n], facts))
+		all[i].scanned, all[i].attested = c.decide(request, h.scanned, facts), c.decide(request, h.attested, facts)
+		for text := range texts {
+			found[text] = found[text].and(findingOf(h, all[i].scanned[text], all[i].attested[text], facts))
 		}
 	}
-	return found, counts
+	return found, all
 }
 
-func (c *Controller) decide(request decide.Request, rules *policy.Ruleset, facts evidence.Facts) []decide.ImageDecision {
-	return decide.Decide(request, policy.Set{rules}, facts, c.Now()).Images
+func (c *Controller) decide(request decide.Request, rules *policy.Ruleset, facts evidence.Facts) map[string]*decide.ImageDecision {
+	d := decide.Decide(request, policy.Set{rules}, facts, c.Now())
+	byText := make(map[string]*decide.ImageDecision, len(d.Images))
+	for i, use := range request.Images {
+		byText[use.Text] = &d.Images[i]
+	}
+	return byText
 }
 
 // An imageFinding is what is found of one image by the ImageSecurityPolicies of a namespace.
@@ -110,7 +133,7 @@ type imageFinding struct {
 }
 
 // findingOf is what one policy says of an image.
-func findingOf(h held, text string, scanned, attested *decide.ImageDecision, facts evidence.Facts) imageFinding {
+func findingOf(h held, scanned, attested *decide.ImageDecision, facts evidence.Facts) imageFinding {
 	f := imageFinding{looked: true, attested: attested.Verdict == decide.ALLOW, unknown: attested.Verdict == decide.INDETERMINATE}
 	if scanned.Verdict == decide.ALLOW {
 		return f
@@ -186,7 +209,10 @@ func of(p *pod, found map[string]imageFinding) finding {
 // writing writes what a pass has found.
 type writing struct {
 	*Controller
-	group  *errgroup.Group
+	group *errgroup.Group
+	// attestations is how many were asked for.
+	attestations int
+
 	mu     sync.Mutex
 	report Report
 }

@@ -31,7 +31,7 @@ func read(o *object) *reading {
 	r.kritis = &kritis.Objects{}
 	var root yaml.Node
 	if err := yaml.Unmarshal(o.text, &root); err == nil && len(root.Content) > 0 {
-		r.kritis, _ = kritis.Read(o.Ref.String(), root.Content[0])
+		r.kritis, _ = kritis.Read(o.String(), root.Content[0])
 	}
 	return r
 }
@@ -113,39 +113,68 @@ type held struct {
 	// found, and attested that one of its authorities vouches for an image.
 	whole, scanned, attested *policy.Ruleset
 	limits                   policy.Vulnerabilities
+	// signsFor is the authority that it has images attested by, "" if it has none.
+	signsFor string
 }
 
-// namespaces returns the policies of Kritis that can be understood, by namespace.
-func (all readings) namespaces(options kritis.Options) map[string][]held {
-	authorities := make(map[string][]kritis.AttestationAuthority)
-	for _, r := range all {
-		if r.kritis == nil {
-			continue
-		}
-		for _, a := range r.kritis.AttestationAuthorities {
-			authorities[a.Namespace] = append(authorities[a.Namespace], a)
+// compiled are the policies of one namespace, and what they were compiled from.
+type compiled struct {
+	from []*reading
+	held []held
+}
+
+// namespaces returns the policies of Kritis that can be understood, by namespace. Those of
+// namespaces whose objects are the same as the last time are not compiled again.
+func (c *Controller) namespaces() map[string][]held {
+	objectsOf := make(map[string][]objects.Ref)
+	for ref, r := range c.readings {
+		if r.kritis != nil && !r.broken() {
+			objectsOf[ref.Namespace] = append(objectsOf[ref.Namespace], ref)
 		}
 	}
-	byNamespace := make(map[string][]held)
-	for ref, r := range all {
-		if r.kritis == nil || r.broken() {
-			continue
+	next := make(map[string]compiled, len(objectsOf))
+	policies := make(map[string][]held)
+	for namespace, refs := range objectsOf {
+		slices.SortFunc(refs, objects.Ref.Compare)
+		from := make([]*reading, 0, len(refs))
+		for _, ref := range refs {
+			from = append(from, c.readings[ref])
 		}
-		alone := kritis.Objects{AttestationAuthorities: authorities[ref.Namespace], GenericAttestationPolicies: r.kritis.GenericAttestationPolicies, ImageSecurityPolicies: r.kritis.ImageSecurityPolicies}
+		was := c.compiled[namespace]
+		if !slices.Equal(was.from, from) {
+			was = compiled{from, c.compile(refs, from)}
+		}
+		if next[namespace] = was; len(was.held) > 0 {
+			policies[namespace] = was.held
+		}
+	}
+	c.compiled = next
+	return policies
+}
+
+// compile compiles the policies of one namespace, each by itself.
+func (c *Controller) compile(refs []objects.Ref, from []*reading) []held {
+	var authorities []kritis.AttestationAuthority
+	for _, r := range from {
+		authorities = append(authorities, r.kritis.AttestationAuthorities...)
+	}
+	var list []held
+	for i, r := range from {
+		alone := kritis.Objects{AttestationAuthorities: authorities, GenericAttestationPolicies: r.kritis.GenericAttestationPolicies, ImageSecurityPolicies: r.kritis.ImageSecurityPolicies}
 		if len(alone.GenericAttestationPolicies)+len(alone.ImageSecurityPolicies) == 0 {
 			continue
 		}
-		h := held{Ref: ref}
-		h.whole, _ = alone.Compile(options)
+		h := held{Ref: refs[i]}
+		h.whole, _ = alone.Compile(c.Kritis)
 		for _, isp := range alone.ImageSecurityPolicies {
-			h.scanned, h.attested, h.limits = apart(isp, authorities[ref.Namespace], options)
+			h.scanned, h.attested, h.limits = apart(isp, authorities, c.Kritis)
+			if isp.PrivateKey && len(isp.Authorities) == 1 {
+				h.signsFor = isp.Authorities[0].Text
+			}
 		}
-		byNamespace[ref.Namespace] = append(byNamespace[ref.Namespace], h)
+		list = append(list, h)
 	}
-	for _, list := range byNamespace {
-		slices.SortFunc(list, func(a, b held) int { return a.Compare(b.Ref) })
-	}
-	return byNamespace
+	return list
 }
 
 // apart compiles the two ways to satisfy an ImageSecurityPolicy, each by itself: Kritis'

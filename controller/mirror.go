@@ -135,6 +135,9 @@ func (m *mirror) setPod(o kube.Object, place admission.Place) error {
 	before := m.pods[p.Key]
 	if p.images == nil {
 		delete(m.pods, p.Key)
+		if before != nil {
+			m.changed()
+		}
 		return nil
 	}
 	m.pods[p.Key] = p

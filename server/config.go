@@ -317,7 +317,7 @@ func (c *Config) Validate() error {
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
 	}
-	errs = append(errs, c.Mutate.validate(), c.Controller.validate())
+	errs = append(errs, c.Mutate.validate(), c.Controller.validate(c.InsecureNoAuth))
 	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
 		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)
 	}

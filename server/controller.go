@@ -32,6 +32,9 @@ type ControllerConfig struct {
 	Groups []string `yaml:"groups"`
 	// Pods is the pass over running pods.
 	Pods PodsConfig `yaml:"pods"`
+	// Attest has images attested that ImageSecurityPolicies let in because of their scan,
+	// where those name an authority and a privateKeySecretName. By default none are.
+	Attest AttestConfig `yaml:"attest"`
 }
 
 // LeaseConfig names a Lease.
@@ -70,8 +73,8 @@ func defaultController() ControllerConfig {
 	}
 }
 
-func (c *ControllerConfig) validate() error {
-	var errs []error
+func (c *ControllerConfig) validate(insecureToo bool) error {
+	errs := []error{c.Attest.validate(insecureToo)}
 	if c.Lease.Namespace == "" || c.Lease.Name == "" {
 		errs = append(errs, errors.New("controller.lease needs both namespace and name"))
 	}
@@ -114,8 +117,12 @@ func (p *parts) newController(client *kube.Client, g *loneGate) (*controller.Con
 	if err != nil {
 		return nil, err
 	}
+	var attestor controller.Attestor
+	if s := p.newAskingSigners(); s != nil {
+		attestor = s
+	}
 	return controller.New(controller.Options{
-		Kube: client, Store: store, Evidence: followedEvidence{g}, Outcome: g.outcome, Place: p.cfg.place(), Groups: p.cfg.Controller.Groups, Kritis: meaning,
+		Kube: client, Store: store, Evidence: followedEvidence{g}, Outcome: g.outcome, Place: p.cfg.place(), Groups: p.cfg.Controller.Groups, Kritis: meaning, Attestor: attestor,
 		Label: p.cfg.Controller.Pods.Label, Interval: p.cfg.Controller.Pods.Interval, Now: time.Now, Logger: p.logger, Registry: p.registry,
 	})
 }

@@ -35,6 +35,8 @@ type managed struct {
 	*cluster
 	service    *running
 	controller Config
+	// patience is how long something may take to become as wanted.
+	patience time.Duration
 }
 
 // newManaged starts all of it but the controller.
@@ -44,7 +46,7 @@ func newManaged(t *testing.T) *managed {
 		t.Skip("a Kubernetes control plane is not started in short mode")
 	}
 	audit := write(t, filepath.Join(t.TempDir(), "audit.yaml"), auditEverything)
-	m := &managed{service: start(t, testConfig(t, nil))}
+	m := &managed{service: start(t, testConfig(t, nil)), patience: kubeBound / 2}
 	policy := write(t, filepath.Join(t.TempDir(), "policy.yaml"), kubePolicy)
 	m.cluster = newCluster(t, controlplane.Options{AdmissionOnly: true, APIServerFlags: []string{"--audit-policy-file=" + audit}},
 		gateConfig(t, "http://"+m.service.Metadata, func(c *Config) { c.Admission.PolicyFiles = []string{policy} }))
@@ -119,6 +121,21 @@ func (m *managed) written(after int) (list []string, next int) {
 	}), next
 }
 
+// look reads an object, or a list, of the API server: in much less time than kubectl starts.
+func (m *managed) look(path string, into any) {
+	m.Helper()
+	code, text, err := m.Do(m.Context(), http.MethodGet, path, nil)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("%d %s", code, text)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		m.Fatalf("reading %s: %v", path, err)
+	}
+}
+
 // statusOf is what the controller has written on an object: its conditions, STATUS REASON by
 // type, and the rest.
 func (m *managed) statusOf(kind, namespace, name string) (conditions map[string]string, rest map[string]any) {
@@ -126,10 +143,7 @@ func (m *managed) statusOf(kind, namespace, name string) (conditions map[string]
 	var object struct {
 		Status map[string]any `json:"status"`
 	}
-	text := m.must("", "get", kind, "-n", namespace, name, "-o", "json")
-	if err := json.Unmarshal([]byte(text), &object); err != nil {
-		m.Fatal(err)
-	}
+	m.look("/apis/kritis.grafeas.io/v1beta1/namespaces/"+namespace+"/"+kind+"/"+name, &object)
 	conditions = map[string]string{}
 	list, _ := object.Status["conditions"].([]any)
 	for _, c := range list {
@@ -147,10 +161,7 @@ func (m *managed) marksOf(namespace, name string) map[string]string {
 	var pod struct {
 		Metadata struct{ Labels, Annotations map[string]string }
 	}
-	text := m.must("", "get", "pod", "-n", namespace, name, "-o", "json")
-	if err := json.Unmarshal([]byte(text), &pod); err != nil {
-		m.Fatal(err)
-	}
+	m.look("/api/v1/namespaces/"+namespace+"/pods/"+name, &pod)
 	marks := map[string]string{}
 	for what, of := range map[string]map[string]string{"label ": pod.Metadata.Labels, "annotation ": pod.Metadata.Annotations} {
 		for key, value := range of {
@@ -165,7 +176,7 @@ func (m *managed) marksOf(namespace, name string) map[string]string {
 // becomes waits until something is as wanted, and shows the difference if it does not.
 func becomes[T any](m *managed, what string, want T, get func() T) {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(m.Context(), kubeBound/4)
+	ctx, cancel := context.WithTimeout(m.Context(), m.patience)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -452,12 +463,12 @@ func (m *managed) filed(t *testing.T) {
 	conditions := func(kind, name string) func() map[string]string {
 		return func() map[string]string { c, _ := m.statusOf(kind, "shop", name); return c }
 	}
-	becomes(m, "the policy is in force", inForce, conditions("isp", "isp"))
+	becomes(m, "the policy is in force", inForce, conditions("imagesecuritypolicies", "isp"))
 	becomes(m, "an authority with a key that cannot be used", "True KeyUnusable", func() string {
-		c, _ := m.statusOf("aa", "shop", "ci")
+		c, _ := m.statusOf("attestationauthorities", "shop", "ci")
 		return strings.Join(strings.Fields(c["Degraded"])[:min(2, len(strings.Fields(c["Degraded"])))], " ")
 	})
-	_, rest := m.statusOf("aa", "shop", "ci")
+	_, rest := m.statusOf("attestationauthorities", "shop", "ci")
 	keys, _ := rest["unusableKeys"].([]any)
 	if rest["usableKeys"] != 1.0 || len(keys) != 1 || keys[0].(map[string]any)["index"] != 1.0 || rest["observedGeneration"] != 1.0 {
 		t.Errorf("the authority says %v", rest)
@@ -470,16 +481,16 @@ func (m *managed) filed(t *testing.T) {
 	generation := m.must("", "get", "isp", "-n", "shop", "isp", "-o", "jsonpath={.metadata.generation}")
 	m.must("", "patch", "isp", "-n", "shop", "isp", "--type=merge", "-p", `{"spec":{"attestationAuthorityName":"Not_A_Name"}}`)
 	becomes(m, "a broken version", []string{"False Invalid", "False HeldBack the version before it stays in force"}, func() []string {
-		c, _ := m.statusOf("isp", "shop", "isp")
+		c, _ := m.statusOf("imagesecuritypolicies", "shop", "isp")
 		return []string{strings.Join(strings.Fields(c["Accepted"])[:2], " "), c["InForce"]}
 	})
-	becomes(m, "its neighbour", inForce, conditions("gap", "gap"))
+	becomes(m, "its neighbour", inForce, conditions("genericattestationpolicies", "gap"))
 	text := m.service.api().expect("", http.MethodGet, "/v1/projects/default/clusterObjects?pageSize=1000", "", 200)
 	if strings.Contains(text, "Not_A_Name") || generation != "1" {
 		t.Errorf("a broken version was filed over a good one: %s", text)
 	}
 	m.must("", "patch", "isp", "-n", "shop", "isp", "--type=merge", "-p", `{"spec":{"attestationAuthorityName":"ci"}}`)
-	becomes(m, "the policy is mended", inForce, conditions("isp", "isp"))
+	becomes(m, "the policy is mended", inForce, conditions("imagesecuritypolicies", "isp"))
 
 	// What is deleted is taken away.
 	m.must("", "delete", "namespace", "dialects", "--wait=false")
@@ -530,7 +541,7 @@ func (m *managed) marked(t *testing.T) {
 		t.Errorf("a pod of a namespace without policies: %v", marks)
 	}
 	becomes(m, "how many images satisfy the policy", map[string]any{"total": 5.0, "satisfied": 2.0}, func() map[string]any {
-		_, rest := m.statusOf("isp", "shop", "isp")
+		_, rest := m.statusOf("imagesecuritypolicies", "shop", "isp")
 		images, _ := rest["images"].(map[string]any)
 		return images
 	})

@@ -209,7 +209,7 @@ func expired(err error) bool {
 
 // list reads everything, and tells what is new or not there any more.
 func (s *following) list(ctx context.Context) error {
-	version, found := "", make(map[Key]string, len(s.known))
+	found := make(map[Key]string, len(s.known))
 	query := s.query()
 	query.Set("limit", strconv.Itoa(pageSize))
 	for range maxPages {
@@ -232,7 +232,7 @@ func (s *following) list(ctx context.Context) error {
 			found[o.Key] = o.ResourceVersion
 			s.set(o)
 		}
-		if version = page.Metadata.ResourceVersion; version == "" {
+		if page.Metadata.ResourceVersion == "" {
 			return errors.New("reading what the Kubernetes API server answers: a list without a version")
 		}
 		if page.Metadata.Continue == "" {
@@ -241,7 +241,7 @@ func (s *following) list(ctx context.Context) error {
 					s.gone(key)
 				}
 			}
-			s.version = version
+			s.version = page.Metadata.ResourceVersion
 			if s.Listed != nil {
 				s.Listed()
 			}

@@ -122,28 +122,22 @@ func TestAWatchThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 // again, and what has gone meanwhile is.
 func TestWhenTheServerHasForgotten(t *testing.T) {
 	t.Parallel()
-	for name, how := range map[string]func(*fake){
-		"while a watch was broken off": func(f *fake) { f.set(func() { f.broken = errors.New("away") }); f.hang() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := newFake()
-				for _, name := range []string{"a", "b", "c"} {
-					f.put(name, "1")
-				}
-				l := follow(t, f)
-				want(t, l, "shop/a 1", "shop/b 1", "shop/c 1", "listed")
-				how(f)
-				f.remove("b")
-				f.put("c", "2")
-				f.forget()
-				f.set(func() { f.broken = nil })
-				time.Sleep(time.Minute)
-				want(t, l, "shop/c 2", "shop/b gone", "listed")
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		for _, name := range []string{"a", "b", "c"} {
+			f.put(name, "1")
+		}
+		l := follow(t, f)
+		want(t, l, "shop/a 1", "shop/b 1", "shop/c 1", "listed")
+		f.set(func() { f.broken = errors.New("away") })
+		f.hang()
+		f.remove("b")
+		f.put("c", "2")
+		f.forget()
+		f.set(func() { f.broken = nil })
+		time.Sleep(time.Minute)
+		want(t, l, "shop/c 2", "shop/b gone", "listed")
+	})
 }
 
 // TestAServerThatFailsIsNotAskedAllTheTime in the first minute not more than 20 times, and
