@@ -54,10 +54,10 @@ var arrows = map[string][]string{
 
 	"policy/hints":             {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
 	"policy/kritis":            {"image", "signature", "policy", "policy/document", "policy/keys", "policy/names"},
-	"policy/objects": {"hint", "image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/binauthz", "policy/platform", "policy/hints", "policy/kritis"},
+	"policy/objects":           {"hint", "image", "signature", "policy", "policy/document", "policy/keys", "policy/names", "policy/binauthz", "policy/platform", "policy/hints", "policy/kritis"},
 	"policy/bundle":            {"signature", "policy", "policy/*"},
 	"policy/admin":             {"image", "metadata", "evidence/index", "decide", "policy", "policy/keys", "policy/binauthz", "policy/bundle", "policy/document", "policy/names", "policy/objects", "policy/platform"},
-	"policy/admin/objectsapi": {"metadata", "metadata/grafeasapi", "policy/admin", "policy/objects"},
+	"policy/admin/objectsapi":  {"metadata", "metadata/grafeasapi", "policy/admin", "policy/objects"},
 	"policy/admin/binauthzapi": {"metadata", "metadata/grafeasapi", "policy/admin", "signature"},
 	"policy/admin/adminclient": {},
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -69,6 +70,8 @@ type Options struct {
 	Data string
 	// Now is the clock.
 	Now func() time.Time
+	// Dial connects to the gate; nil is the network's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // A Configuration is what a check needs of a server's.

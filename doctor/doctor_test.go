@@ -3,6 +3,10 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -101,5 +105,60 @@ func TestConditionsThatAreLoose(t *testing.T) {
 		if got := loose(expression); got != want {
 			t.Errorf("%s: %v", expression, got)
 		}
+	}
+}
+
+// TestWhatGatesSay of the metadata service that they follow.
+func TestWhatGatesSay(t *testing.T) {
+	t.Parallel()
+	const fine = "gatehouse_feed_connected 1\ngatehouse_feed_lag_changes 3\ngatehouse_feed_silence_seconds 0.5\ngatehouse_evidence_from_copy 0\ngatehouse_evidence_copy_refused 0\n"
+	for name, tc := range map[string]struct {
+		metrics string
+		result  Result
+		text    string
+	}{
+		"fine":             {fine, OK, "3 changes behind"},
+		"its own store":    {"gatehouse_evidence_digests 1\n", OK, "follows nobody"},
+		"away":             {strings.Replace(fine, "connected 1", "connected 0", 1), Problem, "heard 0 s ago"},
+		"never there":      {strings.NewReplacer("connected 1", "connected 0", "seconds 0.5", "seconds -1").Replace(fine), Problem, "never been heard"},
+		"by its copy":      {strings.NewReplacer("connected 1", "connected 0", "from_copy 0", "from_copy 1").Replace(fine), Problem, "by its copy"},
+		"far behind":       {strings.Replace(fine, "changes 3", "changes 3000", 1), Warning, "3000 changes behind"},
+		"refused its copy": {strings.Replace(fine, "refused 0", "refused 1", 1), Warning, "refused its copy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, tc.metrics) }))
+			defer s.Close()
+			found, err := Examine(t.Context(), Options{Ops: []string{s.URL}, Now: time.Now}, []string{"feed"})
+			if err != nil || Worst(found) != tc.result || !strings.Contains(found[len(found)-1].Message, tc.text) {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+	}
+}
+
+// TestWhoAsksTheMetadataService is known there, or is told how to be.
+func TestWhoAsksTheMetadataService(t *testing.T) {
+	t.Parallel()
+	for status, tc := range map[string]struct {
+		code       int
+		text, mend string
+	}{
+		"UNAUTHENTICATED":   {401, "does not know who asks", "kubectl create token"},
+		"PERMISSION_DENIED": {403, "and does not tell", "identity.rules"},
+		"UNAVAILABLE":       {503, "UNAVAILABLE", ""},
+	} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tc.code)
+				_, _ = io.WriteString(w, `{"error":{"code":1,"status":"`+status+`","message":"no"}}`)
+			}))
+			defer s.Close()
+			found, err := Examine(t.Context(), Options{Service: s.URL, HTTP: s.Client(), Project: "default", Now: time.Now}, []string{"metadata"})
+			if err != nil || Worst(found) != Problem || !strings.Contains(found[0].Message, tc.text) || !strings.Contains(found[0].Mend, tc.mend) {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -236,6 +237,12 @@ func TestEachDisease(t *testing.T) {
 	tableOf := func(value string) string {
 		return `[{"op":"replace","path":"/webhooks/0/` + value + `}]`
 	}
+	asService := `clientConfig","value":{"service":{"namespace":"gatehouse","name":"gatehouse","path":"/validate"},"caBundle":"` + base64.StdEncoding.EncodeToString(h.ca()) + `"}`
+	outside := func(o *doctor.Options) {
+		o.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+		}
+	}
 	for _, tc := range []struct {
 		name   string
 		harm   func()
@@ -280,15 +287,18 @@ func TestEachDisease(t *testing.T) {
 		{"the certificate has ended", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(1, 1, 0) } }, "certificate", doctor.Problem, "has ended", "", nil},
 		{"the certificate ends soon", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(0, 11, 25) } }, "certificate", doctor.Warning, "ought to have been replaced", "", nil},
 		{"the roots end", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(9, 10, 0) } }, "roots", doctor.Warning, "the last of 1 roots ends", "ca rotate", nil},
-		{"another name is served", func() {
-			h.patch(tableOf(`clientConfig/url","value":"https://localhost.localdomain:1/validate"`))
+		{"nobody is at the address", func() {
+			h.patch(tableOf(`clientConfig/url","value":"https://127.0.0.1:1/validate"`))
 		}, nil, "certificate", doctor.Problem, "nobody answers", "", nil},
 		{"the policy lets everything in", func() {
 			h.call("PUT", "/v1/projects/default/policy", `{"defaultAdmissionRule":{"evaluationMode":"ALWAYS_ALLOW","enforcementMode":"ENFORCED_BLOCK_AND_AUDIT_LOG"}}`)
 		}, nil, "trial", doctor.Problem, "a pod is let in", "policy explain", func() { h.call("PUT", "/v1/projects/default/policy", policyBy("qa")) }},
-		{"somebody else refuses", func() {
-			h.kubectl("", "create", "quota", "none", "-n", "default", "--hard=pods=0")
-		}, nil, "trial", doctor.OK, "the gate denies", "", func() { h.kubectl("", "delete", "quota", "none", "-n", "default") }},
+		{"somebody else refuses", nil, func(o *doctor.Options) { o.TrialNamespace = "nowhere" }, "trial", doctor.Warning, "refused, and not by Gatehouse", "--trial-namespace", nil},
+		{"from outside, without a Secret", func() { h.patch(tableOf(asService)) }, outside, "certificate", doctor.Skipped, "cannot be reached from outside", "kubectl exec", nil},
+		{"from outside, a Secret of another CA", func() {
+			h.patch(tableOf(asService))
+			h.leafSecret()
+		}, outside, "certificate", doctor.Problem, "in the Secret gatehouse/gatehouse-gate-tls", "rollout restart", func() { h.kubectl("", "delete", "secret", "gatehouse-gate-tls", "-n", "gatehouse") }},
 		{"in a namespace that is exempt", nil, func(o *doctor.Options) { o.TrialNamespace = "gatehouse" }, "trial", doctor.Problem, "in namespace gatehouse a pod is let in", "exemptions", nil},
 		{"one gate is not ready", func() { h.ready(1) }, nil, "gates", doctor.Warning, "1 of 2 gates are ready", "kubectl describe", func() { h.ready(2) }},
 		{"no gate is ready", func() { h.ready(0) }, nil, "gates", doctor.Problem, "none of 2 gates", "kubectl delete validatingwebhookconfiguration gatehouse", func() { h.ready(2) }},
@@ -380,7 +390,7 @@ func otherRoot(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: newSerial(t), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: newSerial(t), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, DNSNames: []string{"gatehouse.gatehouse.svc"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -410,6 +420,12 @@ func (h *hospital) readyPod(name string) {
 
 func gatePod(name, node string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: gatehouse, labels: {app: gate}}\nspec: {nodeName: %s, containers: [{name: gate, image: \"gatehouse:1\"}]}\n", name, node)
+}
+
+// leafSecret makes a Secret with a certificate that nobody trusts.
+func (h *hospital) leafSecret() {
+	h.Helper()
+	h.kubectl("apiVersion: v1\nkind: Secret\nmetadata: {name: gatehouse-gate-tls, namespace: gatehouse}\ndata: {tls.crt: "+otherRoot(h.T)+"}\n", "create", "-f", "-")
 }
 
 // as returns a client of an API server at an address, by a token.

@@ -16,6 +16,15 @@ import (
 	"github.com/gatehouse-dev/gatehouse/policy/document"
 )
 
+// cutLast cuts at the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	at := strings.LastIndex(s, separator)
+	if at < 0 {
+		return s, "", false
+	}
+	return s[:at], s[at+len(separator):], true
+}
+
 const (
 	fetchTimeout = 10 * time.Second
 	// maxFetched bounds metrics and documents that are read.
@@ -158,7 +167,9 @@ func (p *patient) note(ctx context.Context, attestor []byte) *Finding {
 	var no *answered
 	switch {
 	case errors.As(err, &no) && no.code == http.StatusNotFound:
-		f := warning("create it: POST "+p.Service+"/v1/"+note[:strings.LastIndexByte(note, '/')+1]+"?noteId=…; the attestor does so when it first attests", "the note %s of attestor %s is not there: nobody has attested in its name yet", note, a.Name)
+		collection, id, _ := cutLast(note, "/")
+		f := warning("nothing, if its attestor makes it when it first attests; else: curl -d '{\"attestation\":{\"hint\":{\"humanReadableName\":\""+id+"\"}}}' "+p.Service+"/v1/"+collection+"?noteId="+id,
+			"the note %s of attestor %s is not there: nobody has attested in its name yet", note, a.Name)
 		return &f
 	case err != nil:
 		f := unknown("", "the note %s of attestor %s could not be read: %v", note, a.Name, err)

@@ -182,7 +182,7 @@ func checkWebhook(ctx context.Context, p *patient) []Finding {
 	case len(r.Webhooks) == 0 && wanted == "":
 		return []Finding{problem("gatehouse install --apply", "the %s %s has no webhooks, and no annotation %s that says which", kind, p.Name, clusterca.WebhooksAnnotation)}
 	case len(r.Webhooks) == 0:
-		return []Finding{problem("kubectl logs deploy/"+p.Name+"-controller -n "+p.Namespace+" says why the gate does not answer yet; it is armed when it does",
+		return []Finding{problem("kubectl logs deploy/"+p.Name+"-controller -n "+p.Namespace+" says why; it is armed when the gate answers",
 			"the %s %s is not armed: it has no webhooks yet, and nobody asks the gate", kind, p.Name)}
 	case len(pods(r.Webhooks)) == 0:
 		return []Finding{problem("gatehouse install --apply", "no webhook of the %s %s is asked about new pods", kind, p.Name)}
@@ -411,30 +411,76 @@ func (p *patient) dial(ctx context.Context, w webhook, u *url.URL) Finding {
 	if len(w.ClientConfig.CABundle) == 0 {
 		config.RootCAs = nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", host)
+	leaf, err := p.handshake(ctx, host, config)
 	var verification *tls.CertificateVerificationError
+	var nowhere *net.DNSError
 	switch {
 	case errors.As(err, &verification):
-		return problem(p.certificateMend(verification), "the gate at %s serves a certificate that the caBundle of webhook %s does not verify: %v", host, w.Name, verification.Err)
-	case err != nil && w.ClientConfig.Service != nil:
-		return unknown("run it in the cluster: kubectl exec deploy/"+p.Name+"-controller -n "+p.Namespace+" -- gatehouse doctor --only certificate; the trial tells whether the API server gets through",
-			"the gate at %s could not be reached from here: %v", host, err)
+		return problem(p.certificateMend(verification.Err), "the gate at %s serves a certificate that the caBundle of webhook %s does not verify: %v", host, w.Name, verification.Err)
+	case errors.As(err, &nowhere) && w.ClientConfig.Service != nil:
+		return p.mounted(ctx, w, config)
 	case err != nil:
 		return problem("see that a gate runs there, and that API servers can reach it", "nobody answers at %s: %v", host, err)
 	}
-	defer func() { _ = conn.Close() }() // nothing was sent
-	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
-	return p.ending("the gate's certificate", leaf.NotAfter, leafWarning, "kubectl logs deploy/"+p.Name+"-controller -n "+p.Namespace+" says why it is not replaced")
+	return p.ending("the gate's certificate", leaf.NotAfter, leafWarning, p.controllerLog("is not replaced"))
 }
 
-func (p *patient) certificateMend(err *tls.CertificateVerificationError) string {
+func (p *patient) controllerLog(why string) string {
+	return "kubectl logs deploy/" + p.Name + "-controller -n " + p.Namespace + " says why it " + why
+}
+
+// handshake returns the certificate that is served at an address.
+func (p *patient) handshake(ctx context.Context, host string, config *tls.Config) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	dial := p.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	raw, err := dial(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = raw.Close() }() // nothing was sent
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return conn.ConnectionState().PeerCertificates[0], nil
+}
+
+// mounted looks at the certificate in the Secret that gates mount, from where their
+// Service has no name.
+func (p *patient) mounted(ctx context.Context, w webhook, config *tls.Config) Finding {
+	name := p.Namespace + "/" + p.Name + "-gate-tls"
+	var secret struct{ Data map[string][]byte }
+	err := p.Kube.Get(ctx, &secret, nil, "api", "v1", "namespaces", p.Namespace, "secrets", p.Name+"-gate-tls")
+	mend := "kubectl exec deploy/" + p.Name + "-controller -n " + p.Namespace + " -- gatehouse doctor --only certificate"
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(secret.Data["tls.crt"]); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			chain = append(chain, c)
+		}
+	}
+	if err != nil || len(chain) == 0 {
+		return Finding{Result: Skipped, Mend: mend, Message: fmt.Sprintf("the Service %s cannot be reached from outside of the cluster, and the Secret %s has no certificate to look at; the trial tells whether the API server gets through", config.ServerName, name)}
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: config.ServerName, Roots: config.RootCAs, Intermediates: between, CurrentTime: p.Now()}); err != nil {
+		return problem(p.certificateMend(err), "the certificate in the Secret %s is one that the caBundle of webhook %s does not verify: %v", name, w.Name, err)
+	}
+	return p.ending("the certificate in the Secret "+name, chain[0].NotAfter, leafWarning, p.controllerLog("is not replaced"))
+}
+
+func (p *patient) certificateMend(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err.Err, &invalid) && invalid.Reason == x509.Expired:
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "kubectl delete secret " + p.Name + "-gate-tls -n " + p.Namespace + ", which has the controller issue another; if there is a clock wrong, set it (see clocks)"
-	case errors.As(err.Err, new(x509.HostnameError)):
+	case errors.As(err, new(x509.HostnameError)):
 		return "add the name to controller.certificates.hosts.gate (admission.hosts without a controller)"
 	}
 	return "kubectl rollout restart deploy/" + p.Name + "-controller -n " + p.Namespace + ", which writes the caBundle anew; without a controller give it the ca.crt of the gate (gatehouse ca show)"
@@ -482,7 +528,7 @@ func checkRoots(ctx context.Context, p *patient) []Finding {
 	default:
 		for _, w := range all {
 			if !bytes.Equal(bytes.TrimSpace(w.ClientConfig.CABundle), bytes.TrimSpace([]byte(cm.Data["ca.crt"]))) {
-				found = append(found, problem("kubectl logs deploy/"+p.Name+"-controller -n "+p.Namespace+" says why it does not write it", "the caBundle of webhook %s is not what the ConfigMap %s/%s-ca has", w.Name, p.Namespace, p.Name))
+				found = append(found, problem(p.controllerLog("does not write it"), "the caBundle of webhook %s is not what the ConfigMap %s/%s-ca has", w.Name, p.Namespace, p.Name))
 			}
 		}
 	}
@@ -535,7 +581,7 @@ func checkTrial(ctx context.Context, p *patient) []Finding {
 		if len(warnings) > 0 {
 			said = "; it says: " + oneLine(warnings[0])
 		}
-		return []Finding{problem("gatehouse policy explain --image "+image+" says which rule lets it in; if none does, the webhook was not asked (see exemptions, failure-policy)",
+		return []Finding{problem("gatehouse policy explain --policy FILE -n "+namespace+" "+image+" says which rule lets it in; if none does, the webhook was not asked (see exemptions, failure-policy)",
 			"in namespace %s a pod is let in whose image nobody has attested%s", namespace, said)}
 	}
 	var e *kube.Error

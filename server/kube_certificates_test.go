@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -31,12 +32,13 @@ type installed struct {
 	dir     string // of the gate's certificate
 	address string
 	lives   ownca.Lives
+	issuer  clusterca.Issuer
 	log     *journal
 }
 
 func newInstalled(t *testing.T) *installed {
 	t.Helper()
-	i := &installed{dir: t.TempDir(), address: free(t), log: newJournal()}
+	i := &installed{issuer: clusterca.Own, dir: t.TempDir(), address: free(t), log: newJournal()}
 	i.cluster = &cluster{T: t, ControlPlane: controlplane.New(t, controlplane.Options{})}
 	i.lives = ownca.Lives{
 		Root: time.Hour, RenewRoot: time.Minute, Overlap: 3 * time.Second, Alone: time.Second, Ended: time.Minute,
@@ -70,7 +72,7 @@ func (i *installed) keep() (stop func()) {
 		i.Fatal(err)
 	}
 	keeper := clusterca.New(clusterca.Options{
-		Client: client, Namespace: "gatehouse", Name: "gatehouse", Issuer: clusterca.Own, Lives: i.lives, Settle: 2 * time.Second,
+		Client: client, Namespace: "gatehouse", Name: "gatehouse", Issuer: i.issuer, Lives: i.lives, Settle: 2 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(i.log, nil)),
 	})
 	ctx, cancel := context.WithCancel(i.Context())
@@ -369,6 +371,39 @@ func TestCertificatesInACluster(t *testing.T) {
 		within(t, "one root", func() bool { return i.rootsOf(i.bundle()) == 1 })
 		stop()
 	})
+	t.Run("no certificate by a root that an API server does not have", func(t *testing.T) {
+		i := i.in(t)
+		if err := all.gate.stop(); err != nil { // and so the roots cannot be put in force
+			t.Fatal(err)
+		}
+		client, err := kube.Open(kube.Options{Kubeconfig: i.Kubeconfig()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := clusterca.Options{Client: client, Namespace: "gatehouse", Name: "gatehouse", Lives: i.lives}
+		bundle := i.bundle()
+		if _, err := clusterca.Rotate(t.Context(), o, 0); err != nil {
+			t.Fatal(err)
+		}
+		issuer := func() string {
+			block, _ := pem.Decode(i.secret("gatehouse-gate-tls")["tls.crt"])
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.Issuer.String()
+		}
+		before := issuer()
+		within(t, "it is said", func() bool {
+			return strings.Contains(i.log.String(), "waits until all webhook configurations have that root")
+		})
+		if after := issuer(); after != before || !bytes.Equal(bundle, i.bundle()) {
+			t.Errorf("issued by %s, and before by %s; and other roots are in force: %v", after, before, !bytes.Equal(bundle, i.bundle()))
+		}
+		all.startGate(openPolicy)
+		within(t, "it is of the new root", func() bool { return issuer() != before })
+		i.works("the gate serves it", nil)
+	})
 	t.Run("everybody is away until the certificate has ended", func(t *testing.T) {
 		i := i.in(t)
 		for _, stop := range stops {
@@ -428,6 +463,49 @@ func TestCertificatesInACluster(t *testing.T) {
 		if i.bundle() != nil {
 			t.Error("the configuration is back")
 		}
+	})
+	t.Run("cert-manager issues", func(t *testing.T) {
+		i := i.in(t)
+		i.must(i.configuration(), "apply", "-f", "-")
+		stop := i.keep()
+		i.works("a certificate, with its root beside it", nil)
+		stop()
+		i.must("", "delete", "validatingwebhookconfiguration", "gatehouse")
+		i.must("", "delete", "secret", "gatehouse-ca", "-n", "gatehouse")
+		i.must(i.configuration(), "apply", "-f", "-")
+		i.issuer = clusterca.CertManager
+		i.keep()
+		i.works("armed with the root of the Secret", nil)
+		if i.secret("gatehouse-ca") != nil {
+			t.Error("an authority was made")
+		}
+	})
+	t.Run("the role controller does it", func(t *testing.T) {
+		i := i.in(t)
+		i.must("", "delete", "validatingwebhookconfiguration", "gatehouse")
+		i.must(i.configuration(), "apply", "-f", "-")
+		last := i.secret("gatehouse-gate-tls")
+		cfg := gateConfig(t, "http://"+all.gate.Metadata, func(c *Config) {
+			c.Role, c.Controller.Kubeconfig, c.Controller.Groups, c.Controller.Certificates.Issuer = ControllerRole, i.Kubeconfig(), nil, "own"
+			c.Admission.Feed.CAFile = filepath.Join(t.TempDir(), "ca.crt") // which may not be there yet
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		started, ended := make(chan Addresses, 1), make(chan error, 1)
+		go func() { ended <- Run(ctx, cfg, discard(), func(a Addresses) error { started <- a; return nil }) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("stopping the controller: %v", err)
+			}
+		})
+		controller := <-started
+		within(t, "a certificate for long", func() bool { return !bytes.Equal(last["tls.crt"], i.secret("gatehouse-gate-tls")["tls.crt"]) })
+		i.works("armed", nil)
+		within(t, "the metrics tell", func() bool {
+			_, text := all.gate.get("http://" + controller.Ops + "/metrics")
+			return strings.Contains(text, "\ngatehouse_webhook_armed{configuration=\"gatehouse\"} 1\n") && strings.Contains(text, "\ngatehouse_cluster_ca_roots 1\n") &&
+				strings.Contains(text, `gatehouse_cluster_certificate_expiry_timestamp_seconds{certificate="gate"}`)
+		})
 	})
 	if text := i.log.String(); strings.Contains(text, "PRIVATE") {
 		t.Error("a key is in the log")
