@@ -493,9 +493,26 @@ func (p *place) ownInstall(set string) {
 			t.Error("the gate's webhooks are gone too")
 		}
 	})
-	p.Run("uninstall, with webhooks in force and no gate", func(t *testing.T) {
+	p.Run("the namespace is deleted, with webhooks in force", func(t *testing.T) {
 		p := p.with(t)
 		p.gate.Close()
+		p.must("", "delete", "namespace", "gatehouse", "--timeout=2m")
+		if _, err := p.kubectl(pod("refused", "default", otherImage), "create", "-f", "-"); err == nil {
+			t.Error("whoever may delete the namespace has switched the gate off")
+		}
+		changes, err := c.Install(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := changeOf(changes, "Deployment/gatehouse-gate"); got != "created" {
+			t.Errorf("the gate: %q", got)
+		}
+		p.eventually("the gate's pods", func() bool {
+			return p.must("", "get", "pods", "-n", "gatehouse", "-l", "app.kubernetes.io/component=gate", "-o", "name") != ""
+		})
+	})
+	p.Run("uninstall, with webhooks in force and no gate", func(t *testing.T) {
+		p := p.with(t)
 		said = nil
 		_, left, err := c.Uninstall(t.Context(), "gatehouse", "gatehouse", false)
 		if err != nil {
@@ -511,7 +528,7 @@ func (p *place) ownInstall(set string) {
 		for _, l := range left {
 			kindsLeft[strings.SplitN(l.Object, "/", 2)[0]] = true
 		}
-		if diff := cmp.Diff([]string{"CustomResourceDefinition", "PersistentVolumeClaim"}, slices.Sorted(maps.Keys(kindsLeft))); diff != "" {
+		if diff := cmp.Diff([]string{"CustomResourceDefinition", "Namespace", "PersistentVolumeClaim"}, slices.Sorted(maps.Keys(kindsLeft))); diff != "" {
 			t.Errorf("named as left: %s", diff)
 		}
 		p.must(pod("free", "default", otherImage), "create", "-f", "-")
@@ -523,8 +540,8 @@ func (p *place) ownInstall(set string) {
 		if _, left, err := forced.Uninstall(t.Context(), "gatehouse", "gatehouse", true); err != nil || len(left) > 0 {
 			t.Error(left, err)
 		}
-		p.eventually("the definitions to go", func() bool {
-			return p.must("", "get", "crd", "-l", labelInstance+"=gatehouse", "-o", "name") == ""
+		p.eventually("the definitions and the namespace to go", func() bool {
+			return p.must("", "get", "crd,namespace", "-l", labelInstance+"=gatehouse", "-o", "name") == ""
 		})
 		if changes, left, err := c.Uninstall(t.Context(), "gatehouse", "gatehouse", false); err != nil || len(left) > 0 || len(changes) > 0 {
 			t.Error(changes, left, err)

@@ -225,7 +225,7 @@ func TestAnInstallationComesUp(t *testing.T) {
 	if _, err := i.kubectl(strings.Replace(pod("ours"), "namespace: default", "namespace: kube-system", 1), "create", "--dry-run=server", "-f", "-"); err != nil {
 		t.Errorf("a pod of an exempt namespace: %v", err)
 	}
-	if forbidden := "cannot "; strings.Contains(controller.stderr.String(), forbidden) {
+	if forbidden := "403 Forbidden"; strings.Contains(controller.stderr.String(), forbidden) {
 		t.Errorf("the controller lacks a right:\n%s", controller.stderr)
 	}
 
