@@ -108,6 +108,8 @@ var arrows = map[string][]string{
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
+	"deploy/chart":             {},
+	"install":                  {"deploy/chart", "internal/kube"},
 	"doctor":                   {"internal/clusterca", "internal/kube", "policy/admin/adminclient", "policy/bundle", "policy/document"},
 	"cmd/internal/terminal":    {},
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
@@ -115,7 +117,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded", "internal/durable", "admission/imageverifier",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
 	},
 
 	"deploy/monitoring": {}, // tests of what is there
@@ -155,6 +157,7 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-github":         {"check/hosts/github"},
 	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 	"k8s.io/client-go":                    {"internal/kube"},
+	"sigs.k8s.io/yaml":                    {"install", "cmd/gatehouse"},
 	"github.com/PagerDuty/go-pagerduty":   {"notify/pager"},
 	"github.com/slack-go/slack":           {"notify/pager"},
 	"github.com/atc0005/go-teams-notify":  {"notify/pager"},

@@ -227,6 +227,7 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 		begun := time.Now()
 		failed := f.file(ctx) != nil
 		if m.complete() && c.Evidence.Ready(ctx) == nil {
+			begun = time.Now() // to wait is no work
 			r := c.pass(ctx, m, f)
 			failed = failed || r.Failed > 0
 		}

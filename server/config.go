@@ -204,6 +204,9 @@ const (
 type OpsConfig struct {
 	// Address to listen on. Default 127.0.0.1:9090.
 	Address string `yaml:"address"`
+	// InsecureNoAuth lets whoever reaches another address than loopback ask for health and
+	// metrics, as kubelets and Prometheus have to. There are no profiles there.
+	InsecureNoAuth bool `yaml:"insecureNoAuth"`
 }
 
 // DefaultConfig returns the configuration of a server that is told nothing.
@@ -300,7 +303,7 @@ func (c *Config) Validate() error {
 		c.validateTLS(),
 		c.Identity.Validate(),
 		c.validateAddress("admission", c.Admission.Address, true),
-		c.validateAddress("ops", c.Ops.Address, false),
+		c.validateAddress("ops", c.Ops.Address, c.Ops.InsecureNoAuth),
 		c.validateKritisSigner(),
 		c.Audit.validate(c.Data),
 		c.BreakGlass.validate(),

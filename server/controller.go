@@ -98,15 +98,12 @@ type task struct {
 
 // controllerTasks are what the controller does while it has the lease.
 func (p *parts) controllerTasks(client *kube.Client, g *loneGate) ([]task, error) {
-	tasks, err := p.certificatesTask(client)
-	if err != nil {
-		return nil, err
-	}
 	c, err := p.newController(client, g)
 	if err != nil {
 		return nil, err
 	}
-	return append(tasks, task{"objects and pods", c.Run}), nil
+	tasks, err := p.certificatesTask(client)
+	return append(tasks, task{"objects and pods", c.Run}), err
 }
 
 // newController puts together what follows the cluster, over what follows the metadata

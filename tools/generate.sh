@@ -29,3 +29,7 @@ buf generate "$work/proto" --template buf.gen.yaml --path "$work/proto/gatehouse
 buf generate "$work/google.binpb" --template buf.gen.google.yaml -o "$into" \
 	--path grafeas/v1/grafeas.proto \
 	--path google/devtools/containeranalysis/v1/containeranalysis.proto
+
+# The chart carries the definitions of our kinds: helm reads no other folder.
+mkdir -p "$into/deploy/chart/gatehouse/files/crds"
+cp ../api/kubernetes/*.yaml "$into/deploy/chart/gatehouse/files/crds/"

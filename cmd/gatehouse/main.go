@@ -100,6 +100,8 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
 	root.AddCommand(
 		serveCommand(),
+		installCommand(),
+		uninstallCommand(),
 		controllerCommand(),
 		checkCommand(),
 		checksCommand(),
