@@ -78,6 +78,18 @@ type Record struct {
 	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
+	// Origin is where the record was made, if that was not where this log is.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// An Origin is a gate in another place, whose log had the record first.
+type Origin struct {
+	// Gate is what the gate calls itself, and Caller who it has proved to be.
+	Gate   string `json:"gate"`
+	Caller string `json:"caller,omitempty"`
+	// Log is the id of its log, and After the position there after the record.
+	Log   string   `json:"log"`
+	After Position `json:"after"`
 }
 
 // NewID returns a new record id; ids sort by time.

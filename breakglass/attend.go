@@ -2,6 +2,7 @@ package breakglass
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -66,45 +67,58 @@ func (i *Incident) lastCall() time.Time {
 }
 
 // tell tells the pager, one event after the other. What it took is on disk afterwards; a
-// crash in between has it told again.
+// crash in between has it told again. What it does not take yet holds up no other incident.
 func (s *Incidents) tell(ctx context.Context) error {
+	later := map[string]bool{}
 	for {
-		i, e, found := s.untold()
+		i, e, found := s.untold(later)
 		if !found {
 			return nil
 		}
+		called := false
 		if s.Pager != nil {
-			if err := s.Pager.Page(ctx, i, e); err != nil {
+			err := s.Pager.Page(ctx, i, e)
+			if errors.Is(err, ErrNotYet) {
+				later[i.ID] = true
+				continue
+			}
+			if err != nil && !errors.Is(err, ErrElsewhere) {
 				return err
 			}
+			called = err == nil && e.Kind.Calls()
 		}
-		if err := s.told(i.ID, e); err != nil {
+		if err := s.told(i.ID, e, called); err != nil {
 			return err
 		}
 	}
 }
 
-// untold returns the oldest event that was not told of some incident.
-func (s *Incidents) untold() (Incident, Event, bool) {
+// untold returns the oldest event that was not told of some incident, but for those.
+func (s *Incidents) untold(but map[string]bool) (Incident, Event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var first *Incident
 	for _, i := range s.byID {
-		if len(i.Untold) > 0 && (first == nil || i.Untold[0].Time.Before(first.Untold[0].Time)) {
+		if len(i.Untold) > 0 && !but[i.ID] && (first == nil || i.Untold[0].Time.Before(first.Untold[0].Time)) {
 			first = i
 		}
 	}
 	if first == nil {
 		return Incident{}, Event{}, false
 	}
-	return first.Clone(), first.Untold[0], true
+	c := first.Clone()
+	if standing, ok := s.standings[first.Same()]; ok {
+		c.Standing = &standing
+	}
+	return c, first.Untold[0], true
 }
 
-func (s *Incidents) told(id string, e Event) error {
+func (s *Incidents) told(id string, e Event, called bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.byID[id]; i != nil && len(i.Untold) > 0 && i.Untold[0].ID == e.ID {
 		i.Untold = i.Untold[1:]
+		i.Called = i.Called || called
 		s.changed[id] = true
 	}
 	return s.write()
@@ -134,7 +148,7 @@ func (s *Incidents) CloseOver(ctx context.Context) error {
 	s.mu.Lock()
 	var open []Incident
 	for _, i := range s.sorted() {
-		if !i.closed() {
+		if !i.closed() && i.Kind == Glass {
 			open = append(open, i.Clone())
 		}
 	}
@@ -167,7 +181,3 @@ func (s *Incidents) closeOne(seen *Incident, why string) error {
 	s.become(i, StateResolved, Event{Kind: EventClosed, Time: s.Now().UTC(), Text: why})
 	return s.write()
 }
-
-// Settled reports whether an image that is used no more would be seen to be gone: those
-// that were let in a moment ago are not there yet.
-func (i *Incident) Settled(now time.Time) bool { return now.Sub(i.Last) > graceBeforeGone }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
+	"github.com/gatehouse-dev/gatehouse/breakglass/relay"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
@@ -59,6 +60,23 @@ type Config struct {
 	Registry resolve.Settings `yaml:"registry"`
 	// Notify says who is told of what must not stay unnoticed.
 	Notify pager.Config `yaml:"notify"`
+	// Audit is the log of decisions.
+	Audit AuditConfig `yaml:"audit"`
+}
+
+// AuditConfig is the log of decisions.
+type AuditConfig struct {
+	// Forward says which records a gate that runs alone sends to its service, which makes
+	// incidents of break-glass of them: "breakGlass" (default) those of requests with a
+	// marker, "all", or "none".
+	Forward relay.What `yaml:"forward"`
+}
+
+func (c *AuditConfig) validate() error {
+	if f := c.Forward; f != relay.BreakGlass && f != relay.All && f != relay.None {
+		return fmt.Errorf("audit forward %q: want %q, %q or %q", f, relay.BreakGlass, relay.All, relay.None)
+	}
+	return nil
 }
 
 // MetadataConfig is the Grafeas API.
@@ -212,6 +230,7 @@ func DefaultConfig() Config {
 		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
+		Audit:        AuditConfig{Forward: relay.BreakGlass},
 	}
 }
 
@@ -290,6 +309,7 @@ func (c *Config) Validate() error {
 		c.validateKritisSigner(),
 		c.BreakGlass.validate(),
 		c.Notify.Validate(),
+		c.Audit.validate(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

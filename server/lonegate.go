@@ -70,6 +70,9 @@ func (p *parts) runGate(ctx context.Context, started func(Addresses) error) erro
 	}
 	p.watchCertificates(running, group)
 	p.attend(running, group)
+	if p.relay != nil {
+		group.Go(func() error { return p.relay.Run(running) })
+	}
 	stop := p.serve(group)
 	err = g.begin(ctx, running, group)
 	if err == nil {
@@ -136,6 +139,9 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 		return nil, err
 	}
 	if err := p.openGlass(); err != nil {
+		return nil, err
+	}
+	if err := p.openRelay(conn); err != nil {
 		return nil, err
 	}
 	if err := p.bind(ctx, bound{"admission", p.cfg.Admission.Address, &p.admission}, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {

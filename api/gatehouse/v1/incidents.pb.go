@@ -273,7 +273,9 @@ type WriterRequest struct {
 	Project string                 `protobuf:"bytes,1,opt,name=project,proto3" json:"project,omitempty"`
 	Cluster string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// Of the workload.
-	Uid           string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Uid string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Which it has to have been written with.
+	Images        []string `protobuf:"bytes,4,rep,name=images,proto3" json:"images,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -327,6 +329,13 @@ func (x *WriterRequest) GetUid() string {
 		return x.Uid
 	}
 	return ""
+}
+
+func (x *WriterRequest) GetImages() []string {
+	if x != nil {
+		return x.Images
+	}
+	return nil
 }
 
 type WriterResponse struct {
@@ -396,11 +405,12 @@ const file_gatehouse_gatehouse_v1_incidents_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04OPEN\x10\x01\x12\x10\n" +
 	"\fACKNOWLEDGED\x10\x02\x12\f\n" +
-	"\bRESOLVED\x10\x03\"U\n" +
+	"\bRESOLVED\x10\x03\"m\n" +
 	"\rWriterRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x10\n" +
-	"\x03uid\x18\x03 \x01(\tR\x03uid\"(\n" +
+	"\x03uid\x18\x03 \x01(\tR\x03uid\x12\x16\n" +
+	"\x06images\x18\x04 \x03(\tR\x06images\"(\n" +
 	"\x0eWriterResponse\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\fR\x06object2\x95\x01\n" +
 	"\tIncidents\x12C\n" +

@@ -1,0 +1,255 @@
+package breakglassapi
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	stdjson "encoding/json"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	gatehousev1 "github.com/gatehouse-dev/gatehouse/api/gatehouse/v1"
+	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/breakglass"
+	"github.com/gatehouse-dev/gatehouse/metadata"
+	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
+)
+
+const (
+	// maxRecords bounds those of a call, maxLine one of them, in bytes, and maxKeys what a
+	// gate may ask about at once.
+	maxRecords = 1000
+	maxLine    = 1<<20 + 64<<10
+	maxKeys    = 10_000
+	maxName    = 253
+	maxImages  = 1000
+	// appendTimeout bounds how long a call waits for the disk, and writerTimeout for another
+	// gate to tell who wrote a workload.
+	appendTimeout = 30 * time.Second
+	writerTimeout = time.Second
+	// logID is the length of the id of a log, in hexadecimal digits.
+	logID = 32
+)
+
+// A gateAPI takes what gates elsewhere tell, over gRPC.
+type gateAPI struct {
+	*API
+	// turns has one call of a log at a time.
+	mu    sync.Mutex
+	turns map[string]*turn
+}
+
+// A turn is of a log elsewhere: how far its records have been queued here.
+type turn struct {
+	busy   chan struct{}
+	users  int
+	queued audit.Position
+}
+
+var (
+	_ gatehousev1.AuditServer     = (*gateAPI)(nil)
+	_ gatehousev1.IncidentsServer = (*gateAPI)(nil)
+)
+
+// do calls for a gate that may tell what it decided.
+func do[T any](ctx context.Context, a *gateAPI, method, project string, call func(context.Context, *metadata.Call, metadata.Caller) (T, error)) (T, error) {
+	return grafeasapi.Answer(ctx, func(caller metadata.Caller) (T, error) {
+		t := target{project: project}
+		return metadata.Do(ctx, a.Service, caller, method, t.parent(), func(c *metadata.Call) (T, error) {
+			var none T
+			if project == "" || len(project) > maxName || strings.ContainsAny(project, "/ \n") {
+				return none, metadata.Errorf(metadata.InvalidArgument, "project %q: want the id of a project", cut(project))
+			}
+			if err := c.Need(ctx, metadata.AuditAppend, t.parent()); err != nil {
+				return none, err
+			}
+			if project != a.Project || a.Incidents == nil || a.Log == nil {
+				return none, metadata.Errorf(metadata.FailedPrecondition, "what gates of project %q let in is not kept here; this is the service of %q", project, a.Project)
+			}
+			return call(ctx, c, caller)
+		})
+	})
+}
+
+// Append is of [gatehousev1.AuditServer].
+func (a *gateAPI) Append(ctx context.Context, req *gatehousev1.AppendRequest) (*gatehousev1.AppendResponse, error) {
+	return do(ctx, a, "AppendRecords", req.GetProject(), func(ctx context.Context, _ *metadata.Call, caller metadata.Caller) (*gatehousev1.AppendResponse, error) {
+		if _, err := hex.DecodeString(req.GetLog()); err != nil || len(req.GetLog()) != logID {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "log %q: want %d hexadecimal digits", cut(req.GetLog()), logID)
+		}
+		if g := req.GetGate(); g == "" || len(g) > maxName {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "gate %q: want a name of at most %d bytes", cut(g), maxName)
+		}
+		origin := audit.Origin{Gate: req.GetGate(), Caller: caller.Name, Log: req.GetLog()}
+		records, err := recordsOf(req, origin)
+		if err != nil {
+			return nil, err
+		}
+		return a.append(ctx, origin, records)
+	})
+}
+
+// recordsOf reads what a gate has sent.
+func recordsOf(req *gatehousev1.AppendRequest, origin audit.Origin) ([]audit.Record, error) {
+	bad := func(n int, format string, args ...any) error {
+		return metadata.Errorf(metadata.InvalidArgument, "record %d: %w", n, fmt.Errorf(format, args...))
+	}
+	if len(req.GetRecords()) > maxRecords {
+		return nil, metadata.Errorf(metadata.InvalidArgument, "%d records: want at most %d", len(req.GetRecords()), maxRecords)
+	}
+	records := make([]audit.Record, len(req.GetRecords()))
+	last := audit.Position{}
+	for n, sent := range req.GetRecords() {
+		r := &records[n]
+		if len(sent.GetLine()) > maxLine {
+			return nil, bad(n, "%d bytes: want at most %d", len(sent.GetLine()), maxLine)
+		}
+		if err := stdjson.Unmarshal(sent.GetLine(), r); err != nil {
+			return nil, bad(n, "%w", err)
+		}
+		after := positionOf(sent.GetAfter())
+		switch {
+		case r.ID == "" || len(r.ID) > maxName || r.Time.IsZero() || r.Event == "":
+			return nil, bad(n, "want id, time and event")
+		case r.Origin != nil:
+			return nil, bad(n, "it is of another gate's log")
+		case len(after.Segment) > maxName || !last.Before(after):
+			return nil, bad(n, "its position is not after the one before")
+		}
+		own := origin
+		own.After, last = after, after
+		r.Origin = &own
+	}
+	return records, nil
+}
+
+func positionOf(p *gatehousev1.LogPosition) audit.Position {
+	return audit.Position{Segment: p.GetSegment(), Offset: p.GetOffset()}
+}
+
+// append queues what has not come before, and returns when it is on disk and counted.
+func (a *gateAPI) append(ctx context.Context, origin audit.Origin, records []audit.Record) (*gatehousev1.AppendResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	t, end, err := a.take(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := a.Incidents.CatchUp(); err != nil { // what an earlier process was sent
+		return nil, metadata.Errorf(metadata.Unavailable, "reading the audit log: %w", err)
+	}
+	if known := a.Incidents.Through(&origin); t.queued.Before(known) {
+		t.queued = known
+	}
+	var full error
+	for n := range records {
+		if !t.queued.Before(records[n].Origin.After) {
+			continue
+		}
+		if full = a.Log.Append(records[n]); full != nil {
+			break
+		}
+		t.queued = records[n].Origin.After
+	}
+	origin.After = t.queued
+	if t.queued != (audit.Position{}) {
+		if err := a.Incidents.AwaitOrigin(ctx, &origin); err != nil {
+			return nil, metadata.Errorf(metadata.Unavailable, "the records are not on disk yet: %w", err)
+		}
+	}
+	if errors.Is(full, audit.ErrFull) {
+		return nil, metadata.Errorf(metadata.ResourceExhausted, "%w", full)
+	}
+	if full != nil {
+		return nil, metadata.Errorf(metadata.Unavailable, "%w", full)
+	}
+	through := a.Incidents.Through(&origin)
+	if through == (audit.Position{}) {
+		return &gatehousev1.AppendResponse{}, nil
+	}
+	return &gatehousev1.AppendResponse{Through: &gatehousev1.LogPosition{Segment: through.Segment, Offset: through.Offset}}, nil
+}
+
+// take waits for the turn of a log. A gate that comes back may still have a call under way.
+func (a *gateAPI) take(ctx context.Context, origin audit.Origin) (t *turn, end func(), err error) {
+	name := breakglass.OriginOf(&origin)
+	a.mu.Lock()
+	t = a.turns[name]
+	if t == nil {
+		t = &turn{busy: make(chan struct{}, 1)}
+		a.turns[name] = t
+	}
+	t.users++
+	a.mu.Unlock()
+	leave := func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if t.users--; t.users == 0 && !t.ahead(a.Incidents.Through(&origin)) {
+			delete(a.turns, name)
+		}
+	}
+	select {
+	case t.busy <- struct{}{}:
+		return t, func() { <-t.busy; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, nil, metadata.Errorf(metadata.Unavailable, "an earlier call for the same log is under way")
+	}
+}
+
+// ahead reports whether records are queued that are not on disk: they must not be queued
+// again.
+func (t *turn) ahead(through audit.Position) bool { return through.Before(t.queued) }
+
+// Report is of [gatehousev1.IncidentsServer].
+func (a *gateAPI) Report(ctx context.Context, req *gatehousev1.ReportRequest) (*gatehousev1.ReportResponse, error) {
+	return do(ctx, a, "ReportIncidents", req.GetProject(), func(context.Context, *metadata.Call, metadata.Caller) (*gatehousev1.ReportResponse, error) {
+		if len(req.GetKeys()) > maxKeys {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "%d keys: want at most %d", len(req.GetKeys()), maxKeys)
+		}
+		answer := &gatehousev1.ReportResponse{}
+		for _, raw := range req.GetKeys() {
+			var k breakglass.Key
+			if len(raw) != len(k) {
+				return nil, metadata.Errorf(metadata.InvalidArgument, "a key of %d bytes: want %d", len(raw), len(k))
+			}
+			copy(k[:], raw)
+			answer.Incidents = append(answer.Incidents, a.state(a.Incidents.Stands(k)))
+		}
+		return answer, nil
+	})
+}
+
+func (a *gateAPI) state(s breakglass.Standing) *gatehousev1.IncidentState {
+	states := map[breakglass.State]gatehousev1.IncidentState_State{
+		breakglass.StateOpen: gatehousev1.IncidentState_OPEN, breakglass.StateAcknowledged: gatehousev1.IncidentState_ACKNOWLEDGED, breakglass.StateResolved: gatehousev1.IncidentState_RESOLVED,
+	}
+	m := &gatehousev1.IncidentState{State: states[s.State], Told: s.Told && a.Tells, Who: s.Who, Text: s.Text}
+	if !s.Time.IsZero() {
+		m.Time = timestamppb.New(s.Time)
+	}
+	return m
+}
+
+// Writer is of [gatehousev1.IncidentsServer].
+func (a *gateAPI) Writer(ctx context.Context, req *gatehousev1.WriterRequest) (*gatehousev1.WriterResponse, error) {
+	return do(ctx, a, "WhoWrote", req.GetProject(), func(ctx context.Context, _ *metadata.Call, _ metadata.Caller) (*gatehousev1.WriterResponse, error) {
+		if u := req.GetUid(); u == "" || len(u) > maxName || len(req.GetImages()) > maxImages {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "uid %q, %d images: want a uid and at most %d images", cut(u), len(req.GetImages()), maxImages)
+		}
+		ctx, cancel := context.WithTimeout(ctx, writerTimeout)
+		defer cancel()
+		o := a.Incidents.Writers.Await(ctx, req.GetCluster(), req.GetUid(), req.GetImages())
+		if o.UID == "" {
+			return &gatehousev1.WriterResponse{}, nil
+		}
+		text, err := stdjson.Marshal(o)
+		return &gatehousev1.WriterResponse{Object: text}, err
+	})
+}
