@@ -87,8 +87,7 @@ type Origin struct {
 	// Gate is what the gate calls itself, and Caller who it has proved to be.
 	Gate   string `json:"gate"`
 	Caller string `json:"caller,omitempty"`
-	// Log is the id of its log, and After the position there after the record.
-	Log   string   `json:"log"`
+	// After is the position after the record in its log. No two files of logs have one name.
 	After Position `json:"after"`
 }
 

@@ -8,16 +8,15 @@ import (
 	"github.com/gatehouse-dev/gatehouse/audit"
 )
 
-// maxOrigins bounds the logs elsewhere whose positions are remembered. A gate that begins
-// anew begins another log.
+// maxOrigins bounds the files of logs elsewhere whose positions are remembered.
 const maxOrigins = 4096
 
-// OriginOf names a log of whoever calls.
-func OriginOf(o *audit.Origin) string { return o.Caller + "\x00" + o.Log }
+// originOf names a file of a log of whoever calls.
+func originOf(o *audit.Origin) string { return o.Caller + "\x00" + o.After.Segment }
 
 // moves notes a record of a log elsewhere, and reports whether it is new.
 func (s *Incidents) moves(o *audit.Origin) bool {
-	name := OriginOf(o)
+	name := originOf(o)
 	known := s.origins[name]
 	if known != nil && !known.After.Before(o.After) {
 		return false
@@ -46,25 +45,26 @@ func (s *Incidents) forgetOrigins() {
 	}
 }
 
-// Through returns how far the records of a log elsewhere are on disk here, and counted.
+// Through returns how far the records of a file of a log elsewhere are on disk here, and
+// counted.
 func (s *Incidents) Through(o *audit.Origin) audit.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.origins[OriginOf(o)]; known != nil {
+	if known := s.origins[originOf(o)]; known != nil {
 		return known.After
 	}
 	return audit.Position{}
 }
 
-// AwaitOrigin returns when the records of a log elsewhere are on disk here up to a position,
-// or with ctx's error.
+// AwaitOrigin returns when the records of a file of a log elsewhere are on disk here up to
+// a position, or with ctx's error.
 func (s *Incidents) AwaitOrigin(ctx context.Context, o *audit.Origin) error {
 	for {
 		if err := s.CatchUp(); err != nil {
 			return err
 		}
 		s.mu.Lock()
-		at, known := s.at, s.origins[OriginOf(o)]
+		at, known := s.at, s.origins[originOf(o)]
 		done := known != nil && !known.After.Before(o.After)
 		s.mu.Unlock()
 		if done {

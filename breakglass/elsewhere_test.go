@@ -12,7 +12,7 @@ import (
 
 // from is a use that a gate elsewhere has sent: the nth of its log.
 func from(gate string, n int64, r audit.Record) audit.Record {
-	r.Origin = &audit.Origin{Gate: gate, Caller: "gates", Log: "log of " + gate, After: audit.Position{Segment: "s", Offset: n}}
+	r.Origin = &audit.Origin{Gate: gate, Caller: "gates", After: audit.Position{Segment: "log of " + gate, Offset: n}}
 	return r
 }
 

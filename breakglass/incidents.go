@@ -89,7 +89,7 @@ type Incidents struct {
 	current map[Key]*Incident // those that further uses belong to
 	changed map[string]bool   // not on disk yet
 	dropped []string
-	// origins are by who sends, and the id of the log. Those that have moved are not on
+	// origins are by who sends, and the file of his log. Those that have moved are not on
 	// disk yet.
 	origins map[string]*origin
 	moved   map[string]bool

@@ -29,11 +29,11 @@ type entry struct {
 	Incidents []*Incident    `json:"incidents,omitempty"`
 	Dropped   []string       `json:"dropped,omitempty"`
 	Objects   []Object       `json:"objects,omitempty"`
-	// Origins are the logs elsewhere whose records have come.
+	// Origins are the files of logs elsewhere whose records have come.
 	Origins map[string]*origin `json:"origins,omitempty"`
 }
 
-// An origin is how far the log of a gate elsewhere has come.
+// An origin is how far a file of the log of a gate elsewhere has come.
 type origin struct {
 	After audit.Position `json:"after"`
 	Heard time.Time      `json:"heard"`

@@ -62,7 +62,7 @@ func New(o Options) *API { return &API{o} }
 
 // Register registers the services for gates elsewhere. People use REST.
 func (a *API) Register(rpc grpc.ServiceRegistrar) {
-	gates := &gateAPI{API: a, turns: map[string]*turn{}}
+	gates := &gateAPI{API: a, turns: map[[2]string]*turn{}}
 	gatehousev1.RegisterAuditServer(rpc, gates)
 	gatehousev1.RegisterIncidentsServer(rpc, gates)
 }

@@ -2,8 +2,6 @@ package breakglassapi
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -32,23 +30,23 @@ const (
 	// gate to tell who wrote a workload.
 	appendTimeout = 30 * time.Second
 	writerTimeout = time.Second
-	// logID is the length of the id of a log, in hexadecimal digits.
-	logID = 32
 )
 
 // A gateAPI takes what gates elsewhere tell, over gRPC.
 type gateAPI struct {
 	*API
-	// turns has one call of a log at a time.
+	// turns has one call of a gate at a time.
 	mu    sync.Mutex
-	turns map[string]*turn
+	turns map[[2]string]*turn // by caller and gate
 }
 
-// A turn is of a log elsewhere: how far its records have been queued here.
+// A turn is of a gate elsewhere.
 type turn struct {
-	busy   chan struct{}
-	users  int
-	queued audit.Position
+	busy  chan struct{}
+	users int
+	// queued is how far the files of its log have been queued here, but are not known to be
+	// on disk.
+	queued map[string]audit.Position
 }
 
 var (
@@ -79,13 +77,10 @@ func do[T any](ctx context.Context, a *gateAPI, method, project string, call fun
 // Append is of [gatehousev1.AuditServer].
 func (a *gateAPI) Append(ctx context.Context, req *gatehousev1.AppendRequest) (*gatehousev1.AppendResponse, error) {
 	return do(ctx, a, "AppendRecords", req.GetProject(), func(ctx context.Context, _ *metadata.Call, caller metadata.Caller) (*gatehousev1.AppendResponse, error) {
-		if _, err := hex.DecodeString(req.GetLog()); err != nil || len(req.GetLog()) != logID {
-			return nil, metadata.Errorf(metadata.InvalidArgument, "log %q: want %d hexadecimal digits", cut(req.GetLog()), logID)
-		}
 		if g := req.GetGate(); g == "" || len(g) > maxName {
 			return nil, metadata.Errorf(metadata.InvalidArgument, "gate %q: want a name of at most %d bytes", cut(g), maxName)
 		}
-		origin := audit.Origin{Gate: req.GetGate(), Caller: caller.Name, Log: req.GetLog()}
+		origin := audit.Origin{Gate: req.GetGate(), Caller: caller.Name}
 		records, err := recordsOf(req, origin)
 		if err != nil {
 			return nil, err
@@ -118,7 +113,7 @@ func recordsOf(req *gatehousev1.AppendRequest, origin audit.Origin) ([]audit.Rec
 			return nil, bad(n, "want id, time and event")
 		case r.Origin != nil:
 			return nil, bad(n, "it is of another gate's log")
-		case len(after.Segment) > maxName || !last.Before(after):
+		case len(after.Segment) > maxName || after.Offset <= 0 || !last.Before(after):
 			return nil, bad(n, "its position is not after the one before")
 		}
 		own := origin
@@ -144,45 +139,38 @@ func (a *gateAPI) append(ctx context.Context, origin audit.Origin, records []aud
 	if err := a.Incidents.CatchUp(); err != nil { // what an earlier process was sent
 		return nil, metadata.Errorf(metadata.Unavailable, "reading the audit log: %w", err)
 	}
-	if known := a.Incidents.Through(&origin); t.queued.Before(known) {
-		t.queued = known
-	}
-	var full error
+	var through audit.Position
 	for n := range records {
-		if !t.queued.Before(records[n].Origin.After) {
-			continue
+		o := records[n].Origin
+		known, ok := t.queued[o.After.Segment]
+		if !ok {
+			known = a.Incidents.Through(o)
 		}
-		if full = a.Log.Append(records[n]); full != nil {
-			break
+		if known.Before(o.After) {
+			if err := a.Log.Append(records[n]); err != nil {
+				return nil, metadata.Errorf(metadata.ResourceExhausted, "the records cannot be taken now: %w", err)
+			}
+			t.queued[o.After.Segment] = o.After
 		}
-		t.queued = records[n].Origin.After
+		through = o.After
 	}
-	origin.After = t.queued
-	if t.queued != (audit.Position{}) {
-		if err := a.Incidents.AwaitOrigin(ctx, &origin); err != nil {
-			return nil, metadata.Errorf(metadata.Unavailable, "the records are not on disk yet: %w", err)
-		}
-	}
-	if errors.Is(full, audit.ErrFull) {
-		return nil, metadata.Errorf(metadata.ResourceExhausted, "%w", full)
-	}
-	if full != nil {
-		return nil, metadata.Errorf(metadata.Unavailable, "%w", full)
-	}
-	through := a.Incidents.Through(&origin)
 	if through == (audit.Position{}) {
 		return &gatehousev1.AppendResponse{}, nil
+	}
+	// They are written in their order.
+	if err := a.Incidents.AwaitOrigin(ctx, records[len(records)-1].Origin); err != nil {
+		return nil, metadata.Errorf(metadata.Unavailable, "the records are not on disk yet: %w", err)
 	}
 	return &gatehousev1.AppendResponse{Through: &gatehousev1.LogPosition{Segment: through.Segment, Offset: through.Offset}}, nil
 }
 
-// take waits for the turn of a log. A gate that comes back may still have a call under way.
+// take waits for the turn of a gate, which may still have a call under way.
 func (a *gateAPI) take(ctx context.Context, origin audit.Origin) (t *turn, end func(), err error) {
-	name := breakglass.OriginOf(&origin)
+	name := [2]string{origin.Caller, origin.Gate}
 	a.mu.Lock()
 	t = a.turns[name]
 	if t == nil {
-		t = &turn{busy: make(chan struct{}, 1)}
+		t = &turn{busy: make(chan struct{}, 1), queued: map[string]audit.Position{}}
 		a.turns[name] = t
 	}
 	t.users++
@@ -190,7 +178,15 @@ func (a *gateAPI) take(ctx context.Context, origin audit.Origin) (t *turn, end f
 	leave := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if t.users--; t.users == 0 && !t.ahead(a.Incidents.Through(&origin)) {
+		if t.users--; t.users > 0 {
+			return
+		}
+		for segment, at := range t.queued { // what is queued must not be queued again
+			if !a.Incidents.Through(&audit.Origin{Caller: origin.Caller, After: at}).Before(at) {
+				delete(t.queued, segment)
+			}
+		}
+		if len(t.queued) == 0 {
 			delete(a.turns, name)
 		}
 	}
@@ -199,13 +195,9 @@ func (a *gateAPI) take(ctx context.Context, origin audit.Origin) (t *turn, end f
 		return t, func() { <-t.busy; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, nil, metadata.Errorf(metadata.Unavailable, "an earlier call for the same log is under way")
+		return nil, nil, metadata.Errorf(metadata.Unavailable, "an earlier call of the same gate is under way")
 	}
 }
-
-// ahead reports whether records are queued that are not on disk: they must not be queued
-// again.
-func (t *turn) ahead(through audit.Position) bool { return through.Before(t.queued) }
 
 // Report is of [gatehousev1.IncidentsServer].
 func (a *gateAPI) Report(ctx context.Context, req *gatehousev1.ReportRequest) (*gatehousev1.ReportResponse, error) {

@@ -9,14 +9,12 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -87,17 +85,15 @@ type Relay struct {
 	sent      prometheus.Counter
 
 	mu    sync.Mutex
-	kept  state // and moves on, past what is not to be sent
-	saved audit.Position
+	at    audit.Position // up to where all was sent that is to be
+	saved audit.Position // of that, on disk
 	// behind is since when records wait to be sent; zero if none do.
 	behind time.Time
 }
 
 // state is what is kept.
 type state struct {
-	// Log is what the service calls this log.
-	Log string         `json:"log"`
-	At  audit.Position `json:"at"`
+	At audit.Position `json:"at"`
 }
 
 var _ breakglass.WriterSource = (*Relay)(nil)
@@ -122,60 +118,52 @@ func Open(o Options) (*Relay, error) {
 	}, r.waits)))
 }
 
-// load reads the state, or begins a new one: after the loss of the folder all that the log
-// has is sent, and a log that was begun anew has another id.
+// load reads the state. Without it all that the log has is sent once more; the service
+// knows it.
 func (r *Relay) load() error {
 	path := filepath.Join(r.Dir, stateFile)
 	text, err := bounded.ReadFile(path, maxState)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		return os.MkdirAll(r.Dir, 0o700)
 	case err != nil:
 		return err
-	case json.Unmarshal(text, &r.kept) == nil && len(r.kept.Log) == 32:
-		r.saved = r.kept.At
-		return nil
-	default:
-		r.Logger.Error("how far the audit log was sent to the service cannot be read; it is sent from its beginning", "file", path)
 	}
-	id := make([]byte, 16)
-	if _, err := rand.Read(id); err != nil {
-		return err
+	var s state
+	if err := json.Unmarshal(text, &s); err != nil {
+		r.Logger.Error("how far the audit log was sent to the service cannot be read; it is sent from its beginning", "file", path, "error", err)
+		s = state{}
 	}
-	r.kept = state{Log: hex.EncodeToString(id)}
-	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
-		return err
-	}
-	return r.save(audit.Position{})
+	r.at, r.saved = s.At, s.At
+	return nil
 }
 
 // save keeps a position.
 func (r *Relay) save(at audit.Position) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := r.kept
-	next.At = at
-	text, err := json.Marshal(next)
+	text, err := json.Marshal(state{at})
 	if err != nil {
 		return err
 	}
 	if err := durable.WriteFile(filepath.Join(r.Dir, stateFile), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keeping how far the audit log was sent: %w", err)
 	}
-	r.kept, r.saved = next, at
+	r.at, r.saved = at, at
 	return nil
 }
 
-// at is how far the log was sent.
-func (r *Relay) at() audit.Position {
+// position is how far the log was sent.
+func (r *Relay) position() audit.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.kept.At
+	return r.at
 }
 
 // pass notes that there is nothing to be sent up to a position.
 func (r *Relay) pass(at audit.Position) error {
 	r.mu.Lock()
-	r.kept.At, r.behind = at, time.Time{}
+	r.at, r.behind = at, time.Time{}
 	worth := at.Segment != r.saved.Segment // the rest is read once more
 	r.mu.Unlock()
 	if !worth {
@@ -210,7 +198,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			said = text
 			r.Logger.Warn("the service is not told of break-glass; trying again", "error", err)
 		}
-		sleep(ctx, backoff/2+mathrand.N(backoff/2+1))
+		sleep(ctx, backoff/2+rand.N(backoff/2+1))
 		backoff = min(2*backoff, maxBackoff)
 	}
 	return nil
@@ -220,7 +208,7 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) rest(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askEvery)
 	defer cancel()
-	_ = r.Log.Wait(ctx, r.at()) // or it is time
+	_ = r.Log.Wait(ctx, r.position()) // or it is time
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -244,7 +232,7 @@ func (r *Relay) Catch(ctx context.Context) error {
 		batch, bytes = nil, 0
 		return err
 	}
-	end, err := r.Log.Lines(r.at(), func(line []byte, next audit.Position) error {
+	end, err := r.Log.Lines(r.position(), func(line []byte, next audit.Position) error {
 		if r.What != All && !breakglass.Counts(line) {
 			return nil
 		}
@@ -272,12 +260,11 @@ func (r *Relay) send(ctx context.Context, batch []*gatehousev1.LoggedRecord) err
 	if r.behind.IsZero() {
 		r.behind = r.Now()
 	}
-	id := r.kept.Log
 	r.mu.Unlock()
 	last := positionOf(batch[len(batch)-1].GetAfter())
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	answer, err := r.records.Append(ctx, &gatehousev1.AppendRequest{Project: r.Project, Cluster: r.Cluster, Gate: r.Gate, Log: id, Records: batch})
+	answer, err := r.records.Append(ctx, &gatehousev1.AppendRequest{Project: r.Project, Cluster: r.Cluster, Gate: r.Gate, Records: batch})
 	if err != nil {
 		if len(batch) > 1 && status.Code(err) == codes.InvalidArgument {
 			return r.halve(ctx, batch)
@@ -288,7 +275,7 @@ func (r *Relay) send(ctx context.Context, batch []*gatehousev1.LoggedRecord) err
 		}
 		return told(err)
 	}
-	if through := positionOf(answer.GetThrough()); through.Before(last) {
+	if through := positionOf(answer.GetThrough()); through != last {
 		return fmt.Errorf("the service has the records up to %v only, of %v", through, last)
 	}
 	r.sent.Add(float64(len(batch)))

@@ -29,11 +29,8 @@ type AppendRequest struct {
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// The gate, of those of the project and cluster.
 	Gate string `protobuf:"bytes,3,opt,name=gate,proto3" json:"gate,omitempty"`
-	// The log that the records are from: 32 hexadecimal digits that the gate has drawn when
-	// it began it.
-	Log string `protobuf:"bytes,4,opt,name=log,proto3" json:"log,omitempty"`
-	// In the order of the log.
-	Records       []*LoggedRecord `protobuf:"bytes,5,rep,name=records,proto3" json:"records,omitempty"`
+	// In the order of its log.
+	Records       []*LoggedRecord `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,13 +82,6 @@ func (x *AppendRequest) GetCluster() string {
 func (x *AppendRequest) GetGate() string {
 	if x != nil {
 		return x.Gate
-	}
-	return ""
-}
-
-func (x *AppendRequest) GetLog() string {
-	if x != nil {
-		return x.Log
 	}
 	return ""
 }
@@ -160,7 +150,7 @@ func (x *LoggedRecord) GetAfter() *LogPosition {
 // LogPosition is the place in a log after a line.
 type LogPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The file's name; those of later files are greater.
+	// The file's name, which no other file of any log has.
 	Segment string `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
 	// Bytes from its beginning.
 	Offset        int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -214,7 +204,7 @@ func (x *LogPosition) GetOffset() int64 {
 
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Up to where the records of the log are on disk; absent if none is.
+	// Up to where they are on disk; absent if none was sent.
 	Through       *LogPosition `protobuf:"bytes,1,opt,name=through,proto3" json:"through,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -261,13 +251,12 @@ var File_gatehouse_gatehouse_v1_audit_proto protoreflect.FileDescriptor
 
 const file_gatehouse_gatehouse_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\"gatehouse/gatehouse/v1/audit.proto\x12\fgatehouse.v1\"\x9f\x01\n" +
+	"\"gatehouse/gatehouse/v1/audit.proto\x12\fgatehouse.v1\"\x8d\x01\n" +
 	"\rAppendRequest\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
-	"\x04gate\x18\x03 \x01(\tR\x04gate\x12\x10\n" +
-	"\x03log\x18\x04 \x01(\tR\x03log\x124\n" +
-	"\arecords\x18\x05 \x03(\v2\x1a.gatehouse.v1.LoggedRecordR\arecords\"S\n" +
+	"\x04gate\x18\x03 \x01(\tR\x04gate\x124\n" +
+	"\arecords\x18\x04 \x03(\v2\x1a.gatehouse.v1.LoggedRecordR\arecords\"S\n" +
 	"\fLoggedRecord\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\fR\x04line\x12/\n" +
 	"\x05after\x18\x02 \x01(\v2\x19.gatehouse.v1.LogPositionR\x05after\"?\n" +
