@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +141,212 @@ func (c *cluster) severalGates() {
 	said := c.denied(pod, "create", "-f", "-", "--as=system:serviceaccount:kube-system:replicaset-controller", "--as-group=system:masters")
 	if !strings.Contains(said, "is not known; write its template once more") {
 		c.Errorf("of a workload that nobody has seen: %s", said)
+	}
+}
+
+// TestNothingSilencesBreakGlass tries, on a real API server with its controllers, what
+// could keep a use of break-glass from being seen, and what ends an incident. The results
+// are those of the table in docs/break-glass.md.
+func TestNothingSilencesBreakGlass(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("a Kubernetes control plane is not started in short mode")
+	}
+	plane := controlplane.New(t, controlplane.Options{})
+	c := &cluster{T: t, ControlPlane: plane}
+	people := newTold(t)
+	c.gate = start(t, kubeConfig(t, kubePolicy, func(cfg *Config) {
+		tells(t, people)(cfg)
+		cfg.Notify.Routes[0].GroupWait = 2 * time.Second
+		cfg.BreakGlass.CloseWhenGone, cfg.BreakGlass.GoneAfter, cfg.BreakGlass.Kubeconfig = true, 5*time.Second, plane.Kubeconfig()
+	}))
+	for _, namespace := range []string{"shop", "quiet"} {
+		c.must("", "create", "namespace", namespace)
+		c.eventually("the service account of "+namespace, func() bool {
+			ok, _ := c.run("", "get", "serviceaccount", "default", "-n", namespace)
+			return ok
+		})
+	}
+	c.must("", "create", "clusterrolebinding", "edits", "--clusterrole=edit", "--user=bob")
+	c.register()
+	t.Run("pods that a controller makes", func(t *testing.T) { c.at(t).madeByAController() })
+	t.Run("a marker that an update adds", func(t *testing.T) { c.at(t).markedByUpdate() })
+	t.Run("a marker that is taken off", func(t *testing.T) { c.at(t).markerTakenOff() })
+	t.Run("a webhook that takes it off before", func(t *testing.T) { c.at(t).strippedBefore() })
+	t.Run("a server dry run", func(t *testing.T) { c.at(t).dryRun() })
+	t.Run("a namespace that opts out by its labels", func(t *testing.T) { c.at(t).optOutByLabel() })
+	t.Run("a namespace that the webhook leaves out", func(t *testing.T) { c.at(t).optOutBySelector() })
+	t.Run("a storm", func(t *testing.T) { c.at(t).storm(people) })
+	t.Run("it is over when no pod has the image any more", func(t *testing.T) { c.at(t).gonePods() })
+}
+
+const glassLabel = `, labels: {image-policy.k8s.io/break-glass: "true"}`
+
+// exemptImage is one that policy allows.
+const exemptImage = "registry.test/exempt/web@sha256:1111111111111111111111111111111111111111111111111111111111111111"
+
+// incident is the one whose workload has this name.
+func (c *cluster) incident(workload string) breakglass.Incident {
+	c.Helper()
+	var found breakglass.Incident
+	for _, i := range c.gate.incidents(workload) {
+		if i.Workload.Name == workload {
+			if found.ID != "" {
+				c.Errorf("two incidents of %s", workload)
+			}
+			found = i
+		}
+	}
+	return found
+}
+
+func (c *cluster) noIncident(workload string) {
+	c.Helper()
+	if i := c.incident(workload); i.ID != "" {
+		c.Errorf("there is an incident: %+v", i)
+	}
+}
+
+func (c *cluster) madeByAController() {
+	c.must(glassDeployment("made", 2), "create", "--as=bob", "-f", "-")
+	c.pods("app=made", 2)
+	if i := c.incident("made"); i.Pods != 2 || i.Uses != 4 || i.Workload.Kind != "Deployment" || len(i.People) != 1 || i.People[0].Name != "bob" {
+		c.Errorf("the incident: %+v", i)
+	}
+	if list := c.gate.decisions("made"); len(list) != 4 {
+		c.Errorf("recorded %q", list)
+	}
+}
+
+func (c *cluster) markedByUpdate() {
+	c.must(podOf("marked", exemptImage, "", ""), "create", "-f", "-")
+	c.must("", "label", "pod", "-n", "shop", "marked", "image-policy.k8s.io/break-glass=true")
+	c.noIncident("marked")
+	c.must("", "set", "image", "-n", "shop", "pod/marked", "main="+unattested, "--as=bob")
+	if i := c.incident("marked"); i.Uses != 1 || len(i.People) != 1 || i.People[0].Name != "bob" {
+		c.Errorf("the incident of the other image: %+v", i)
+	}
+	c.must(workloadOf("Deployment", "template", exemptImage, 1), "create", "-f", "-")
+	c.pods("app=template", 1)
+	c.must("", "patch", "deployment", "-n", "shop", "template", "--as=bob", "--patch",
+		fmt.Sprintf(`{"spec":{"template":{"metadata":{"labels":{"image-policy.k8s.io/break-glass":"true"}},"spec":{"containers":[{"name":"main","image":%q}]}}}}`, unattested))
+	c.eventually("the pod of the template", func() bool { return c.incident("template").Pods > 0 })
+	if i := c.incident("template"); len(i.People) != 1 || i.People[0].Name != "bob" {
+		c.Errorf("the incident: %+v", i)
+	}
+}
+
+func (c *cluster) markerTakenOff() {
+	c.must(podOf("off", unattested, glassLabel, ""), "create", "-f", "-")
+	c.must("", "label", "pod", "-n", "shop", "off", "image-policy.k8s.io/break-glass-")
+	if i := c.incident("off"); i.Uses != 1 || i.State != breakglass.StateOpen {
+		c.Errorf("the incident: %+v", i)
+	}
+}
+
+func (c *cluster) strippedBefore() {
+	defer c.mutates(`[{"op":"remove","path":"/metadata/labels/image-policy.k8s.io~1break-glass"}]`)()
+	pod := podOf("stripped", unattested, `, labels: {image-policy.k8s.io/break-glass: "true", mutate: me}`, "")
+	c.eventually("the other webhook is asked", func() bool {
+		ok, said := c.run(pod, "create", "--dry-run=server", "-f", "-")
+		return !ok && strings.Contains(said, "denied the request")
+	})
+	c.denied(pod, "create", "-f", "-")
+	c.noIncident("stripped")
+}
+
+func (c *cluster) dryRun() {
+	c.must(podOf("dry", unattested, glassLabel, ""), "create", "--dry-run=server", "-f", "-")
+	c.noIncident("dry")
+	for _, record := range c.gate.decisions("dry") {
+		if strings.Contains(record, "BREAK_GLASS") {
+			c.Errorf("recorded as a use: %s", record)
+		}
+	}
+}
+
+func (c *cluster) optOutByLabel() {
+	for _, label := range []string{"kritis-validation=disabled", "policy.sigstore.dev/exclude=true", "image-policy.k8s.io/break-glass=true"} {
+		c.must("", "label", "namespace", "shop", label)
+	}
+	c.denied(podOf("optout", unattested, "", ""), "create", "-f", "-")
+	c.must(podOf("optout", unattested, glassLabel, ""), "create", "-f", "-")
+	if i := c.incident("optout"); i.Uses != 1 {
+		c.Errorf("the incident: %+v", i)
+	}
+}
+
+// optOutBySelector: the gate is not asked, and so there is no trace of it.
+func (c *cluster) optOutBySelector() {
+	pod := strings.Replace(podOf("quiet", unattested, glassLabel, ""), "shop", "quiet", 1)
+	plain := strings.Replace(podOf("quiet", unattested, "", ""), "shop", "quiet", 1)
+	c.denied(plain, "create", "-f", "-")
+	configuration := func(names string) {
+		c.must("", "patch", "validatingwebhookconfiguration", webhookName, "--type=json", "--patch",
+			`[{"op":"replace","path":"/webhooks/0/namespaceSelector","value":{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":[`+names+`]}]}}]`)
+	}
+	configuration(`"kube-system","quiet"`)
+	c.eventually("the webhook leaves the namespace out", func() bool {
+		ok, _ := c.run(plain, "create", "--dry-run=server", "-f", "-")
+		return ok
+	})
+	c.must(pod, "create", "-f", "-")
+	c.noIncident("quiet")
+	configuration(`"kube-system"`)
+	c.eventually("the webhook is asked again", func() bool {
+		ok, _ := c.run(strings.Replace(plain, `"quiet"`, `"loud"`, 1), "create", "--dry-run=server", "-f", "-")
+		return !ok
+	})
+	c.must("", "delete", "pod", "-n", "quiet", "quiet", "--force", "--grace-period=0")
+}
+
+// storm is 400 pods of 50 Deployments.
+func (c *cluster) storm(people *told) {
+	const workloads, each = 50, 8
+	before := people.count()
+	var all []string
+	for n := range workloads {
+		all = append(all, glassDeployment(fmt.Sprintf("storm-%02d", n), each))
+	}
+	begun := time.Now()
+	c.must(strings.Join(all, "---"), "create", "-f", "-")
+	var list []breakglass.Incident
+	c.eventually("all pods", func() bool {
+		list = slices.DeleteFunc(c.gate.incidents("storm-"), func(i breakglass.Incident) bool { return i.Pods != each })
+		return len(list) == workloads
+	})
+	c.Logf("%d pods of %d Deployments in %v", workloads*each, workloads, time.Since(begun).Round(time.Millisecond))
+	for _, i := range list {
+		if i.Uses != each+2 {
+			c.Errorf("%s: %d uses, want %d pods, the Deployment and its replica set", i.Workload, i.Uses, each)
+		}
+	}
+	c.eventually("people are told of all", func() bool {
+		opened := slices.DeleteFunc(people.all(), func(m string) bool { return !strings.HasPrefix(m, "incident.opened ") })
+		return len(opened) >= workloads
+	})
+	if n := people.count() - before; n > 15 {
+		c.Errorf("%d pages", n)
+	} else {
+		c.Logf("%d pages", n)
+	}
+}
+
+func (c *cluster) gonePods() {
+	c.must(podOf("gone", strings.ReplaceAll(unattested, "ee", "dd"), glassLabel, ""), "create", "-f", "-")
+	if i := c.incident("gone"); i.State != breakglass.StateOpen {
+		c.Fatalf("the incident: %+v", i)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); { // it is looked at every 10 s, from 5 s after the use on
+		if i := c.incident("gone"); i.State != breakglass.StateOpen {
+			c.Fatalf("the pod is there, and the incident is %s", i.State)
+		}
+		_, _ = c.run("", "get", "--raw", "/readyz")
+	}
+	c.must("", "delete", "pod", "-n", "shop", "gone", "--force", "--grace-period=0")
+	c.eventually("the incident is over", func() bool { return c.incident("gone").State == breakglass.StateResolved })
+	i := c.incident("gone")
+	if last := i.History[len(i.History)-1]; last.What != breakglass.EventClosed || !strings.Contains(last.Text, "no pod in the namespace") {
+		c.Errorf("the incident: %+v", i)
 	}
 }

@@ -26,6 +26,7 @@ type told struct {
 	*httptest.Server
 	mu       sync.Mutex
 	messages []string // KIND KEY
+	pages    int
 	down     bool
 }
 
@@ -45,6 +46,7 @@ func newTold(t *testing.T) *told {
 			http.Error(w, "down", http.StatusBadGateway)
 			return
 		}
+		r.pages++
 		for _, m := range event.Data.Messages {
 			r.messages = append(r.messages, m.Kind+" "+m.Key)
 		}
@@ -57,6 +59,12 @@ func (r *told) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.messages)
+}
+
+func (r *told) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pages
 }
 
 func (r *told) turnOff(down bool) {
