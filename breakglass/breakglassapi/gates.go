@@ -2,6 +2,7 @@ package breakglassapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -91,36 +92,45 @@ func (a *gateAPI) Append(ctx context.Context, req *gatehousev1.AppendRequest) (*
 
 // recordsOf reads what a gate has sent.
 func recordsOf(req *gatehousev1.AppendRequest, origin audit.Origin) ([]audit.Record, error) {
-	bad := func(n int, format string, args ...any) error {
-		return metadata.Errorf(metadata.InvalidArgument, "record %d: %w", n, fmt.Errorf(format, args...))
-	}
 	if len(req.GetRecords()) > maxRecords {
 		return nil, metadata.Errorf(metadata.InvalidArgument, "%d records: want at most %d", len(req.GetRecords()), maxRecords)
 	}
 	records := make([]audit.Record, len(req.GetRecords()))
 	last := audit.Position{}
 	for n, sent := range req.GetRecords() {
-		r := &records[n]
-		if len(sent.GetLine()) > maxLine {
-			return nil, bad(n, "%d bytes: want at most %d", len(sent.GetLine()), maxLine)
-		}
-		if err := stdjson.Unmarshal(sent.GetLine(), r); err != nil {
-			return nil, bad(n, "%w", err)
-		}
 		after := positionOf(sent.GetAfter())
-		switch {
-		case r.ID == "" || len(r.ID) > maxName || r.Time.IsZero() || r.Event == "":
-			return nil, bad(n, "want id, time and event")
-		case r.Origin != nil:
-			return nil, bad(n, "it is of another gate's log")
-		case len(after.Segment) > maxName || after.Offset <= 0 || !last.Before(after):
-			return nil, bad(n, "its position is not after the one before")
+		r, err := ReadRecord(sent.GetLine(), after)
+		if err == nil && !last.Before(after) {
+			err = errors.New("its position is not after the one before")
+		}
+		if err != nil {
+			return nil, metadata.Errorf(metadata.InvalidArgument, "record %d: %w", n, err)
 		}
 		own := origin
 		own.After, last = after, after
 		r.Origin = &own
+		records[n] = r
 	}
 	return records, nil
+}
+
+// ReadRecord reads a record that a gate has sent, at a position of its log.
+func ReadRecord(line []byte, after audit.Position) (r audit.Record, err error) {
+	if len(line) > maxLine {
+		return r, fmt.Errorf("%d bytes: want at most %d", len(line), maxLine)
+	}
+	if err := stdjson.Unmarshal(line, &r); err != nil {
+		return r, err
+	}
+	switch {
+	case r.ID == "" || len(r.ID) > maxName || r.Time.IsZero() || r.Event == "":
+		return r, errors.New("want id, time and event")
+	case r.Origin != nil:
+		return r, errors.New("it is of another gate's log")
+	case after.Segment == "" || len(after.Segment) > maxName || after.Offset <= 0:
+		return r, errors.New("it is at no position of a log")
+	}
+	return r, nil
 }
 
 func positionOf(p *gatehousev1.LogPosition) audit.Position {
