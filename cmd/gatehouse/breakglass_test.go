@@ -77,6 +77,7 @@ func TestAnEmergencyWithEverythingDown(t *testing.T) {
 		config: fmt.Sprintf(`
 role: admission
 admission: {feed: {server: "http://%s"}}
+breakGlass: {pageAloneAfter: 1s}
 notify:
   receivers: [{name: hook, timeout: 1s, webhook: {url: "http://%s/", secretFile: %q}}]
   routes: [{name: all, receivers: [hook]}]

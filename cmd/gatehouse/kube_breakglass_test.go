@@ -63,7 +63,7 @@ notify:
 		return e
 	}
 	t.Run("a gate whose service never answers", func(t *testing.T) {
-		e := begin(t, fmt.Sprintf("role: admission\nadmission: {feed: {server: \"http://%s\"}}\n", freePort(t)))
+		e := begin(t, fmt.Sprintf("role: admission\nadmission: {feed: {server: \"http://%s\"}}\nbreakGlass: {pageAloneAfter: 1s}\n", freePort(t)))
 		gate := e.launch()
 		e.register()
 		e.breaksGlass(gate)
