@@ -191,10 +191,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			r.rest(ctx)
 			continue
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if text := err.Error(); text != said {
+		if text := err.Error(); text != said && ctx.Err() == nil {
 			said = text
 			r.Logger.Warn("the service is not told of break-glass; trying again", "error", err)
 		}

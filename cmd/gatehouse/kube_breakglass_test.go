@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -232,9 +233,13 @@ notify:
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = atOnce
 	t.Cleanup(client.CloseIdleConnections)
 	begun := time.Now()
-	storm(t, client, p.Admission, 0, first, workloads, atOnce)
+	if err := storm(client, p.Admission, 0, first, workloads, atOnce); err != nil {
+		t.Fatal(err)
+	}
 	before := p.memory(t)
-	storm(t, client, p.Admission, first, pods, workloads, atOnce)
+	if err := storm(client, p.Admission, first, pods, workloads, atOnce); err != nil {
+		t.Fatal(err)
+	}
 	took := time.Since(begun)
 	var list []breakglass.Incident
 	total := func() (uses int64) {
@@ -271,9 +276,76 @@ notify:
 	}
 }
 
+// TestAStormOverSeveralGates: while the pods of 50 workloads come through three gates, the
+// service is killed and started again, and then a gate. The service has 50 incidents in the
+// end, with each pod counted once.
+func TestAStormOverSeveralGates(t *testing.T) {
+	t.Parallel()
+	const rounds, each, workloads, atOnce = 3, 500, 50, 16
+	c := startCluster(t)
+	address := c.server.Metadata
+	names := []string{"one", "two", "three"}
+	gates := map[string]*gateProcess{}
+	for _, name := range names {
+		gates[name] = c.gate(name)
+	}
+	sent := 0
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for n, name := range names {
+			from := sent + n*each
+			gate := gates[name]
+			wg.Go(func() {
+				if err := storm(gate.client, gate.Admission, from, from+each, workloads, atOnce); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if round == 1 {
+			c.server.kill()
+		}
+		wg.Wait()
+		sent += len(names) * each
+		switch round {
+		case 1:
+			c.startServer(address)
+		case 0:
+			gates["two"].kill()
+			gates["two"] = c.gate("two")
+		}
+	}
+	var list struct{ BreakGlassIncidents []breakglass.Incident }
+	total := func() (pods int64) {
+		for _, i := range list.BreakGlassIncidents {
+			pods += i.Pods
+		}
+		return pods
+	}
+	until(t, "the service has all pods", func() bool {
+		list.BreakGlassIncidents = nil
+		if err := json.Unmarshal([]byte(c.do("GET", "breakGlassIncidents?pageSize=1000", "")), &list); err != nil {
+			t.Fatal(err)
+		}
+		return total() >= int64(sent)
+	})
+	if n := len(list.BreakGlassIncidents); n != workloads || total() != int64(sent) {
+		t.Errorf("%d incidents with %d pods, want %d with %d", n, total(), workloads, sent)
+	}
+	for _, i := range list.BreakGlassIncidents {
+		if i.Pods != int64(sent/workloads) || len(i.Gates) != len(names) {
+			t.Errorf("%s: %d pods of gates %q", i.Workload, i.Pods, i.Gates)
+		}
+	}
+	recorded := 0
+	if err := audit.Query(filepath.Join(c.dir, "server", "audit"), audit.Filter{Override: "BREAK_GLASS"}, func(audit.Record) error { recorded++; return nil }); err != nil || recorded != sent {
+		t.Errorf("the service's log has %d uses, want %d; error %v", recorded, sent, err)
+	}
+	m := c.server.memory(t)
+	t.Logf("%d pods through %d gates; the service has %d MB resident, %d MB of heap in use", sent, len(names), m.resident>>20, m.heap>>20)
+}
+
 // storm sends the reviews of pods with numbers from one to below another.
-func storm(t *testing.T, client *http.Client, addr string, from, to, workloads, atOnce int) {
-	t.Helper()
+func storm(client *http.Client, addr string, from, to, workloads, atOnce int) error {
 	numbers := make(chan int)
 	done := make(chan error, atOnce)
 	for range atOnce {
@@ -295,11 +367,11 @@ func storm(t *testing.T, client *http.Client, addr string, from, to, workloads, 
 		numbers <- n
 	}
 	close(numbers)
+	var failed error
 	for range atOnce {
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
+		failed = cmp.Or(failed, <-done)
 	}
+	return failed
 }
 
 // memory is what a process takes, in bytes.
