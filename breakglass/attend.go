@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -66,22 +67,27 @@ func (i *Incident) lastCall() time.Time {
 	return i.First
 }
 
-// tell tells the pager, one event after the other. What it took is on disk afterwards; a
-// crash in between has it told again. What it does not take yet holds up no other incident.
+// tell tells the pager of each incident what it has not been told, those first that wait
+// for the longest time. What it took is on disk afterwards; a crash in between has it told
+// again. What it does not take yet holds up no other incident.
 func (s *Incidents) tell(ctx context.Context) error {
-	later := map[string]bool{}
+	for _, id := range s.waiting() {
+		if err := s.tellOf(ctx, id); err != nil && !errors.Is(err, ErrNotYet) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Incidents) tellOf(ctx context.Context, id string) error {
 	for {
-		i, e, found := s.untold(later)
+		i, e, found := s.untold(id)
 		if !found {
 			return nil
 		}
 		called := false
 		if s.Pager != nil {
 			err := s.Pager.Page(ctx, i, e)
-			if errors.Is(err, ErrNotYet) {
-				later[i.ID] = true
-				continue
-			}
 			if err != nil && !errors.Is(err, ErrElsewhere) {
 				return err
 			}
@@ -93,24 +99,37 @@ func (s *Incidents) tell(ctx context.Context) error {
 	}
 }
 
-// untold returns the oldest event that was not told of some incident, but for those.
-func (s *Incidents) untold(but map[string]bool) (Incident, Event, bool) {
+// waiting are the incidents with events that were not told, the oldest event first.
+func (s *Incidents) waiting() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first *Incident
+	var all []*Incident
 	for _, i := range s.byID {
-		if len(i.Untold) > 0 && !but[i.ID] && (first == nil || i.Untold[0].Time.Before(first.Untold[0].Time)) {
-			first = i
+		if len(i.Untold) > 0 {
+			all = append(all, i)
 		}
 	}
-	if first == nil {
+	slices.SortFunc(all, func(a, b *Incident) int { return a.Untold[0].Time.Compare(b.Untold[0].Time) })
+	ids := make([]string, len(all))
+	for n, i := range all {
+		ids[n] = i.ID
+	}
+	return ids
+}
+
+// untold returns the oldest event that was not told of an incident.
+func (s *Incidents) untold(id string) (Incident, Event, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.byID[id]
+	if i == nil || len(i.Untold) == 0 {
 		return Incident{}, Event{}, false
 	}
-	c := first.Clone()
-	if standing, ok := s.standings[first.Same()]; ok {
+	c := i.Clone()
+	if standing, ok := s.standings[i.Same()]; ok {
 		c.Standing = &standing
 	}
-	return c, first.Untold[0], true
+	return c, i.Untold[0], true
 }
 
 func (s *Incidents) told(id string, e Event, called bool) error {

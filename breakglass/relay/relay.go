@@ -42,8 +42,10 @@ const (
 	maxBytes   = 1 << 20
 
 	callTimeout = 45 * time.Second
-	// askEvery is how often it is asked how incidents stand.
+	// askEvery is how often it is asked how incidents stand, and askSoon how long after the
+	// last time when something was sent.
 	askEvery = 5 * time.Second
+	askSoon  = time.Second
 
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = 5 * time.Second
@@ -89,6 +91,11 @@ type Relay struct {
 	saved audit.Position // of that, on disk
 	// behind is since when records wait to be sent; zero if none do.
 	behind time.Time
+
+	// Of Run alone: when it was last asked how incidents stand, and whether something was
+	// sent since.
+	asked time.Time
+	news  bool
 }
 
 // state is what is kept.
@@ -203,9 +210,21 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // rest waits until there is more to send, or it is time to ask.
 func (r *Relay) rest(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, askEvery)
+	ctx, cancel := context.WithTimeout(ctx, max(r.untilAsked(), 0))
 	defer cancel()
 	_ = r.Log.Wait(ctx, r.position()) // or it is time
+}
+
+// untilAsked is how long it is until it is asked again how incidents stand.
+func (r *Relay) untilAsked() time.Duration {
+	every := askEvery
+	if r.news {
+		every = askSoon
+	}
+	if d := every - r.Now().Sub(r.asked); d < every { // or the clock was set
+		return d
+	}
+	return 0
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -217,7 +236,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Catch sends what the log has, and asks how the incidents stand.
+// Catch sends what the log has, and asks how the incidents stand, if it is time. It is
+// called by one at a time.
 func (r *Relay) Catch(ctx context.Context) error {
 	var batch []*gatehousev1.LoggedRecord
 	bytes := 0
@@ -248,7 +268,14 @@ func (r *Relay) Catch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.ask(ctx, end)
+	if r.untilAsked() > 0 {
+		return nil
+	}
+	if err := r.ask(ctx, end); err != nil {
+		return err
+	}
+	r.asked, r.news = r.Now(), false
+	return nil
 }
 
 // send sends records, and returns when the service has them on disk.
@@ -276,6 +303,7 @@ func (r *Relay) send(ctx context.Context, batch []*gatehousev1.LoggedRecord) err
 		return fmt.Errorf("the service has the records up to %v only, of %v", through, last)
 	}
 	r.sent.Add(float64(len(batch)))
+	r.news = true
 	return r.save(last)
 }
 
