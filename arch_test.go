@@ -96,7 +96,8 @@ var arrows = map[string][]string{
 	"admission/imageverifier":  {"admission", "decide", "image", "internal/bounded"},
 	"controller":               {"internal/kube", "image", "policy", "policy/document", "policy/kritis", "policy/objects", "evidence", "decide", "admission"},
 	"breakglass":               {"internal/durable", "image", "signature", "metadata", "policy/document", "policy/keys", "decide", "audit"},
-	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "breakglass"},
+	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "audit", "breakglass", "api/*"},
+	"breakglass/relay":         {"internal/bounded", "internal/durable", "audit", "breakglass", "api/*"},
 	"identity":                 {"internal/bounded", "internal/limit", "metadata"},
 	"audit":                    {"decide", "metadata"},
 	"notify":                   {},
@@ -105,7 +106,7 @@ var arrows = map[string][]string{
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/*", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"deploy/chart":             {},

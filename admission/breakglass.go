@@ -179,6 +179,10 @@ func (g *Gate) rule(ctx context.Context, req *request, s subject, d *decide.Deci
 	default:
 		ruling := g.Warden.Rule(ctx, r)
 		b.Permit, b.Refused = ruling.Permit, ruling.Refused
+		if b.By == "" { // the warden may have found out
+			who, what, _ := g.Warden.Identify(r)
+			b.By, b.Kind, b.Name = who.Name, what.Kind, what.Name
+		}
 		if !ruling.Allowed && b.Refused == "" {
 			b.Refused = "it is not permitted"
 		}

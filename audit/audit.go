@@ -91,6 +91,17 @@ type Record struct {
 	Truncated bool `json:"truncated,omitempty"`
 	// Lost is set for an event "lost", which stands for records that are missing.
 	Lost *Lost `json:"lost,omitempty"`
+	// Origin is where the record was made, if that was not where this log is.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// An Origin is a gate in another place, whose log had the record first.
+type Origin struct {
+	// Gate is what the gate calls itself, and Caller who it has proved to be.
+	Gate   string `json:"gate"`
+	Caller string `json:"caller,omitempty"`
+	// After is the position after the record in its log. No two files of logs have one name.
+	After Position `json:"after"`
 }
 
 // Pinned is a tag beside which a digest was written, or why not.

@@ -76,7 +76,12 @@ func (e *encoder) rare(r *Record) error {
 	}
 	e.truth(`,"truncated":`, r.Truncated)
 	if r.Lost != nil {
-		return e.any(`,"lost":`, r.Lost)
+		if err := e.any(`,"lost":`, r.Lost); err != nil {
+			return err
+		}
+	}
+	if r.Origin != nil {
+		return e.any(`,"origin":`, r.Origin)
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ type Position struct {
 	Offset  int64  `json:"offset"`
 }
 
-// before reports whether p is before q.
-func (p Position) before(q Position) bool {
+// Before reports whether p is before q.
+func (p Position) Before(q Position) bool {
 	return p.Segment < q.Segment || p.Segment == q.Segment && p.Offset < q.Offset
 }
 
@@ -50,7 +50,7 @@ func (c *committed) get() (Position, <-chan struct{}) {
 // Lines has given. Lines returns how far that is.
 func (l *Log) Lines(after Position, fn func(line []byte, next Position) error) (Position, error) {
 	end, _ := l.committed.get()
-	if end.before(after) { // a backup was put back
+	if end.Before(after) { // a backup was put back
 		return end, nil
 	}
 	names, err := allSegments(l.dir, l.Spill)
@@ -116,7 +116,7 @@ func linesOf(f *os.File, from Position, till int64, fn func([]byte, Position) er
 func (l *Log) Wait(ctx context.Context, after Position) error {
 	for {
 		at, more := l.committed.get()
-		if after.before(at) {
+		if after.Before(at) {
 			return nil
 		}
 		select {

@@ -2,7 +2,9 @@ package breakglass
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -65,46 +67,77 @@ func (i *Incident) lastCall() time.Time {
 	return i.First
 }
 
-// tell tells the pager, one event after the other. What it took is on disk afterwards; a
-// crash in between has it told again.
+// tell tells the pager of each incident what it has not been told, those first that wait
+// for the longest time. What it took is on disk afterwards; a crash in between has it told
+// again. What it does not take yet holds up no other incident.
 func (s *Incidents) tell(ctx context.Context) error {
+	for _, id := range s.waiting() {
+		if err := s.tellOf(ctx, id); err != nil && !errors.Is(err, ErrNotYet) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Incidents) tellOf(ctx context.Context, id string) error {
 	for {
-		i, e, found := s.untold()
+		i, e, found := s.untold(id)
 		if !found {
 			return nil
 		}
+		called := false
 		if s.Pager != nil {
-			if err := s.Pager.Page(ctx, i, e); err != nil {
+			err := s.Pager.Page(ctx, i, e)
+			if err != nil && !errors.Is(err, ErrElsewhere) {
 				return err
 			}
+			called = err == nil && e.Kind.Calls()
 		}
-		if err := s.told(i.ID, e); err != nil {
+		if err := s.told(i.ID, e, called); err != nil {
 			return err
 		}
 	}
 }
 
-// untold returns the oldest event that was not told of some incident.
-func (s *Incidents) untold() (Incident, Event, bool) {
+// waiting are the incidents with events that were not told, the oldest event first.
+func (s *Incidents) waiting() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first *Incident
+	var all []*Incident
 	for _, i := range s.byID {
-		if len(i.Untold) > 0 && (first == nil || i.Untold[0].Time.Before(first.Untold[0].Time)) {
-			first = i
+		if len(i.Untold) > 0 {
+			all = append(all, i)
 		}
 	}
-	if first == nil {
-		return Incident{}, Event{}, false
+	slices.SortFunc(all, func(a, b *Incident) int { return a.Untold[0].Time.Compare(b.Untold[0].Time) })
+	ids := make([]string, len(all))
+	for n, i := range all {
+		ids[n] = i.ID
 	}
-	return first.Clone(), first.Untold[0], true
+	return ids
 }
 
-func (s *Incidents) told(id string, e Event) error {
+// untold returns the oldest event that was not told of an incident.
+func (s *Incidents) untold(id string) (Incident, Event, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.byID[id]
+	if i == nil || len(i.Untold) == 0 {
+		return Incident{}, Event{}, false
+	}
+	c := i.Clone()
+	if standing, ok := s.standings[i.Same()]; ok {
+		c.Standing = &standing
+	}
+	return c, i.Untold[0], true
+}
+
+func (s *Incidents) told(id string, e Event, called bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.byID[id]; i != nil && len(i.Untold) > 0 && i.Untold[0].ID == e.ID {
 		i.Untold = i.Untold[1:]
+		i.Called = i.Called || called
 		s.changed[id] = true
 	}
 	return s.write()
@@ -134,7 +167,7 @@ func (s *Incidents) CloseOver(ctx context.Context) error {
 	s.mu.Lock()
 	var open []Incident
 	for _, i := range s.sorted() {
-		if !i.closed() {
+		if !i.closed() && i.Kind == Glass {
 			open = append(open, i.Clone())
 		}
 	}
@@ -167,7 +200,3 @@ func (s *Incidents) closeOne(seen *Incident, why string) error {
 	s.become(i, StateResolved, Event{Kind: EventClosed, Time: s.Now().UTC(), Text: why})
 	return s.write()
 }
-
-// Settled reports whether an image that is used no more would be seen to be gone: those
-// that were let in a moment ago are not there yet.
-func (i *Incident) Settled(now time.Time) bool { return now.Sub(i.Last) > graceBeforeGone }

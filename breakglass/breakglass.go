@@ -104,6 +104,7 @@ type Ruling struct {
 // behind the pods that come of it is known. It is kept by its UID.
 type Object struct {
 	UID       string   `json:"uid"`
+	Cluster   string   `json:"cluster,omitempty"`
 	Namespace string   `json:"namespace"`
 	Workload  Workload `json:"workload"`
 	Owner     Owner    `json:"owner,omitzero"`
@@ -114,7 +115,7 @@ type Object struct {
 
 // ObjectOf returns what is kept of a request.
 func ObjectOf(r *Request) Object {
-	o := Object{UID: cut(r.UID, maxUsername), Namespace: r.Namespace, Workload: r.Object, Owner: r.Owner, Writer: r.User.Bounded()}
+	o := Object{UID: cut(r.UID, maxUsername), Cluster: r.Cluster, Namespace: r.Namespace, Workload: r.Object, Owner: r.Owner, Writer: r.User.Bounded()}
 	for _, text := range r.Images {
 		if k := ImageKey(text); !slices.Contains(o.Images, k) {
 			o.Images = append(o.Images, k)
@@ -129,9 +130,9 @@ func ImageKey(text string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// wrote reports whether the images are among those of the object. A tag that was pinned
+// Wrote reports whether the images are among those of the object. A tag that was pinned
 // on the way is the tag that was written.
-func (o *Object) wrote(images []string) bool {
+func (o *Object) Wrote(images []string) bool {
 	for _, text := range images {
 		tag, _, _ := strings.Cut(text, "@")
 		if !slices.Contains(o.Images, ImageKey(text)) && !slices.Contains(o.Images, ImageKey(tag)) {

@@ -35,10 +35,22 @@ const (
 	StateResolved     State = "resolved"
 )
 
+// A Kind says what an incident is about.
+type Kind string
+
+// The kinds.
+const (
+	// Glass is what was let in against policy.
+	Glass Kind = "breakGlass"
+	// Receiver is a way to people that fails. Its workload is Receiver/NAME.
+	Receiver Kind = "receiver"
+)
+
 // An Incident is what was let in against policy: one workload with one image, however many
-// pods that are.
+// pods that are. Or it is another matter, of which Kind tells.
 type Incident struct {
 	ID    string `json:"id"`
+	Kind  Kind   `json:"kind"`
 	State State  `json:"state"`
 
 	Cluster        string   `json:"cluster,omitempty"`
@@ -68,9 +80,13 @@ type Incident struct {
 	Rule    string `json:"rule,omitempty"`
 	Verdict string `json:"verdict"`
 	Said    string `json:"said"`
-	// Record is the audit record of the first use, and LastRecord of the last.
-	Record     string `json:"record"`
-	LastRecord string `json:"lastRecord"`
+	// Gates are those in other places that have let it in, the first of them.
+	Gates []string `json:"gates,omitempty"`
+	// Record is the audit record of the first use, and LastRecord of the last, which ends
+	// at Logged in the log.
+	Record     string         `json:"record,omitempty"`
+	LastRecord string         `json:"lastRecord,omitempty"`
+	Logged     audit.Position `json:"logged,omitzero"`
 
 	// Escalations is how often nobody had looked in time, and NextEscalation when that is
 	// looked at again.
@@ -80,8 +96,28 @@ type Incident struct {
 	Before  string  `json:"before,omitempty"`
 	History []Entry `json:"history"`
 
-	// Untold are the events that the pager has not taken yet.
+	// Untold are the events that the pager has not taken yet, and Called is set when it has
+	// taken one for which somebody has to come.
 	Untold []Event `json:"untold,omitempty"`
+	Called bool    `json:"called,omitempty"`
+
+	// Standing is how it stands at a service elsewhere, as far as was heard; nil if nothing
+	// was. It is not kept.
+	Standing *Standing `json:"-"`
+}
+
+// A Standing is how an incident stands at a service that was told of its uses.
+type Standing struct {
+	// State is empty if the service has no such incident.
+	State State
+	// Told says that the service has somebody to tell, and has queued all there was.
+	Told bool
+	// Who put it into that state, and Text is what was said.
+	Who, Text string
+	Time      time.Time
+	// At is how far the service had the records of this log, and Heard when it said so.
+	At    audit.Position
+	Heard time.Time
 }
 
 // A Person broke glass.
@@ -127,35 +163,50 @@ type Event struct {
 	Time time.Time `json:"time"`
 	Who  string    `json:"who,omitempty"`
 	Text string    `json:"text,omitempty"`
+	// At is how far the audit log had been read.
+	At audit.Position `json:"at,omitzero"`
 }
 
-// Key names the incident to pagers: "breakglass/" and its id.
-func (i *Incident) Key() string { return "breakglass/" + i.ID }
+// Calls reports whether somebody has to come.
+func (k EventKind) Calls() bool { return k == EventOpened || k == EventReopened || k == EventEscalated }
+
+// Key names the incident to pagers: "breakglass/" and its id, or "pager/" and the name of
+// the receiver that it is about.
+func (i *Incident) Key() string {
+	if i.Kind == Receiver {
+		return "pager/" + i.Workload.Name
+	}
+	return "breakglass/" + i.ID
+}
 
 // Clone returns a copy.
 func (i *Incident) Clone() Incident {
 	c := *i
 	c.People, c.Reasons, c.Permits = slices.Clone(i.People), slices.Clone(i.Reasons), slices.Clone(i.Permits)
-	c.History, c.Untold = slices.Clone(i.History), slices.Clone(i.Untold)
+	c.History, c.Untold, c.Gates = slices.Clone(i.History), slices.Clone(i.Untold), slices.Clone(i.Gates)
 	return c
 }
 
 // closed reports whether it is over.
 func (i *Incident) closed() bool { return i.State == StateResolved }
 
-// A key tells incidents apart.
-type key [16]byte
+// A Key tells incidents apart. It is the same wherever the uses are counted.
+type Key [16]byte
 
-func keyOf(cluster, namespace string, w Workload, what string) key {
+func keyOf(cluster, namespace string, w Workload, what string) Key {
 	h := sha256.New()
 	for _, s := range []string{cluster, namespace, w.Kind, w.Name, what} {
 		_, _ = h.Write([]byte(s)) // a hash never fails
 		_, _ = h.Write([]byte{0})
 	}
-	return key(h.Sum(nil)[:16])
+	return Key(h.Sum(nil)[:16])
 }
 
-func (i *Incident) key() key {
+// Same is the same for all incidents of a workload with an image.
+func (i *Incident) Same() Key {
+	if i.Kind == Receiver {
+		return keyOf("", string(Receiver), i.Workload, "")
+	}
 	what := i.Digest
 	if what == "" {
 		what = i.Image
@@ -205,7 +256,7 @@ func (u use) workload() Workload {
 	return Workload{u.record.Resource, u.record.Name}
 }
 
-func (u use) key() key {
+func (u use) key() Key {
 	return keyOf(u.record.Cluster, u.record.Namespace, u.workload(), u.what())
 }
 
@@ -213,7 +264,7 @@ func (u use) key() key {
 func (u use) incident() *Incident {
 	r, d := u.record, u.record.Decision
 	i := &Incident{
-		ID: incidentID(r.ID, u.what()), State: StateOpen, Cluster: r.Cluster, Namespace: r.Namespace, Workload: u.workload(),
+		Kind: Glass, State: StateOpen, Cluster: r.Cluster, Namespace: r.Namespace, Workload: u.workload(),
 		First: r.Time.UTC(), Record: r.ID, Marker: d.BreakGlass, Policy: d.Policy, Version: d.PolicyVersion, Rule: cut(d.Rule, maxText),
 	}
 	if !u.image.Digest.IsZero() {
@@ -225,9 +276,10 @@ func (u use) incident() *Incident {
 	return i
 }
 
-// incidentID is the same whenever the record is read again.
-func incidentID(record, what string) string {
-	sum := sha256.Sum256([]byte(record + "\x00" + what))
+// incidentID is the same wherever the uses are counted, as long as the same incident came
+// before it.
+func incidentID(k Key, before string) string {
+	sum := sha256.Sum256(append(k[:], before...))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -240,6 +292,9 @@ func (i *Incident) add(u use) (stranger bool) {
 	}
 	i.Last, i.LastRecord, i.Image = r.Time.UTC(), r.ID, u.image.Image
 	i.Verdict, i.Said = u.image.Verdict.String(), said(u.image)
+	if o := r.Origin; o != nil && !slices.Contains(i.Gates, o.Gate) && len(i.Gates) < maxReasons {
+		i.Gates = append(i.Gates, o.Gate)
+	}
 	by, ticket, permit := r.User, "", string(Open)
 	if b := r.BreakGlass; b != nil {
 		by, ticket, permit = b.By, b.Ticket, b.Permit

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -34,18 +35,23 @@ const (
 	lookEvery  = 10 * time.Second
 	// retryAfter is how long a pager or a disk that failed is left alone.
 	retryAfter = 5 * time.Second
-	// graceBeforeGone is how long after its last use an image may not be running yet.
-	graceBeforeGone = 10 * time.Minute
-	maxComment      = 1024
+	maxComment = 1024
 )
 
 // A Pager is told of what happens to incidents.
 type Pager interface {
 	// Page takes an event of an incident, as it is by now, and returns when it will be told
-	// whatever happens. It is called again until it returns nil, and then with the same
-	// event, of which i.Key and e.ID tell.
+	// whatever happens. It is called again until it returns nil or [ErrElsewhere], and then
+	// with the same event, of which i.Key and e.ID tell.
 	Page(ctx context.Context, i Incident, e Event) error
 }
+
+// ErrElsewhere says that somebody else tells of an event, or nobody has to.
+var ErrElsewhere = errors.New("it is told elsewhere")
+
+// ErrNotYet says that it is not known yet who tells of an event: Page is to be called again
+// in a while.
+var ErrNotYet = errors.New("it is not known yet who tells of it")
 
 // A Reviewer tells whether an incident's matter is over.
 type Reviewer interface {
@@ -81,10 +87,16 @@ type Incidents struct {
 	at      audit.Position
 	written audit.Position // the position that is on disk
 	byID    map[string]*Incident
-	current map[key]*Incident // those that further uses belong to
+	current map[Key]*Incident // those that further uses belong to
 	changed map[string]bool   // not on disk yet
 	dropped []string
-	journal *journal
+	// origins are by who sends, and the file of his log. Those that have moved are not on
+	// disk yet.
+	origins map[string]*origin
+	moved   map[string]bool
+	// standings are what a service elsewhere says.
+	standings map[Key]Standing
+	journal   *journal
 
 	// poke wakes who looks at what has come to its time.
 	poke chan struct{}
@@ -105,7 +117,7 @@ func OpenIncidents(o IncidentOptions) (*Incidents, error) {
 	o.EscalateAfter = cmp.Or(o.EscalateAfter, DefaultEscalateAfter)
 	o.ForgottenAfter = cmp.Or(o.ForgottenAfter, DefaultForgottenAfter)
 	s := &Incidents{
-		IncidentOptions: o, byID: map[string]*Incident{}, current: map[key]*Incident{}, changed: map[string]bool{}, poke: make(chan struct{}, 1),
+		IncidentOptions: o, byID: map[string]*Incident{}, current: map[Key]*Incident{}, changed: map[string]bool{}, origins: map[string]*origin{}, moved: map[string]bool{}, standings: map[Key]Standing{}, poke: make(chan struct{}, 1),
 	}
 	j, err := openJournal(o.Dir, func(e *entry) {
 		s.at = e.At
@@ -118,6 +130,7 @@ func OpenIncidents(o IncidentOptions) (*Incidents, error) {
 		for _, object := range e.Objects {
 			s.Writers.Put(object)
 		}
+		maps.Copy(s.origins, e.Origins)
 	})
 	if err != nil {
 		return nil, err
@@ -140,7 +153,10 @@ func (s *Incidents) Close() error {
 
 func (s *Incidents) put(i *Incident) {
 	s.byID[i.ID] = i
-	if k := i.key(); !i.closed() {
+	if i.closed() {
+		delete(s.standings, i.Same())
+	}
+	if k := i.Same(); !i.closed() {
 		s.current[k] = i
 	} else if was := s.current[k]; was != nil && was.ID == i.ID {
 		delete(s.current, k)
@@ -154,8 +170,8 @@ func (s *Incidents) drop(id string) {
 	}
 	delete(s.byID, id)
 	delete(s.changed, id)
-	if was := s.current[i.key()]; was == i {
-		delete(s.current, i.key())
+	if was := s.current[i.Same()]; was == i {
+		delete(s.current, i.Same())
 	}
 	s.dropped = append(s.dropped, id)
 }
@@ -208,8 +224,8 @@ func (s *Incidents) CatchUp() error {
 	defer s.mu.Unlock()
 	n := 0
 	end, err := s.Log.Lines(s.at, func(line []byte, next audit.Position) error {
-		s.apply(line)
 		s.at = next
+		s.apply(line)
 		if n++; n%batch == 0 {
 			return s.write()
 		}
@@ -227,11 +243,14 @@ func (s *Incidents) CatchUp() error {
 }
 
 // What lines that count have, and most lines have not.
-var marked = []byte(`"breakGlass":`)
+var marked, sent = []byte(`"breakGlass":`), []byte(`"origin":`)
+
+// Counts reports whether a line of the audit log tells of a marker of break-glass.
+func Counts(line []byte) bool { return bytes.Contains(line, marked) }
 
 // apply applies one line of the audit log.
 func (s *Incidents) apply(line []byte) {
-	if !bytes.Contains(line, marked) {
+	if !Counts(line) && !bytes.Contains(line, sent) {
 		return
 	}
 	var r audit.Record
@@ -241,6 +260,9 @@ func (s *Incidents) apply(line []byte) {
 	}
 	if r.DryRun { // nothing has come of it
 		return
+	}
+	if r.Origin != nil && !s.moves(r.Origin) {
+		return // it has come before
 	}
 	if b := r.BreakGlass; b != nil && len(b.Object) > 0 && b.Refused == "" {
 		var o Object
@@ -269,9 +291,11 @@ func (s *Incidents) use(u use) {
 	if opened {
 		i = u.incident()
 		i.Before = s.before(k)
+		i.ID = s.newID(k, i.Before)
 		s.byID[i.ID], s.current[k] = i, i
 	}
 	stranger := i.add(u)
+	i.Logged = s.at
 	switch {
 	case opened:
 		s.call(i, Event{Kind: EventOpened, Time: i.First, Who: i.People[0].Name})
@@ -293,22 +317,35 @@ func permitOf(r *audit.Record) string {
 // had, however late the process heard of it.
 func (s *Incidents) call(i *Incident, e Event) {
 	i.NextEscalation = s.Now().UTC().Add(s.EscalateAfter)
+	e.At = s.at
 	i.note(e)
 	s.changed[i.ID] = true
 }
 
+// newID returns an id that no incident has.
+func (s *Incidents) newID(k Key, before string) string {
+	id := incidentID(k, before)
+	for s.byID[id] != nil {
+		id = incidentID(k, id)
+	}
+	return id
+}
+
 // before returns the last incident of the key that was resolved.
-func (s *Incidents) before(k key) string {
-	var last *Incident
+func (s *Incidents) before(k Key) string {
+	if last := s.lastResolved(k); last != nil {
+		return last.ID
+	}
+	return ""
+}
+
+func (s *Incidents) lastResolved(k Key) (last *Incident) {
 	for _, i := range s.byID {
-		if i.closed() && i.key() == k && (last == nil || i.First.After(last.First)) {
+		if i.closed() && i.Same() == k && (last == nil || i.First.After(last.First)) {
 			last = i
 		}
 	}
-	if last == nil {
-		return ""
-	}
-	return last.ID
+	return last
 }
 
 // full reports whether no incident can be opened; it drops what was resolved.
@@ -333,12 +370,18 @@ func (s *Incidents) full() bool {
 // worth a write for each file of the log.
 func (s *Incidents) write() error {
 	objects := s.Writers.take()
-	if len(s.changed) == 0 && len(s.dropped) == 0 && len(objects) == 0 && s.at.Segment == s.written.Segment {
+	if len(s.changed) == 0 && len(s.dropped) == 0 && len(objects) == 0 && len(s.moved) == 0 && s.at.Segment == s.written.Segment {
 		return nil
 	}
 	e := &entry{At: s.at, Dropped: s.dropped, Objects: objects}
 	for id := range s.changed {
 		e.Incidents = append(e.Incidents, s.byID[id])
+	}
+	for name := range s.moved {
+		if e.Origins == nil {
+			e.Origins = map[string]*origin{}
+		}
+		e.Origins[name] = s.origins[name]
 	}
 	var err error
 	if s.journal.large() {
@@ -353,6 +396,7 @@ func (s *Incidents) write() error {
 		return err
 	}
 	clear(s.changed)
+	clear(s.moved)
 	s.dropped, s.written = nil, s.at
 	return nil
 }
@@ -361,7 +405,7 @@ func (s *Incidents) write() error {
 func (s *Incidents) whole() []*entry {
 	const each = 500
 	var all []*entry
-	next := &entry{At: s.at}
+	next := &entry{At: s.at, Origins: s.origins}
 	flush := func() { all, next = append(all, next), &entry{At: s.at} }
 	for _, i := range s.sorted() {
 		if next.Incidents = append(next.Incidents, i); len(next.Incidents) >= each {

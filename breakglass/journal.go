@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/durable"
@@ -28,6 +29,14 @@ type entry struct {
 	Incidents []*Incident    `json:"incidents,omitempty"`
 	Dropped   []string       `json:"dropped,omitempty"`
 	Objects   []Object       `json:"objects,omitempty"`
+	// Origins are the files of logs elsewhere whose records have come.
+	Origins map[string]*origin `json:"origins,omitempty"`
+}
+
+// An origin is how far a file of the log of a gate elsewhere has come.
+type origin struct {
+	After audit.Position `json:"after"`
+	Heard time.Time      `json:"heard"`
 }
 
 // A journal is a file of entries.
@@ -140,7 +149,7 @@ func ReadIncidents(dir string) ([]Incident, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("reading the journal of incidents: %w", err)
 	}
-	s := &Incidents{byID: map[string]*Incident{}, current: map[key]*Incident{}, changed: map[string]bool{}}
+	s := &Incidents{byID: map[string]*Incident{}, current: map[Key]*Incident{}, changed: map[string]bool{}}
 	if _, err := readJournal(path, func(e *entry) {
 		for _, i := range e.Incidents {
 			s.put(i)

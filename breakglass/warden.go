@@ -38,6 +38,9 @@ const (
 	// accessTimeout bounds the question to the API server: it waits itself for the answer
 	// to the review, for 10 s as it comes.
 	accessTimeout = 3 * time.Second
+	// elsewhereTimeout bounds the question who wrote a workload, which another gate may be
+	// about to tell.
+	elsewhereTimeout = 1500 * time.Millisecond
 	// accessShare is how much of the time that is left may be used to ask: the record has
 	// to be written yet.
 	accessShare = 2
@@ -53,12 +56,21 @@ type Access interface {
 	MayBreakGlass(ctx context.Context, who User, namespace, workload string) (may bool, why string, err error)
 }
 
+// A WriterSource knows what other gates of the cluster have seen written.
+type WriterSource interface {
+	// Writer returns who wrote an object with a marker and these images; zero if nobody
+	// knows. It returns before ctx ends.
+	Writer(ctx context.Context, uid string, images []string) (Object, error)
+}
+
 // Options configure a [Warden].
 type Options struct {
 	// Modes permit one after the other; one that permits is enough. None permits nothing.
 	Modes []Mode
 	// Writers tell the person behind a controller.
 	Writers *Writers
+	// Elsewhere is asked by RBAC when Writers do not know; nil: nobody is.
+	Elsewhere WriterSource
 	// Access is asked by RBAC, and AllowUnasked permits when it cannot be.
 	Access       Access
 	AllowUnasked bool
@@ -163,12 +175,12 @@ func (w *Warden) byGrant(r *Request) Ruling {
 }
 
 func (w *Warden) byRBAC(ctx context.Context, r *Request) Ruling {
-	who, what, known := w.Identify(r)
+	who, what, known := w.find(ctx, r)
 	switch {
 	case r.User.Name == "":
 		return Ruling{Refused: "the API server's ImagePolicyWebhook plugin does not say who asks, and so nobody can be permitted by RBAC"}
 	case !known:
-		return Ruling{Refused: fmt.Sprintf("%q asks, and who wrote the images and the marker of %s is not known here; write its template once more, for example with another justification", r.User.Name, what)}
+		return Ruling{Refused: fmt.Sprintf("%q asks, and who wrote the images and the marker of %s is not known; write its template once more, for example with another justification", r.User.Name, what)}
 	}
 	v, err := w.ask(ctx, who, r.Namespace, what.Name)
 	switch {
@@ -185,6 +197,36 @@ func (w *Warden) byRBAC(ctx context.Context, r *Request) Ruling {
 		return Ruling{Refused: fmt.Sprintf("%q may not do the verb %s on %s.%s in namespace %q%s", who.Name, Verb, Resource, APIGroup, r.Namespace, why)}
 	}
 	return Ruling{Allowed: true, Permit: string(RBAC)}
+}
+
+// find is Identify that asks what other gates have seen, too: the template may have been
+// written through one of them. What it is told it keeps.
+func (w *Warden) find(ctx context.Context, r *Request) (who User, what Workload, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience(ctx, elsewhereTimeout))
+	defer cancel()
+	for range maxHops {
+		who, what, missing := w.Writers.behind(r)
+		if missing == nil || missing.UID == "" || w.Elsewhere == nil {
+			return who, what, missing == nil
+		}
+		o, err := w.Elsewhere.Writer(ctx, missing.UID, r.Denied)
+		if err != nil {
+			w.Logger.Warn("who wrote a workload cannot be asked of the service", "workload", missing.String(), "namespace", r.Namespace, "error", err)
+		}
+		if o.UID != missing.UID || !o.Wrote(r.Denied) {
+			return who, what, false
+		}
+		w.Writers.Put(o)
+	}
+	return w.Identify(r)
+}
+
+// patience is how long something may be waited for: the record has to be written yet.
+func patience(ctx context.Context, most time.Duration) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(most, time.Until(end)/accessShare)
+	}
+	return most
 }
 
 // ask asks the API server, or returns what it said not long ago. Who asks the same at the
@@ -205,11 +247,7 @@ func (w *Warden) ask(ctx context.Context, who User, namespace, workload string) 
 		go w.put(context.WithoutCancel(ctx), a, q, who)
 	}
 	w.mu.Unlock()
-	patience := accessTimeout
-	if end, ok := ctx.Deadline(); ok {
-		patience = min(patience, time.Until(end)/accessShare)
-	}
-	late := time.NewTimer(patience)
+	late := time.NewTimer(patience(ctx, accessTimeout))
 	defer late.Stop()
 	select {
 	case <-a.done:

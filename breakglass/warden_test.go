@@ -55,9 +55,9 @@ func podOf(user string) *breakglass.Request {
 func deployed(w *breakglass.Warden, writer string) {
 	img := []string{breakglass.ImageKey("reg.test/app@" + digest(1))}
 	deployment := breakglass.Workload{Kind: "Deployment", Name: "web"}
-	w.Wrote(breakglass.Object{UID: "deployment", Namespace: "shop", Workload: deployment, Writer: breakglass.User{Name: writer}, Images: img})
+	w.Wrote(breakglass.Object{UID: "deployment", Cluster: "c.x", Namespace: "shop", Workload: deployment, Writer: breakglass.User{Name: writer}, Images: img})
 	w.Wrote(breakglass.Object{
-		UID: "rs", Namespace: "shop", Workload: breakglass.Workload{Kind: "ReplicaSet", Name: "web-6d4"}, Owner: breakglass.Owner{Workload: deployment, UID: "deployment"},
+		UID: "rs", Cluster: "c.x", Namespace: "shop", Workload: breakglass.Workload{Kind: "ReplicaSet", Name: "web-6d4"}, Owner: breakglass.Owner{Workload: deployment, UID: "deployment"},
 		Writer: breakglass.User{Name: "system:serviceaccount:kube-system:deployment-controller"}, Images: img,
 	})
 }
@@ -117,6 +117,46 @@ func TestWhoMayByRBAC(t *testing.T) {
 			t.Errorf("it is %q's", who.Name)
 		}
 	})
+	t.Run("a workload of another cluster is not it", func(t *testing.T) {
+		t.Parallel()
+		w := newWarden(t, rbac)
+		deployed(w, "ann")
+		r := podOf(replicaSets)
+		r.Cluster = "c.y"
+		if who, _, known := w.Identify(r); known {
+			t.Errorf("it is %q's", who.Name)
+		}
+	})
+	t.Run("what other gates have seen counts", func(t *testing.T) {
+		t.Parallel()
+		other := newWarden(t, rbac)
+		deployed(other, "ann")
+		there := &elsewhere{writers: other.Writers}
+		w := newWarden(t, func(o *breakglass.Options) { o.Elsewhere = there })
+		for range 2 {
+			if got := w.Rule(t.Context(), podOf(replicaSets)); !got.Allowed {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if who, _, known := w.Identify(podOf(replicaSets)); who.Name != "ann" || !known {
+			t.Errorf("it is %q's", who.Name)
+		}
+		if there.asked != 2 {
+			t.Errorf("asked %d times: of the replica set and the Deployment, once each", there.asked)
+		}
+		r := podOf(replicaSets)
+		r.Denied = []string{"reg.test/app@" + digest(2)}
+		if got := w.Rule(t.Context(), r); got.Allowed || there.asked != 3 {
+			t.Errorf("images that nobody wrote: %+v, asked %d times", got, there.asked)
+		}
+	})
+	t.Run("when others cannot be asked, only what is known counts", func(t *testing.T) {
+		t.Parallel()
+		w := newWarden(t, func(o *breakglass.Options) { o.Elsewhere = &elsewhere{down: errors.New("connection refused")} })
+		if got := w.Rule(t.Context(), podOf(replicaSets)); got.Allowed || !strings.Contains(got.Refused, "write its template once more") {
+			t.Errorf("got %+v", got)
+		}
+	})
 	t.Run("an image review does not say who", func(t *testing.T) {
 		t.Parallel()
 		if got := newWarden(t, rbac).Rule(t.Context(), podOf("")); got.Allowed || !strings.Contains(got.Refused, "does not say who") {
@@ -163,6 +203,23 @@ func TestWhoMayByRBAC(t *testing.T) {
 			t.Errorf("got %+v, with the time over: %v", got, ctx.Err())
 		}
 	})
+}
+
+// elsewhere is what other gates have seen.
+type elsewhere struct {
+	writers *breakglass.Writers
+	asked   int
+	down    error
+}
+
+func (e *elsewhere) Writer(ctx context.Context, uid string, images []string) (breakglass.Object, error) {
+	e.asked++
+	if e.down != nil {
+		return breakglass.Object{}, e.down
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // it does not wait for more
+	return e.writers.Await(ctx, "c.x", uid, images), nil
 }
 
 type hanging struct{}

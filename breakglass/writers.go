@@ -1,6 +1,7 @@
 package breakglass
 
 import (
+	"context"
 	"slices"
 	"sync"
 )
@@ -30,6 +31,7 @@ type Writers struct {
 	turn  uint64
 	// changed are the UIDs of those that are not on disk yet.
 	changed map[string]bool
+	more    chan struct{} // closed and replaced when an object was put
 }
 
 type written struct {
@@ -39,7 +41,7 @@ type written struct {
 
 // NewWriters returns Writers that look behind the users who are controllers.
 func NewWriters(controllers []string) *Writers {
-	w := &Writers{controllers: map[string]bool{}, byUID: map[string]*written{}, changed: map[string]bool{}}
+	w := &Writers{controllers: map[string]bool{}, byUID: map[string]*written{}, changed: map[string]bool{}, more: make(chan struct{})}
 	for _, name := range controllers {
 		w.controllers[name] = true
 	}
@@ -58,13 +60,15 @@ func (w *Writers) Put(o Object) {
 	}
 	w.turn++
 	w.byUID[o.UID] = &written{o, w.turn}
+	close(w.more)
+	w.more = make(chan struct{})
 	for len(w.byUID) > maxObjects {
 		w.forget()
 	}
 }
 
 func same(a, b Object) bool {
-	return a.Namespace == b.Namespace && a.Workload == b.Workload && a.Owner == b.Owner && a.Writer.Name == b.Writer.Name &&
+	return a.Cluster == b.Cluster && a.Namespace == b.Namespace && a.Workload == b.Workload && a.Owner == b.Owner && a.Writer.Name == b.Writer.Name &&
 		slices.Equal(a.Writer.Groups, b.Writer.Groups) && slices.Equal(a.Images, b.Images)
 }
 
@@ -88,6 +92,13 @@ func (w *Writers) forget() {
 // wrote what it acts for, with the images. It also returns the outermost workload that is
 // known. known is false if a controller asked and nobody is known.
 func (w *Writers) Behind(r *Request) (who User, what Workload, known bool) {
+	who, what, missing := w.behind(r)
+	return who, what, missing == nil
+}
+
+// behind returns what is missing, if the person is not known: the controller whose writer
+// nobody has told; its UID is empty if it is not known either.
+func (w *Writers) behind(r *Request) (who User, what Workload, missing *Owner) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	who, what = r.User, r.Object
@@ -95,21 +106,43 @@ func (w *Writers) Behind(r *Request) (who User, what Workload, known bool) {
 	hash := r.TemplateHash
 	for range maxHops {
 		if !w.controllers[who.Name] {
-			return who, what, true
+			return who, what, nil
 		}
 		if owner.UID == "" {
-			return User{}, what, false
+			return User{}, what, &Owner{}
 		}
 		what = outer(owner.Workload, hash)
 		o := w.byUID[owner.UID]
-		if o == nil || o.Namespace != r.Namespace || !o.wrote(r.Denied) {
-			return User{}, what, false
+		if o == nil || o.Cluster != r.Cluster || o.Namespace != r.Namespace || !o.Wrote(r.Denied) {
+			return User{}, what, &owner
 		}
 		w.turn++
 		o.turn = w.turn
 		who, what, owner, hash = o.Writer, o.Workload, o.Owner, ""
 	}
-	return User{}, what, false
+	return User{}, what, &Owner{}
+}
+
+// Await returns an object of a cluster that was written with these images, as soon as there
+// is one. When ctx ends it returns what there is, which is zero if nothing is known.
+func (w *Writers) Await(ctx context.Context, cluster, uid string, images []string) Object {
+	for {
+		w.mu.Lock()
+		o, more := w.byUID[uid], w.more
+		var known Object
+		if o != nil && o.Cluster == cluster {
+			known = o.Object
+		}
+		w.mu.Unlock()
+		if known.UID != "" && known.Wrote(images) {
+			return known
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return known
+		}
+	}
 }
 
 // outer returns the Deployment that a replica set is of, as its name says: that ends in the

@@ -31,7 +31,7 @@ func roles() []role {
 		ProjectsGet, ProjectsList,
 	}
 	return []role{
-		{"gate", []Permission{FeedWatch}},
+		{"gate", []Permission{FeedWatch, AuditAppend}},
 		{"breakGlassViewer", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassGrantsList}},
 		{"breakGlassResponder", []Permission{BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate, BreakGlassGrantsList, BreakGlassGrantsDelete}},
 		{"breakGlassGranter", []Permission{BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete}},

@@ -93,6 +93,10 @@ const (
 	// filed there and the project's policies, as they change.
 	FeedWatch Permission = "gatehouse.feed.watch"
 
+	// AuditAppend is what a gate in another place needs on a project, to tell what it has let
+	// in, and to be told what becomes of it.
+	AuditAppend Permission = "gatehouse.audit.append"
+
 	// Those about break-glass are needed on the project.
 	BreakGlassIncidentsGet    Permission = "gatehouse.breakGlassIncidents.get"
 	BreakGlassIncidentsList   Permission = "gatehouse.breakGlassIncidents.list"
@@ -118,7 +122,7 @@ var Permissions = []Permission{
 	AttestorsGetIamPolicy, AttestorsSetIamPolicy,
 	PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesCreate, PlatformPoliciesReplace, PlatformPoliciesDelete,
 	PlatformPoliciesEvaluatePolicy,
-	FeedWatch,
+	FeedWatch, AuditAppend,
 	BreakGlassIncidentsGet, BreakGlassIncidentsList, BreakGlassIncidentsUpdate,
 	BreakGlassGrantsList, BreakGlassGrantsCreate, BreakGlassGrantsDelete,
 	ClusterObjectsList, ClusterObjectsUpdate,

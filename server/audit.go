@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/breakglass/relay"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
@@ -41,6 +42,10 @@ type AuditConfig struct {
 	// MaxBytes bounds each kind on disk: beyond it the oldest files are removed, whatever
 	// Retention says; 0 (default) is no bound.
 	MaxBytes int64 `yaml:"maxBytes"`
+	// Forward says which records a gate that runs alone sends to its service, which makes
+	// incidents of break-glass of them: "breakGlass" (default) those of requests with a
+	// marker, "all", or "none".
+	Forward relay.What `yaml:"forward"`
 }
 
 // OnUnwritable is what happens to what cannot be recorded.
@@ -59,7 +64,7 @@ const minAuditBytes = 2 * audit.SegmentSize
 func defaultAudit() AuditConfig {
 	return AuditConfig{
 		OnUnwritable: RefuseUnrecorded, OrdinaryOnUnwritable: AllowUnrecorded,
-		QueueRecords: audit.DefaultQueueRecords, QueueBytes: audit.DefaultQueueBytes,
+		QueueRecords: audit.DefaultQueueRecords, QueueBytes: audit.DefaultQueueBytes, Forward: relay.BreakGlass,
 	}
 }
 
@@ -73,6 +78,9 @@ func (c *AuditConfig) validate(data string) error {
 	}
 	if c.QueueRecords < 1 || c.QueueBytes < audit.MaxRecord {
 		bad("queueRecords and queueBytes: want at least 1 record and %d bytes", audit.MaxRecord)
+	}
+	if f := c.Forward; f != relay.BreakGlass && f != relay.All && f != relay.None {
+		bad("forward %q: want %q, %q or %q", f, relay.BreakGlass, relay.All, relay.None)
 	}
 	if c.Retention < 0 {
 		bad("retention %s: want a time such as 8760h, or 0 for ever", c.Retention)

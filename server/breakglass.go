@@ -56,6 +56,15 @@ type BreakGlassConfig struct {
 	MaxGrant      time.Duration `yaml:"maxGrant"`
 	// GrantFiles are grants beside those that are filed with the service; they are watched.
 	GrantFiles []string `yaml:"grantFiles"`
+	// GoneAfter is how long after its last use an image that no pod has counts as gone
+	// (default 10m): pods that were let in a moment ago are not there yet.
+	GoneAfter time.Duration `yaml:"goneAfter"`
+	// PageAloneAfter is how long a gate that runs alone leaves it to its service to page,
+	// before it pages by its own section notify (default 2m).
+	PageAloneAfter time.Duration `yaml:"pageAloneAfter"`
+	// ReceiverFailedAfter is how long a receiver of section notify may fail before that is an
+	// incident (default 5m).
+	ReceiverFailedAfter time.Duration `yaml:"receiverFailedAfter"`
 	// EscalateAfter is how long an incident waits for somebody to look (default 15m), and
 	// ForgottenAfter how long one that was acknowledged may stay unresolved (default 24h).
 	EscalateAfter  time.Duration `yaml:"escalateAfter"`
@@ -66,7 +75,10 @@ const (
 	refuseUnasked = "refuse"
 	allowUnasked  = "allow"
 
-	defaultMaxGrant = 24 * time.Hour
+	defaultMaxGrant            = 24 * time.Hour
+	defaultGoneAfter           = 10 * time.Minute
+	defaultPageAloneAfter      = 2 * time.Minute
+	defaultReceiverFailedAfter = 5 * time.Minute
 	// podsKept is how long the pods of a namespace are not listed again.
 	podsKept = 20 * time.Second
 	// goneTimeout bounds the question which images run.
@@ -78,6 +90,7 @@ const (
 func defaultBreakGlass() BreakGlassConfig {
 	return BreakGlassConfig{
 		Modes: []breakglass.Mode{breakglass.Open}, Kritis: admission.KritisIgnored, OnAccessUnavailable: refuseUnasked, Signatures: 1, MaxGrant: defaultMaxGrant,
+		GoneAfter: defaultGoneAfter, PageAloneAfter: defaultPageAloneAfter, ReceiverFailedAfter: defaultReceiverFailedAfter,
 		EscalateAfter: breakglass.DefaultEscalateAfter, ForgottenAfter: breakglass.DefaultForgottenAfter,
 	}
 }
@@ -108,8 +121,12 @@ func (c *BreakGlassConfig) validate() error {
 	if c.MaxGrant <= 0 || c.MaxGrant > breakglass.MaxGrantLife {
 		bad("maxGrant %s: want a time of at most %s", c.MaxGrant, breakglass.MaxGrantLife)
 	}
-	if c.EscalateAfter <= 0 || c.ForgottenAfter <= 0 {
-		bad("escalateAfter and forgottenAfter are times, such as 15m")
+	for name, d := range map[string]time.Duration{
+		"escalateAfter": c.EscalateAfter, "forgottenAfter": c.ForgottenAfter, "goneAfter": c.GoneAfter, "pageAloneAfter": c.PageAloneAfter, "receiverFailedAfter": c.ReceiverFailedAfter,
+	} {
+		if d <= 0 {
+			bad("%s is a time, such as 15m", name)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -137,7 +154,7 @@ func (p *parts) openGlass() error {
 		return err
 	}
 	cfg := p.cfg.BreakGlass
-	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place()}}
+	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place(), grace: cfg.GoneAfter}}
 	g.putOnRecord = g.recorder(&p.cfg.Audit, p.cfg.Cluster)
 	if err := g.readFiles(); err != nil {
 		return err
@@ -161,7 +178,7 @@ func (p *parts) openGlass() error {
 		return err
 	}
 	g.incidents, err = breakglass.OpenIncidents(breakglass.IncidentOptions{
-		Dir: filepath.Join(p.cfg.Data, "breakglass"), Log: log, Writers: writers, Reviewer: g.review, Pager: incidentPager{p.logger, p.outbox},
+		Dir: filepath.Join(p.cfg.Data, "breakglass"), Log: log, Writers: writers, Reviewer: g.review, Pager: p.pager(),
 		EscalateAfter: cfg.EscalateAfter, ForgottenAfter: cfg.ForgottenAfter, Now: time.Now, Logger: p.logger,
 	})
 	if err != nil {
@@ -206,6 +223,7 @@ func (p *parts) attend(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return g.incidents.Run(ctx) })
 	if p.outbox != nil {
 		group.Go(func() error { return p.outbox.Run(ctx) })
+		group.Go(func() error { return p.watchReceivers(ctx) })
 	}
 	group.Go(func() error {
 		tick := time.NewTicker(watchInterval)
@@ -290,18 +308,26 @@ var kinds = map[breakglass.EventKind]notify.Kind{
 
 // Page is of [breakglass.Pager].
 func (p incidentPager) Page(ctx context.Context, i breakglass.Incident, e breakglass.Event) error {
+	if i.Kind == breakglass.Receiver && !i.Called && e.Kind != breakglass.EventEscalated {
+		p.log(ctx, &i, e)
+		return breakglass.ErrElsewhere // the outbox has told of it itself, over the other receivers
+	}
 	if p.outbox != nil {
 		if err := p.outbox.Enqueue(ctx, messageOf(&i, e)); err != nil {
 			return err
 		}
 	}
+	p.log(ctx, &i, e)
+	return nil
+}
+
+func (p incidentPager) log(ctx context.Context, i *breakglass.Incident, e breakglass.Event) {
 	level := slog.LevelInfo
-	if kinds[e.Kind].Calls() {
+	if e.Kind.Calls() {
 		level = slog.LevelWarn
 	}
-	p.logger.Log(ctx, level, "break-glass incident "+string(e.Kind), "incident", i.ID, "namespace", i.Namespace, "workload", i.Workload.String(),
+	p.logger.Log(ctx, level, "incident "+string(e.Kind), "kind", string(i.Kind), "incident", i.ID, "namespace", i.Namespace, "workload", i.Workload.String(),
 		"image", i.Image, "uses", i.Uses, "who", e.Who, "text", e.Text)
-	return nil
 }
 
 // messageOf puts an event into a message.
@@ -314,6 +340,9 @@ func messageOf(i *breakglass.Incident, e breakglass.Event) notify.Message {
 			{Name: "cluster", Value: i.Cluster}, {Name: "namespace", Value: i.Namespace}, {Name: "workload", Value: i.Workload.String()}, {Name: "incident", Value: i.ID},
 		},
 	}
+	if i.Kind == breakglass.Receiver {
+		m.Title, m.Labels = fmt.Sprintf("pager %s: %s", e.Kind, i.Workload.Name), []notify.Field{{Name: "receiver", Value: i.Workload.Name}}
+	}
 	if kind.Calls() {
 		m.Severity = notify.Error
 		if kind == notify.Escalated {
@@ -324,6 +353,13 @@ func messageOf(i *breakglass.Incident, e breakglass.Event) notify.Message {
 		if value != "" {
 			m.Fields = append(m.Fields, notify.Field{Name: name, Value: value})
 		}
+	}
+	if i.Kind == breakglass.Receiver {
+		add(notify.What, i.Said)
+		add("since", i.First.Format(time.RFC3339))
+		add("by", e.Who)
+		add("comment", e.Text)
+		return m
 	}
 	var who, why []string
 	for _, p := range i.People {
@@ -338,6 +374,7 @@ func messageOf(i *breakglass.Incident, e breakglass.Event) notify.Message {
 	add(notify.Where, fmt.Sprintf("%s %s %s", i.Cluster, i.Namespace, i.Workload))
 	add(notify.Policy, i.Said)
 	add("uses", strconv.FormatInt(i.Uses, 10))
+	add("gates", strings.Join(i.Gates, ", "))
 	add("permit", strings.Join(i.Permits, ", "))
 	add("by", e.Who)
 	add("comment", e.Text)
@@ -356,6 +393,7 @@ type incidentReview struct {
 	place admission.Place
 	gate  atomic.Pointer[decider]
 	kube  *kube.Client // nil: what runs is not known
+	grace time.Duration
 
 	mu   sync.Mutex
 	pods map[string]podsSeen
@@ -371,7 +409,7 @@ func (r *incidentReview) Over(ctx context.Context, i breakglass.Incident) (strin
 	if r.allowed(ctx, i) {
 		return "policy allows the image now", nil
 	}
-	if r.kube == nil || !i.Settled(time.Now()) {
+	if r.kube == nil || i.Cluster != r.place.Cluster || time.Since(i.Last) <= r.grace {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)

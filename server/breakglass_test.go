@@ -106,6 +106,45 @@ func TestAGrantReachesAGateElsewhere(t *testing.T) {
 	}
 }
 
+// TestAGrantOutlivesARestartWithoutTheService: it is in the copy on the gate's disk, and
+// ends when it ends.
+func TestAGrantOutlivesARestartWithoutTheService(t *testing.T) {
+	t.Parallel()
+	signer, grantors := newGrantor(t, "ann")
+	byGrant := func(c *Config) {
+		c.BreakGlass.Modes, c.BreakGlass.GrantorsFiles = []breakglass.Mode{breakglass.ByGrant}, []string{grantors}
+	}
+	r := start(t, testConfig(t, byGrant))
+	r.api().expect("", "PUT", policyAt, deniesAll, 200)
+	cfg := gateConfig(t, "http://"+r.Metadata, byGrant)
+	gate := start(t, cfg)
+	pod := func(namespace string) []byte {
+		return review.Pod(namespace, "web").Label("image-policy.k8s.io/break-glass", "true").Image("main", "reg.test/app:1").Review()
+	}
+	now := time.Now().UTC()
+	const brief = 8 * time.Second
+	for namespace, life := range map[string]time.Duration{"shop": time.Hour, "brief": brief} {
+		g := breakglass.Grant{ID: breakglass.NewGrantID(), Cluster: "*", Namespace: namespace, Begins: now, Ends: now.Add(life)}
+		r.api().expect("", "POST", "/v1/projects/default/breakGlassGrants", grantText(t, signer, g), 200)
+		within(t, "the grant permits", func() bool { ok, _ := gate.ask(pod(namespace)); return ok })
+	}
+	if err := gate.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, cfg)
+	within(t, "the grant of the copy permits", func() bool { ok, _ := again.ask(pod("shop")); return ok })
+	if ok, said := again.ask(pod("other")); ok {
+		t.Errorf("another namespace is let in: %s", said)
+	}
+	within(t, "the brief grant has ended", func() bool {
+		ok, said := again.ask(pod("brief"))
+		return !ok && strings.Contains(said, "of ann ended at")
+	})
+}
+
 // TestAnIncidentClosesWhenTheImageIsAllowed: by the policy and the evidence that the gate
 // decides by.
 func TestAnIncidentClosesWhenTheImageIsAllowed(t *testing.T) {

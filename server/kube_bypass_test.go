@@ -257,9 +257,11 @@ func (c *cluster) controllers(good string) {
 	})
 }
 
-// mutator is B6 of the bypass classes: another webhook that changes what was created.
-func (c *cluster) mutator(good string) {
-	patch := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `[{"op":"replace","path":"/spec/containers/0/image","value":%q}]`, unattested))
+// mutates registers another webhook, which changes pods labelled mutate=me that are created
+// by a JSON patch. What it returns takes it away.
+func (c *cluster) mutates(jsonPatch string) (end func()) {
+	c.Helper()
+	patch := base64.StdEncoding.EncodeToString([]byte(jsonPatch))
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		var in struct {
@@ -286,7 +288,12 @@ func (c *cluster) mutator(good string) {
 	if status, said, err := c.Do(c.Context(), http.MethodPost, path, configuration); err != nil || status != http.StatusCreated {
 		c.Fatalf("%d %s %v", status, said, err)
 	}
-	defer func() { _, _, _ = c.Do(c.Context(), http.MethodDelete, path+"/zz-mutator", nil) }()
+	return func() { _, _, _ = c.Do(c.Context(), http.MethodDelete, path+"/zz-mutator", nil) }
+}
+
+// mutator is B6 of the bypass classes: another webhook that changes what was created.
+func (c *cluster) mutator(good string) {
+	defer c.mutates(fmt.Sprintf(`[{"op":"replace","path":"/spec/containers/0/image","value":%q}]`, unattested))()
 	c.eventually("the other webhook to be asked, and the gate to see what it did", func() bool {
 		ok, said := c.run(podOf("mutated", good, ", labels: {mutate: me}", ""), "create", "--dry-run=server", "-f", "-")
 		return !ok && strings.Contains(said, "denied the request") && strings.Contains(said, unattested)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed/feedclient"
@@ -40,6 +41,7 @@ const (
 // A loneGate is a gate whose metadata service is elsewhere.
 type loneGate struct {
 	*parts
+	conn     *grpc.ClientConn // to the service
 	client   *feedclient.Client
 	evidence *remoteEvidence
 	folder   *lastgood.Folder
@@ -74,6 +76,9 @@ func (p *parts) runGate(ctx context.Context, started func(Addresses) error) erro
 	}
 	p.watchCertificates(running, group)
 	p.attend(running, group)
+	if p.relay != nil {
+		group.Go(func() error { return p.relay.Run(running) })
+	}
 	stop := p.serve(group)
 	err = g.begin(ctx, running, group)
 	if err == nil {
@@ -119,6 +124,9 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 	if err := p.openGlass(); err != nil {
 		return nil, err
 	}
+	if err := p.openRelay(g.conn); err != nil {
+		return nil, err
+	}
 	if err := p.bind(ctx, bound{"admission", p.cfg.Admission.Address, &p.admission}, bound{"ops", p.cfg.Ops.Address, &p.ops}); err != nil {
 		return nil, err
 	}
@@ -140,7 +148,7 @@ func (p *parts) newFollower(name string) (*loneGate, error) {
 		return nil, err
 	}
 	p.onClose(conn.Close)
-	g := &loneGate{parts: p, poke: make(chan struct{}, 1), heard: make(chan struct{}, 1), begun: make(chan struct{})}
+	g := &loneGate{parts: p, conn: conn, poke: make(chan struct{}, 1), heard: make(chan struct{}, 1), begun: make(chan struct{})}
 	g.client, err = feedclient.New(feedclient.Options{
 		Conn: conn, Project: p.cfg.Project, Cluster: p.cfg.Cluster, Gate: name, Logger: p.logger,
 	})

@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/breakglass/breakglassapi"
+	"github.com/gatehouse-dev/gatehouse/breakglass/relay"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed"
 	"github.com/gatehouse-dev/gatehouse/identity"
@@ -90,6 +91,8 @@ type parts struct {
 	tracing            *tracing            // nil: there are no traces
 	// glass is what a gate has for break-glass, nil without one.
 	glass *glass
+	// relay tells the service of it, nil unless that is elsewhere.
+	relay *relay.Relay
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -468,7 +471,9 @@ func (p *parts) buildMetadata() error {
 	handler, closeHandler := grafeasapi.NewHandler(p.service, grafeasapi.Options{
 		Identify: p.identity.Identify, Logger: p.logger, Extensions: []grafeasapi.Extension{
 			binauthzapi.New(policies), objectsapi.New(policies), following,
-			breakglassapi.New(breakglassapi.Options{Service: p.service, Project: p.cfg.Project, Incidents: p.glass.incidents, Grants: p.glass.grants}),
+			breakglassapi.New(breakglassapi.Options{
+				Service: p.service, Project: p.cfg.Project, Incidents: p.glass.incidents, Grants: p.glass.grants, Log: p.glass.log, Tells: p.outbox != nil,
+			}),
 		},
 	})
 	p.onClose(func() error { closeHandler(); return nil })

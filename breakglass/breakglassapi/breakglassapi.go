@@ -8,8 +8,9 @@
 //	POST   /v1/projects/P/breakGlassGrants                     a signed grant
 //	DELETE /v1/projects/P/breakGlassGrants/ID
 //
-// Incidents are those of the gate in the same process. Grants are documents of the
-// project: they reach all its gates.
+// Incidents are those of the gate in the same process, and of gates elsewhere that tell
+// what they let in, by the services Audit and Incidents of package gatehouse.v1. Grants
+// are documents of the project: they reach all its gates.
 package breakglassapi
 
 import (
@@ -26,6 +27,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"google.golang.org/grpc"
 
+	gatehousev1 "github.com/gatehouse-dev/gatehouse/api/gatehouse/v1"
+	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
@@ -43,6 +46,10 @@ type Options struct {
 	Project   string
 	Incidents *breakglass.Incidents
 	Grants    *breakglass.Grants
+	// Log takes what gates elsewhere have decided, and Tells is set if somebody is told of
+	// incidents.
+	Log   *audit.Log
+	Tells bool
 }
 
 // An API is a [grafeasapi.Extension].
@@ -53,8 +60,12 @@ var _ grafeasapi.Extension = (*API)(nil)
 // New returns an API.
 func New(o Options) *API { return &API{o} }
 
-// Register registers nothing: there is REST alone.
-func (a *API) Register(grpc.ServiceRegistrar) {}
+// Register registers the services for gates elsewhere. People use REST.
+func (a *API) Register(rpc grpc.ServiceRegistrar) {
+	gates := &gateAPI{API: a, turns: map[[2]string]*turn{}}
+	gatehousev1.RegisterAuditServer(rpc, gates)
+	gatehousev1.RegisterIncidentsServer(rpc, gates)
+}
 
 // A target is what a path leads to.
 type target struct {

@@ -83,7 +83,8 @@ func breakglassListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List incidents, the newest first",
-		Long: `List incidents: what was let in against policy, one for each workload and image.
+		Long: `List incidents: what was let in against policy, one for each workload and image; and
+receivers of section notify that fail.
 
 Exit status: 0 printed at least one, 1 there is none, 2 could not tell.`,
 		Example: `  gatehouse breakglass list --state open
@@ -139,10 +140,10 @@ func reasons(i *breakglass.Incident) string {
 
 func printIncidents(out io.Writer, all []breakglass.Incident) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, err := fmt.Fprintln(w, "ID\tSTATE\tSINCE\tWHERE\tWORKLOAD\tIMAGE\tUSES\tWHO")
+	_, err := fmt.Fprintln(w, "ID\tKIND\tSTATE\tSINCE\tWHERE\tWORKLOAD\tIMAGE\tUSES\tWHO")
 	for n := range all {
 		i := &all[n]
-		_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", cell(i.ID), cell(string(i.State)), i.First.UTC().Format(time.RFC3339),
+		_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", cell(i.ID), cell(string(i.Kind)), cell(string(i.State)), i.First.UTC().Format(time.RFC3339),
 			cell(i.Namespace), cell(i.Workload.String()), cell(i.Image), i.Uses, cell(people(i)))
 		err = errors.Join(err, e)
 	}
@@ -157,14 +158,14 @@ func printIncidentsCSV(out io.Writer, all []breakglass.Incident) error {
 	w := csv.NewWriter(out)
 	rows := [][]string{{
 		"id", "state", "first", "last", "cluster", "namespace", "workload", "image", "digest", "uses", "pods", "people", "reasons", "permits", "policy", "rule", "verdict", "said",
-		"escalations", "record",
+		"escalations", "record", "kind", "gates",
 	}}
 	for n := range all {
 		i := &all[n]
 		row := []string{
 			i.ID, string(i.State), i.First.UTC().Format(time.RFC3339), i.Last.UTC().Format(time.RFC3339), i.Cluster, i.Namespace, i.Workload.String(), i.Image, i.Digest,
 			strconv.FormatInt(i.Uses, 10), strconv.FormatInt(i.Pods, 10), people(i), reasons(i), strings.Join(i.Permits, "; "), i.Policy, i.Rule, i.Verdict, i.Said,
-			strconv.Itoa(i.Escalations), i.Record,
+			strconv.Itoa(i.Escalations), i.Record, string(i.Kind), strings.Join(i.Gates, "; "),
 		}
 		for col, text := range row {
 			row[col] = csvCell(text)
@@ -207,6 +208,32 @@ func printIncident(out io.Writer, i *breakglass.Incident) error {
 	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	line("incident %s: %s", i.ID, i.State)
+	if i.Kind == breakglass.Receiver {
+		line("  what    receiver %s of section notify fails", i.Workload.Name)
+		line("  when    since %s", at(i.First))
+		line("  why     %s", i.Said)
+	} else {
+		printGlass(line, at, i)
+	}
+	if i.Before != "" {
+		line("  before  incident %s, which was resolved", i.Before)
+	}
+	for _, e := range i.History {
+		by := ""
+		if e.Who != "" {
+			by = " by " + e.Who
+		}
+		if e.Text != "" {
+			by += ": " + e.Text
+		}
+		line("  %s  %s%s", at(e.Time), e.What, by)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// printGlass prints what is to be said of glass that was broken.
+func printGlass(line func(string, ...any), at func(time.Time) string, i *breakglass.Incident) {
 	line("  where   cluster %q, namespace %s, %s", i.Cluster, i.Namespace, i.Workload)
 	line("  what    %s", i.Image)
 	line("  how     %s, permitted by %s", i.Marker, strings.Join(i.Permits, ", "))
@@ -226,21 +253,9 @@ func printIncident(out io.Writer, i *breakglass.Incident) error {
 	}
 	line("  policy  %s of %s, %s: %s", i.Verdict, i.Policy, i.Rule, i.Said)
 	line("  record  %s", i.Record)
-	if i.Before != "" {
-		line("  before  incident %s, which was resolved", i.Before)
+	if len(i.Gates) > 0 {
+		line("  gates   %s", strings.Join(i.Gates, ", "))
 	}
-	for _, e := range i.History {
-		by := ""
-		if e.Who != "" {
-			by = " by " + e.Who
-		}
-		if e.Text != "" {
-			by += ": " + e.Text
-		}
-		line("  %s  %s%s", at(e.Time), e.What, by)
-	}
-	_, err := io.WriteString(out, b.String())
-	return err
 }
 
 // breakglassTurnCommand is ack or resolve.

@@ -20,17 +20,22 @@ import (
 
 const unattestedImage = "reg.test/app@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
 
-// glassReview is the review of a pod of a replica set with a marker.
-func glassReview(pod int) []byte {
+// glassReview is the review of a pod of the Deployment web with a marker.
+func glassReview(pod int) []byte { return glassReviewOf("web", pod) }
+
+// glassReviewOf is the review of a pod of the replica set of a Deployment, with a marker.
+func glassReviewOf(deployment string, pod int) []byte {
+	set := deployment + "-6d4"
+	name := fmt.Sprintf("%s-%d", set, pod)
 	text, err := json.Marshal(map[string]any{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": map[string]any{
-		"uid": fmt.Sprint(pod), "operation": "CREATE", "namespace": "shop", "name": fmt.Sprintf("web-6d4-%d", pod),
+		"uid": fmt.Sprint(pod), "operation": "CREATE", "namespace": "shop", "name": name,
 		"kind": map[string]any{"kind": "Pod", "version": "v1"}, "resource": map[string]any{"resource": "pods", "version": "v1"},
 		"userInfo": map[string]any{"username": "system:serviceaccount:kube-system:replicaset-controller"},
 		"object": map[string]any{
 			"metadata": map[string]any{
-				"name":            fmt.Sprintf("web-6d4-%d", pod),
+				"name":            name,
 				"labels":          map[string]any{admission.BreakGlassLabel: "true", "pod-template-hash": "6d4"},
-				"ownerReferences": []any{map[string]any{"kind": "ReplicaSet", "name": "web-6d4", "uid": "rs", "controller": true}},
+				"ownerReferences": []any{map[string]any{"kind": "ReplicaSet", "name": set, "uid": set, "controller": true}},
 			},
 			"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "image": unattestedImage}}},
 		},
@@ -72,6 +77,7 @@ func TestAnEmergencyWithEverythingDown(t *testing.T) {
 		config: fmt.Sprintf(`
 role: admission
 admission: {feed: {server: "http://%s"}}
+breakGlass: {pageAloneAfter: 1s}
 notify:
   receivers: [{name: hook, timeout: 1s, webhook: {url: "http://%s/", secretFile: %q}}]
   routes: [{name: all, receivers: [hook]}]

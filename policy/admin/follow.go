@@ -177,12 +177,13 @@ func newest(ctx context.Context, source Source, name string) (*metadata.Document
 }
 
 // touches reports whether a change may have changed the policies of a project. Any
-// attestor may be one that they name.
+// attestor may be one that they name. Any document of the project counts, such as a grant
+// of break-glass: a gate elsewhere tells by what it has read how far it is.
 func touches(c metadata.Change, project string) bool {
 	if c.Document == nil {
 		return false
 	}
-	if strings.HasPrefix(c.Document.Name, objectsOf(project)) {
+	if strings.HasPrefix(c.Document.Name, "projects/"+project+"/") {
 		return true
 	}
 	p, err := placeOf(c.Document.Name)
