@@ -82,7 +82,7 @@ func TestTheControllerFilesObjects(t *testing.T) {
 	if _, err = c.ApplyObjects(t.Context(), "projects/p", "", changes[7:8]); adminclient.StatusOf(err) != "ABORTED" {
 		t.Errorf("got %v", err)
 	}
-	for _, role := range []string{"viewer", "editor", "gate", "binaryauthorization.policyAdmin"} {
+	for _, role := range []string{"viewer", "editor", "gate", "admin", "binaryauthorization.policyAdmin"} {
 		if _, err := serve(t, role).ApplyObjects(t.Context(), "projects/p", "", changes[:1]); adminclient.StatusOf(err) != "PERMISSION_DENIED" {
 			t.Errorf("%s files them: %v", role, err)
 		}
