@@ -3,15 +3,19 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 	"github.com/gatehouse-dev/gatehouse/hint"
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/policy/admin"
+	"github.com/gatehouse-dev/gatehouse/policy/admin/adminclient"
 	"github.com/gatehouse-dev/gatehouse/policy/objects"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -174,5 +178,44 @@ func TestAChangedObjectIsInForceSoon(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not in force")
 		}
+	}
+}
+
+// TestObjectsReachAGateElsewhere by the feed, and stay in its copy.
+func TestObjectsReachAGateElsewhere(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t, nil))
+	cfg := gateConfig(t, "http://"+r.Metadata, func(c *Config) { c.Cluster = "us-east1-b.prod" })
+	gate := start(t, cfg)
+	pod := review.Pod("shop", "web").Image("main", someImage).Review()
+	apply := func(changes ...admin.ObjectChange) {
+		t.Helper()
+		var list []adminclient.ObjectChange
+		for _, c := range changes {
+			list = append(list, adminclient.ObjectChange{Object: c.Object})
+		}
+		if _, err := adminclient.New("http://"+r.Metadata, http.DefaultClient).ApplyObjects(t.Context(), "projects/default", "us-east1-b.prod", list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(clusterObject("ClusterPolicy", "x", objectDenies))
+	within(t, "the policy is in force", func() bool {
+		ok, message := gate.ask(pod)
+		return !ok && strings.Contains(message, someImage)
+	})
+	apply(clusterObject("ClusterExemption", "e", `{"reason": "legacy", "images": ["reg.example/legacy/*"], "namespaces": ["shop"]}`))
+	within(t, "the exemption counts", func() bool { ok, _ := gate.ask(pod); return ok })
+	if err := gate.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, cfg)
+	if ok, message := again.ask(pod); !ok {
+		t.Errorf("by the copy, the exemption does not count: %s", message)
+	}
+	if ok, _ := again.ask(review.Pod("other", "web").Image("main", someImage).Review()); ok {
+		t.Error("by the copy, the policy does not count")
 	}
 }
