@@ -97,7 +97,7 @@ func (g *Gate) append(r audit.Record) {
 // whoever asks could make up any number of them.
 func (g *Gate) count(req *request, verdict string, override decide.Override) {
 	resource := ""
-	if res := req.resource(); res == imageReviews || g.Resources.has(res) {
+	if res := req.resource(); res == imageReviews || res == imagePulls || g.Resources.has(res) {
 		resource = res.String()
 	} else if res.Resource != "" {
 		resource = "other"

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
 	"github.com/gatehouse-dev/gatehouse/notify"
@@ -407,4 +408,9 @@ func (r *incidentReview) running(ctx context.Context, namespace string) (kube.Im
 	}
 	r.pods[namespace] = podsSeen{now, images}
 	return images, nil
+}
+
+// broken tells by which incident an image was let in that a node is about to pull.
+func (g *glass) broken(digest image.Digest, texts []string) (incident string, used bool) {
+	return g.incidents.LetIn(digest.String(), texts)
 }
