@@ -103,6 +103,13 @@ func (f *fake) hang() {
 	f.hangUp = make(chan struct{})
 }
 
+// last is the version that was last watched from.
+func (f *fake) last() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watch[len(f.watch)-1]
+}
+
 // set changes what the server does.
 func (f *fake) set(change func()) {
 	f.mu.Lock()

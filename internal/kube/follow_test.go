@@ -112,8 +112,13 @@ func TestAWatchThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 		if f.lists != 1 {
 			t.Errorf("listed %d times", f.lists)
 		}
-		if last := f.watch[len(f.watch)-1]; last != "2" {
-			t.Errorf("watched from %q, want the bookmark: %q", last, f.watch)
+		if last := f.last(); last != "2" {
+			t.Errorf("watched from %q, want the bookmark", last)
+		}
+		f.hang()
+		time.Sleep(time.Minute)
+		if last := f.last(); last != "3" {
+			t.Errorf("watched from %q, want what was told last", last)
 		}
 	})
 }
@@ -176,6 +181,7 @@ func TestAServerThatFailsIsNotAskedAllTheTime(t *testing.T) {
 				f.hang()
 				time.Sleep(time.Second)
 			}
+			synctest.Wait()
 			if n := len(f.watch); n > 60 {
 				t.Errorf("watched %d times", n)
 			}
