@@ -279,6 +279,9 @@ func TestEachDisease(t *testing.T) {
 			h.kubectl("", "annotate", "validatingwebhookconfiguration", "gatehouse", "gatehouse.dev/webhooks=- x")
 			h.patch(`[{"op":"remove","path":"/webhooks"}]`)
 		}, nil, "webhook", doctor.Problem, "is not armed", "kubectl logs deploy/gatehouse-controller", nil},
+		{"pinning is not armed", func() {
+			h.kubectl("apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: gatehouse-mutate}\n", "apply", "-f", "-")
+		}, nil, "webhook", doctor.Warning, "gatehouse-mutate is not armed", "kubectl logs deploy/gatehouse-controller", func() { h.kubectl("", "delete", "mutatingwebhookconfiguration", "gatehouse-mutate") }},
 		{"ephemeral containers are forgotten", func() { h.patch(tableOf(`rules/0/resources","value":["pods"]`)) }, nil, "rules", doctor.Problem, "pods/ephemeralcontainers", "docs/gate.md", nil},
 		{"workloads are forgotten", func() { h.patch(tableOf(`rules/1/resources","value":["deployments"]`)) }, nil, "rules", doctor.Warning, "statefulsets", "", nil},
 		{"it fails open", func() { h.patch(tableOf(`failurePolicy","value":"Ignore"`)) }, nil, "failure-policy", doctor.Problem, "failurePolicy Ignore", "Fail", nil},

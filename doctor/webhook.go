@@ -187,7 +187,23 @@ func checkWebhook(ctx context.Context, p *patient) []Finding {
 	case len(pods(r.Webhooks)) == 0:
 		return []Finding{problem("gatehouse install --apply", "no webhook of the %s %s is asked about new pods", kind, p.Name)}
 	}
-	return []Finding{ok("the %s %s has %s in force", kind, p.Name, counted(len(r.Webhooks), "webhook"))}
+	return append([]Finding{ok("the %s %s has %s in force", kind, p.Name, counted(len(r.Webhooks), "webhook"))}, p.pinning(ctx)...)
+}
+
+// pinning looks at the webhook that pins tags, if there is one.
+func (p *patient) pinning(ctx context.Context) []Finding {
+	const kind = "MutatingWebhookConfiguration"
+	var r registered
+	err := p.Kube.Get(ctx, &r, nil, "apis", registration, "v1", mutating, p.Name+"-mutate")
+	switch {
+	case kube.NotFound(err):
+		return nil
+	case err != nil:
+		return []Finding{asked("the "+kind+" "+p.Name+"-mutate", err)}
+	case len(r.Webhooks) == 0:
+		return []Finding{warning(p.controllerLog("does not arm it"), "the %s %s-mutate is not armed: tags are not pinned, and policies that want digests refuse them", kind, p.Name)}
+	}
+	return []Finding{ok("the %s %s-mutate has %s in force", kind, p.Name, counted(len(r.Webhooks), "webhook"))}
 }
 
 func checkRules(ctx context.Context, p *patient) []Finding {
