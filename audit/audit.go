@@ -35,16 +35,17 @@ const (
 	// retryDelay is how long a disk that failed is left alone.
 	retryDelay = time.Second
 
-	// queueSize is how many records may wait for the disk: at 1 kB each 8 MB,
-	// which is 8 s of a thousand decisions a second on a stalled disk.
-	queueSize = 8192
+	// DefaultQueueRecords and DefaultQueueBytes are how much may wait for the disk: a
+	// minute of a thousand decisions a second of 1 kB each.
+	DefaultQueueRecords = 65536
+	DefaultQueueBytes   = 64 << 20
 
-	// segmentSize is where a new file is begun, so that old ones can be moved away.
-	segmentSize = 64 << 20
+	// SegmentSize is where a new file is begun, so that old ones can be moved away.
+	SegmentSize = 64 << 20
 
-	// maxRecord bounds a line. What is larger is shortened to its first images,
+	// MaxRecord bounds a line. What is larger is shortened to its first images,
 	// and then to none: a record of a request must be there, whatever was in it.
-	maxRecord    = 1 << 20
+	MaxRecord    = 1 << 20
 	keptOfRecord = 20      // images
 	keptOfField  = 4 << 10 // bytes
 
@@ -175,7 +176,7 @@ func (l *Log) enqueue(line []byte, done chan error) error {
 	switch {
 	case l.closed:
 		return ErrClosed
-	case len(l.queue) >= queueSize:
+	case len(l.queue) >= DefaultQueueRecords:
 		return ErrFull
 	}
 	l.queue = append(l.queue, item{line: append(line, '\n'), done: done})
@@ -186,10 +187,10 @@ func (l *Log) enqueue(line []byte, done chan error) error {
 	return nil
 }
 
-// encode makes a line of at most maxRecord bytes.
+// encode makes a line of at most MaxRecord bytes.
 func encode(r Record) ([]byte, error) {
 	line, err := json.Marshal(r)
-	if err != nil || len(line) <= maxRecord {
+	if err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	r.Truncated = true
@@ -198,7 +199,7 @@ func encode(r Record) ([]byte, error) {
 		d.Images = d.Images[:min(len(d.Images), keptOfRecord)]
 		r.Decision = &d
 	}
-	if line, err = json.Marshal(r); err != nil || len(line) <= maxRecord {
+	if line, err = json.Marshal(r); err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	// What is large still was made so by the requester.
@@ -309,7 +310,7 @@ func (l *Log) gather() (group []item, closed bool) {
 // commit writes a group and fsyncs it. After a failure the file is cut back to
 // where the group began, so that half a line can never run into the next.
 func (l *Log) commit(group []item) error {
-	if l.size >= segmentSize {
+	if l.size >= SegmentSize {
 		if err := l.rotate(); err != nil {
 			return err
 		}
@@ -326,7 +327,7 @@ func (l *Log) commit(group []item) error {
 		if n > 0 {
 			if cut := l.file.Truncate(l.size); cut != nil {
 				err = errors.Join(err, cut)
-				l.size = segmentSize // what is torn stays alone in its file
+				l.size = SegmentSize // what is torn stays alone in its file
 			}
 		}
 		return err

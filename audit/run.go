@@ -63,13 +63,13 @@ func (l *Log) AppendRun(r Run) error {
 	return l.enqueue(line, nil)
 }
 
-// encodeRun makes a line of at most maxRecord bytes.
+// encodeRun makes a line of at most MaxRecord bytes.
 func encodeRun(r Run) ([]byte, error) {
 	for _, field := range []*string{&r.Method, &r.API, &r.Caller, &r.Origin, &r.Image, &r.Name, &r.Error} {
 		*field = short(*field)
 	}
 	line, err := json.Marshal(r)
-	if err != nil || len(line) <= maxRecord {
+	if err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	r.Truncated = true

@@ -52,6 +52,8 @@ type Config struct {
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
 
+	// Audit says how the record is kept.
+	Audit        AuditConfig        `yaml:"audit"`
 	BreakGlass   BreakGlassConfig   `yaml:"breakGlass"`
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
 	Mutate       MutateConfig       `yaml:"mutate"`
@@ -209,6 +211,7 @@ func DefaultConfig() Config {
 		},
 		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		Audit:        defaultAudit(),
 		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
@@ -288,6 +291,7 @@ func (c *Config) Validate() error {
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
 		c.validateKritisSigner(),
+		c.Audit.validate(c.Data),
 		c.BreakGlass.validate(),
 		c.Notify.Validate(),
 	)
