@@ -75,7 +75,7 @@ func Parse(log Log, line []byte) (Entry, error) {
 	if err != nil {
 		return e, fmt.Errorf("reading audit record of %s: %w", log, err)
 	}
-	e.Line = shown(line)
+	e.Line = Shown(line)
 	return e, nil
 }
 
@@ -91,10 +91,10 @@ func NewTest(now time.Time) (Entry, error) {
 	return Parse(Decisions, line)
 }
 
-// shown returns a copy of a line of JSON whose runes outside ASCII all are for people to
+// Shown returns a copy of a line of JSON whose runes outside ASCII all are for people to
 // see: what is left of control characters, marks of direction and broken UTF-8 in JSON's
 // strings is escaped.
-func shown(line []byte) []byte {
+func Shown(line []byte) []byte {
 	out := make([]byte, 0, len(line))
 	for i := 0; i < len(line); {
 		if c := line[i]; c < utf8.RuneSelf && c >= ' ' && c != 0x7f {
