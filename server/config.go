@@ -30,7 +30,8 @@ type Config struct {
 	// Role is the part to run: "" is all of them; "admission" the gate alone, which
 	// follows the metadata service that Admission.Feed names, and needs no store and no
 	// keys; "attestor" the attestor alone, which files with the metadata server that its
-	// own configuration names.
+	// own configuration names; "controller" what keeps a Kubernetes cluster and the
+	// metadata service together, and alone writes there.
 	Role Role `yaml:"role"`
 	// Project is the project whose policy this gate enforces and whose notes the
 	// attestor writes. Default "default".
@@ -57,6 +58,7 @@ type Config struct {
 	BreakGlass   BreakGlassConfig   `yaml:"breakGlass"`
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
 	Mutate       MutateConfig       `yaml:"mutate"`
+	Controller   ControllerConfig   `yaml:"controller"`
 	// Registry is how registries are reached, by the attestor's checks.
 	Registry resolve.Settings `yaml:"registry"`
 	// Notify says who is told of what must not stay unnoticed.
@@ -155,7 +157,7 @@ type AdmissionConfig struct {
 	// An API server closes them after 90 s; to do it for it could fail the request that it
 	// has just sent. Without DrainDelay they are closed at once. Default 100s.
 	DrainTimeout time.Duration `yaml:"drainTimeout"`
-	// Feed is the metadata service of a gate that runs alone.
+	// Feed is the metadata service of a gate that runs alone, and of a controller.
 	Feed FeedConfig `yaml:"feed"`
 }
 
@@ -186,10 +188,11 @@ type Role string
 
 // The roles.
 const (
-	AllRoles      Role = ""
-	AdmissionRole Role = "admission"
-	MutateRole    Role = "mutate"
-	AttestorRole  Role = "attestor"
+	AllRoles       Role = ""
+	AdmissionRole  Role = "admission"
+	MutateRole     Role = "mutate"
+	AttestorRole   Role = "attestor"
+	ControllerRole Role = "controller"
 )
 
 // OpsConfig is health, metrics and profiles.
@@ -210,6 +213,7 @@ func DefaultConfig() Config {
 			Feed:          FeedConfig{CopyInterval: defaultCopyInterval},
 		},
 		Mutate:       MutateConfig{Pin: admission.PinPods},
+		Controller:   defaultController(),
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
 		Audit:        defaultAudit(),
 		BreakGlass:   defaultBreakGlass(),
@@ -310,9 +314,7 @@ func (c *Config) Validate() error {
 	if c.Admission.MaxConnections < 2 || c.Admission.MaxRequests < 2 {
 		bad("admission maxConnections and maxRequests: want at least 2, of which a client may have half")
 	}
-	if err := c.Mutate.validate(); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, c.Mutate.validate(), c.Controller.validate())
 	if n := c.Admission.MaxStatements; n != 0 && n < minStatements {
 		bad("admission maxStatements %d: want 0 or at least %d", n, minStatements)
 	}

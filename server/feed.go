@@ -39,7 +39,7 @@ func (c *Config) validateRole() error {
 	switch c.Role {
 	case AllRoles:
 		if f.CopyInterval = 0; f != (FeedConfig{}) {
-			return errors.New("admission.feed is for a gate that runs alone: set role: admission, or leave it out")
+			return errors.New("admission.feed is for a gate or a controller that runs alone: set role: admission, or leave it out")
 		}
 		return nil
 	case MutateRole:
@@ -53,9 +53,9 @@ func (c *Config) validateRole() error {
 			return fmt.Errorf("rollout hints are told by a metadata service: %w", err)
 		}
 		return nil
-	case AdmissionRole:
+	case AdmissionRole, ControllerRole:
 	default:
-		return fmt.Errorf("role %q: want %q, %q, %q, or none for all roles", c.Role, AdmissionRole, AttestorRole, MutateRole)
+		return fmt.Errorf("role %q: want %q, %q, %q, %q, or none for all roles", c.Role, AdmissionRole, AttestorRole, MutateRole, ControllerRole)
 	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -64,7 +64,7 @@ func (c *Config) validateRole() error {
 		"attestor": c.Attestor.ConfigFile != "",
 	} {
 		if given {
-			bad("role admission does not run what %s is for: leave it out", what)
+			bad("role %s does not run what %s is for: leave it out", c.Role, what)
 		}
 	}
 	if _, err := f.target(c.InsecureNoAuth); err != nil {

@@ -135,7 +135,7 @@ func Check(cfg Config, logger *slog.Logger) error {
 		_, err := cfg.Registry.Options()
 		return err
 	}
-	if cfg.Role == AdmissionRole {
+	if cfg.Role == AdmissionRole || cfg.Role == ControllerRole {
 		conn, err := newParts(cfg, logger).dialFeed() // which connects when it is used
 		if err != nil {
 			return err
@@ -186,6 +186,8 @@ func Run(ctx context.Context, cfg Config, logger *slog.Logger, started func(Addr
 		return p.runGate(ctx, started)
 	case MutateRole:
 		return p.runMutate(ctx, started)
+	case ControllerRole:
+		return p.runController(ctx, started)
 	}
 
 	if err := p.build(ctx); err != nil {

@@ -72,7 +72,7 @@ Without a policy the gate lets everything in, and says so in each answer.`,
 func serveFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Data, "data", cfg.Data, "folder for everything that is kept (required)")
 	f.StringVar((*string)(&cfg.Role), "role", string(cfg.Role), "part to run: "+string(server.AdmissionRole)+" for the gate alone, without a store and without keys; "+
-		string(server.AttestorRole)+" for the attestor alone, as gatehouse attestor does; "+string(server.MutateRole)+" for the webhook that pins tags (default: all)")
+		string(server.AttestorRole)+" for the attestor alone, as gatehouse attestor does; "+string(server.MutateRole)+" for the webhook that pins tags; "+string(server.ControllerRole)+" for what follows a cluster's objects and pods (default: all)")
 	f.StringVar(&cfg.Project, "project", cfg.Project, "project whose policy is enforced and whose notes the attestor writes")
 	f.StringVar(&cfg.Cluster, "cluster", cfg.Cluster, "cluster whose reviews are answered, LOCATION.NAME")
 	f.StringVar(&cfg.IstioTrustDomain, "istio-trust-domain", cfg.IstioTrustDomain, "trust domain of the cluster's mesh, for rules that name Istio identities")

@@ -23,7 +23,7 @@ import (
 const (
 	// maxAnswer bounds an answer, in bytes: etcd has objects of up to 1.5 MiB.
 	maxAnswer = 64 << 20
-	// timeout bounds a request whose context does not.
+	// timeout bounds a request that has one answer.
 	timeout = 30 * time.Second
 )
 
@@ -51,7 +51,6 @@ func Open(o Options) (*Client, error) {
 	if config.UserAgent == "" {
 		config.UserAgent = "gatehouse"
 	}
-	config.Timeout = timeout
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the Kubernetes API server: %w", err)
@@ -108,44 +107,45 @@ func (c *Client) Get(ctx context.Context, into any, query url.Values, segments .
 
 // ask returns what there is at a path.
 func (c *Client) ask(ctx context.Context, query url.Values, segments []string) ([]byte, error) {
-	for _, s := range segments {
+	return c.do(ctx, call{method: http.MethodGet, query: query, segments: segments})
+}
+
+// A call is a request that has one answer.
+type call struct {
+	method, contentType string
+	body                []byte
+	query               url.Values
+	segments            []string
+}
+
+// request makes the request of a call.
+func (c *Client) request(ctx context.Context, a call) (*http.Request, error) {
+	for _, s := range a.segments {
 		if s == "" || s == "." || s == ".." {
 			return nil, fmt.Errorf("asking the Kubernetes API server: %q is no name", s)
 		}
 	}
-	target := c.base.JoinPath(escaped(segments)...)
-	target.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	target := c.base.JoinPath(escaped(a.segments)...)
+	target.RawQuery = a.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, a.method, target.String(), bytes.NewReader(a.body))
 	if err != nil {
 		return nil, err
 	}
-	return c.do(req, http.StatusOK)
-}
-
-// Create posts an object to a collection, and decodes what came of it.
-func (c *Client) Create(ctx context.Context, object, into any, segments ...string) error {
-	body, err := json.Marshal(object)
-	if err != nil {
-		return fmt.Errorf("asking the Kubernetes API server: %w", err)
+	if a.contentType != "" {
+		req.Header.Set("Content-Type", a.contentType)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base.JoinPath(escaped(segments)...).String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	text, err := c.do(req, http.StatusCreated)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
-	}
-	return nil
-}
-
-// do sends a request, and returns the answer if it has the status that is wanted.
-func (c *Client) do(req *http.Request, want int) ([]byte, error) {
 	req.Header.Set("Accept", "application/json")
+	return req, nil
+}
+
+// do sends a request, and returns the answer to one that succeeded.
+func (c *Client) do(ctx context.Context, a call) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := c.request(ctx, a)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("asking the Kubernetes API server: %w", err)
@@ -157,7 +157,7 @@ func (c *Client) do(req *http.Request, want int) ([]byte, error) {
 		return nil, fmt.Errorf("reading what the Kubernetes API server answers: %w", err)
 	case len(text) > maxAnswer:
 		return nil, fmt.Errorf("the Kubernetes API server answers with more than %d bytes", maxAnswer)
-	case resp.StatusCode != want:
+	case resp.StatusCode/100 != 2:
 		return nil, refusal(resp.StatusCode, text)
 	}
 	return text, nil

@@ -20,7 +20,8 @@ const (
 // listMeta is what is read of a list, and of the refusal of one.
 type listMeta struct {
 	Metadata struct {
-		Continue string `json:"continue"`
+		Continue        string `json:"continue"`
+		ResourceVersion string `json:"resourceVersion"`
 	} `json:"metadata"`
 }
 
