@@ -94,13 +94,17 @@ var arrows = map[string][]string{
 	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "breakglass"},
 	"identity":                 {"internal/bounded", "internal/limit", "metadata"},
 	"audit":                    {"decide", "metadata"},
-	"notify":                   {},
+	// Follows the audit logs behind their writers, whatever the place that they go to.
+	"audit/deliver": {"internal/bounded", "internal/durable", "decide", "audit", "notify"},
+	// The only one that knows how those places are spoken to.
+	"audit/sink": {"internal/bounded", "internal/kube", "decide", "audit", "audit/deliver", "notify"},
+	"notify":     {},
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "hint",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/breakglassapi", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "audit/deliver", "audit/sink", "admission", "breakglass", "breakglass/breakglassapi", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"cmd/internal/terminal":    {},
@@ -109,7 +113,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "audit/deliver", "audit/sink", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},
 
 	// It asks gates from outside, and knows nothing of ours.
@@ -150,6 +154,7 @@ var onlyIn = map[string][]string{
 	"github.com/atc0005/go-teams-notify":  {"notify/pager"},
 	"github.com/wneessen/go-mail":         {"notify/pager"},
 	"github.com/standard-webhooks":        {"notify/pager"},
+	"go.opentelemetry.io":                 {"audit/sink"},
 }
 
 type listed struct {

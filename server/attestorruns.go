@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/attest"
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/deliver"
 )
 
 // auditRunsDir is the folder of the log of what the attestor was asked.
@@ -70,6 +71,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		return nil, err
 	}
 	p.onClose(log.Close)
+	p.sinks.follow(deliver.Runs, log)
 	r.log = log
 	return r, nil
 }

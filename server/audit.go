@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/sink"
 )
 
 // AuditConfig says how the record is kept: of decisions, of calls to the metadata API, and
@@ -33,6 +34,8 @@ type AuditConfig struct {
 	// MaxBytes bounds each kind on disk: beyond it the oldest files are removed, whatever
 	// Retention says; 0 (default) is no bound.
 	MaxBytes int64 `yaml:"maxBytes"`
+	// Sinks are places that records are handed on to, beside Data.
+	Sinks []sink.Config `yaml:"sinks"`
 }
 
 // OnUnwritable is what happens to what cannot be recorded.
@@ -75,5 +78,6 @@ func (c *AuditConfig) validate(data string) error {
 	if c.SpillDir != "" && filepath.Clean(c.SpillDir) == filepath.Clean(data) {
 		bad("spillDir %q: want another folder than data", c.SpillDir)
 	}
+	errs = append(errs, sink.Validate(c.Sinks))
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/deliver"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
@@ -134,6 +135,7 @@ func (p *parts) openGlass() error {
 		return err
 	}
 	p.onClose(log.Close)
+	p.sinks.follow(deliver.Decisions, log)
 	cfg := p.cfg.BreakGlass
 	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place()}}
 	if err := g.readFiles(); err != nil {

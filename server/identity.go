@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/deliver"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/metadata/grafeasapi"
@@ -47,6 +48,7 @@ func (p *parts) openCalls() (metadata.Recorder, error) {
 		return nil, err
 	}
 	p.onClose(log.Close)
+	p.sinks.follow(deliver.Calls, log)
 	return audit.NewCalls(log, p.logger, lost.Inc), nil
 }
 

@@ -40,7 +40,7 @@ type File struct {
 	// MaxSize of a file, in bytes. Default 100 MiB.
 	MaxSize int64 `yaml:"maxSize"`
 	// MaxAge of a file. Default: it may get as old as it likes.
-	MaxAge  time.Duration `yaml:"maxAge"`
+	MaxAge time.Duration `yaml:"maxAge"`
 	// Keep is how many full files are kept; 0 is all. Default 10.
 	Keep *int `yaml:"keep"`
 	// Compress writes full files with gzip.

@@ -146,4 +146,3 @@ func orNothing(s string) string {
 	}
 	return s
 }
-

@@ -34,6 +34,7 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
   gatehouse audit --data DIR --attestor --image shop/web`,
 		Args: cobra.NoArgs,
 	}
+	c.AddCommand(auditTestCommand())
 	output := outputFlag(c)
 	f := c.Flags()
 	f.StringVar(&data, "data", "", "the server's data folder (required)")
