@@ -10,17 +10,16 @@
 package audit
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,9 +30,6 @@ import (
 const (
 	// FlushInterval bounds how long an appended record waits for its fsync.
 	FlushInterval = 100 * time.Millisecond
-
-	// retryDelay is how long a disk that failed is left alone.
-	retryDelay = time.Second
 
 	// DefaultQueueRecords and DefaultQueueBytes are how much may wait for the disk: a
 	// minute of a thousand decisions a second of 1 kB each.
@@ -48,8 +44,6 @@ const (
 	MaxRecord    = 1 << 20
 	keptOfRecord = 20      // images
 	keptOfField  = 4 << 10 // bytes
-
-	suffix = ".jsonl"
 )
 
 // ErrFull is returned when records arrive faster than the disk takes them.
@@ -65,90 +59,161 @@ type Record struct {
 	// Event is "admission" for a judged request, "unchanged" or "deleting" for one
 	// that was let in without a judgement, and "refused" for one that could not
 	// be understood, of which Error says why.
-	Event     string           `json:"event"`
-	Error     string           `json:"error,omitempty"`
-	Cluster   string           `json:"cluster,omitempty"`
-	UID       string           `json:"uid,omitempty"`
-	Operation string           `json:"operation,omitempty"`
-	Resource  string           `json:"resource,omitempty"`
-	Namespace string           `json:"namespace,omitempty"`
-	Name      string           `json:"name,omitempty"`
-	User      string           `json:"user,omitempty"`
-	Decision  *decide.Decision `json:"decision,omitempty"`
+	Event     string `json:"event"`
+	Error     string `json:"error,omitempty"`
+	Cluster   string `json:"cluster,omitempty"`
+	UID       string `json:"uid,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	Resource  string `json:"resource,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	User      string `json:"user,omitempty"`
+	// Replica is the process that decided, and Took how long that took, in seconds, up to
+	// the record.
+	Replica string  `json:"replica,omitempty"`
+	Took    float64 `json:"took,omitempty"`
+	// DryRun is set when the API server only tried the request out.
+	DryRun   bool             `json:"dryRun,omitempty"`
+	Decision *decide.Decision `json:"decision,omitempty"`
 	// BreakGlass is what is known of the marker, if there was one.
 	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
+	// Pinned are the tags of an event "pinned".
+	Pinned []Pinned `json:"pinned,omitempty"`
+	// Policies are those of an event "policy", and Before those that were in force until
+	// then.
+	Policies []PolicyVersion `json:"policies,omitempty"`
+	Before   []PolicyVersion `json:"before,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
+	// Lost is set for an event "lost", which stands for records that are missing.
+	Lost *Lost `json:"lost,omitempty"`
+}
+
+// Pinned is a tag beside which a digest was written, or why not.
+type Pinned struct {
+	Image  string `json:"image"`
+	Digest string `json:"digest,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// A PolicyVersion is a policy as it is in force.
+type PolicyVersion struct {
+	Policy string `json:"policy"`
+	Source string `json:"source,omitempty"`
+	// Version is the hexadecimal SHA-256 of its text and of what that depends on, as it is
+	// in decisions by it.
+	Version string `json:"version,omitempty"`
 }
 
 // NewID returns a new record id; ids sort by time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-type item struct {
-	line []byte
-	done chan error // nil unless somebody waits
+// Options configure a [Log]. Only Logger is needed.
+type Options struct {
+	// Spill is a folder that takes records while the log's own cannot be written.
+	Spill string
+	// QueueRecords and QueueBytes bound what waits for the disk; 0 is the default.
+	QueueRecords int
+	QueueBytes   int64
+	// Retention is how long records are kept at least, and MaxBytes beyond what size of all
+	// segments the oldest are removed all the same; 0 is for ever, and no bound.
+	Retention time.Duration
+	MaxBytes  int64
+	// HoldFor is how long a follower may stand still before MaxBytes takes from him what he
+	// has not read; 0 is [DefaultHoldFor].
+	HoldFor time.Duration
+	// Replica is the process that records, for records that do not name one.
+	Replica string
+	// Now is the clock; nil is [time.Now].
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // A Log appends records to the files of one folder. It is safe for concurrent use.
 type Log struct {
-	dir    string
-	logger *slog.Logger
+	dir string
+	Options
 
-	mu     sync.Mutex
-	queue  []item
-	urgent bool // somebody in the queue waits
-	closed bool
+	mu      sync.Mutex
+	queue   lines
+	spare   []byte // for the next queue
+	urgent  bool   // somebody in the queue waits, or there is much in it
+	closed  bool
+	records int   // that wait, those that are being written too
+	bytes   int64 // of them
+	lost    Lost  // not told yet
+	missing uint64
+	spills  uint64
+	holds   []*Hold
+	removed uint64
+	forced  uint64
 
 	// wake tells the writer that the queue is no longer empty, or urgent, or
 	// closed. It is signalled for the first record of a group only, so that
 	// the writer costs the others nothing.
-	wake chan struct{}
-	done chan struct{} // closed when the writer has ended
-
+	wake    chan struct{}
+	rotated chan struct{}
+	done    chan struct{} // closed when the writer has ended
 	closing chan struct{} // closed by Close
+	tidied  chan struct{} // closed when nothing is removed any more
 
 	// Of the writer alone.
-	file *os.File
-	size int64
+	main, spill folder
+	spilled     []string // segments in the spill
+	last        string   // the newest segment, wherever it is
+	mainErr     error    // why the folder could not be written last
+	tryAgain    time.Time
 
+	fault     atomic.Pointer[error]
 	committed committed
 }
 
 // Open opens the log in dir, creating the folder if need be. A last line that a
 // crash left unfinished is cut off: it was never reported as written.
 func Open(dir string, logger *slog.Logger) (*Log, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
+	return OpenWith(dir, Options{Logger: logger})
+}
+
+// OpenWith is [Open] with options. What an earlier process left in the spill is moved to
+// the log. With a spill, a folder that cannot be written now is no error.
+func OpenWith(dir string, o Options) (*Log, error) {
+	if o.Logger == nil {
+		return nil, errors.New("opening audit log: no logger")
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.QueueRecords = cmp.Or(o.QueueRecords, DefaultQueueRecords)
+	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.HoldFor = cmp.Or(o.HoldFor, DefaultHoldFor)
 	l := &Log{
-		dir: dir, logger: logger, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}),
-	}
-	names, err := segments(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
-	}
-	name := segmentName()
-	if len(names) > 0 {
-		name = names[len(names)-1]
-	}
-	if err := l.openSegment(name); err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
+		dir: dir, Options: o, main: folder{dir: dir, open: os.OpenFile}, spill: folder{dir: o.Spill, open: os.OpenFile},
+		wake: make(chan struct{}, 1), rotated: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), tidied: make(chan struct{}),
 	}
 	l.committed.more = make(chan struct{})
-	l.committed.set(Position{name, l.size})
+	if err := l.openFolders(); err != nil {
+		return nil, err
+	}
 	go l.write()
+	go l.keepTidy()
 	return l, nil
 }
 
 // Append hands a record to the writer without waiting for the disk. It fails
-// with [ErrFull] or [ErrClosed].
+// with [ErrFull] or [ErrClosed], and the record is counted as lost.
 func (l *Log) Append(r Record) error { return l.append(r, nil) }
 
 // AppendSync returns once the record is on disk, or with the reason that it is
-// not.
+// not; then it is not counted as lost. If it is ctx that ended, the record may come to
+// be on disk all the same.
 func (l *Log) AppendSync(ctx context.Context, r Record) error {
+	return l.await(ctx, func(done chan error) error { return l.append(r, done) })
+}
+
+// await returns when what was enqueued is on disk.
+func (l *Log) await(ctx context.Context, enqueue func(done chan error) error) error {
 	done := make(chan error, 1)
-	if err := l.append(r, done); err != nil {
+	if err := enqueue(done); err != nil {
 		return err
 	}
 	select {
@@ -160,6 +225,9 @@ func (l *Log) AppendSync(ctx context.Context, r Record) error {
 }
 
 func (l *Log) append(r Record, done chan error) error {
+	if r.Replica == "" {
+		r.Replica = l.Replica
+	}
 	line, err := encode(r)
 	if err != nil {
 		return encoding(err)
@@ -171,20 +239,48 @@ func encoding(err error) error { return fmt.Errorf("encoding audit record: %w", 
 
 // enqueue takes a line without its end, and done if somebody waits.
 func (l *Log) enqueue(line []byte, done chan error) error {
+	err, first := l.put(line, done)
+	if first {
+		l.Logger.Error("records are lost: more wait for the audit log than may", "log", l.dir, "error", l.Unwritable())
+	}
+	return err
+}
+
+// put reports with the error whether it is the first record that is lost.
+func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	mostRecords, mostBytes := l.QueueRecords, l.QueueBytes
+	if done != nil { // what somebody waits for is not kept out by what nobody does
+		mostRecords, mostBytes = mostRecords+mostRecords/4+1, mostBytes+mostBytes/4+MaxRecord
+	}
 	switch {
 	case l.closed:
-		return ErrClosed
-	case len(l.queue) >= DefaultQueueRecords:
-		return ErrFull
+		err = ErrClosed
+	case l.records >= mostRecords || l.bytes+int64(len(line)) >= mostBytes:
+		err = ErrFull
 	}
-	l.queue = append(l.queue, item{line: append(line, '\n'), done: done})
-	if len(l.queue) == 1 || (done != nil && !l.urgent) {
-		l.urgent = l.urgent || done != nil
+	if err != nil {
+		if done == nil {
+			l.missing++
+			l.lost.add(l.Now())
+			first = l.lost.Records == 1
+		}
+		return err, first
+	}
+	from := len(l.queue.lines)
+	l.queue.lines = append(append(l.queue.lines, line...), '\n')
+	l.queue.records++
+	if done != nil {
+		l.queue.waits = append(l.queue.waits, wait{from, len(l.queue.lines), done})
+	}
+	l.records++
+	l.bytes += int64(len(line)) + 1
+	if much := l.records >= l.QueueRecords/2 || l.bytes >= l.QueueBytes/2; l.queue.records == 1 || ((done != nil || much) && !l.urgent) {
+		l.urgent = l.urgent || done != nil || much
 		l.signal()
 	}
-	return nil
+	return nil, false
 }
 
 // encode makes a line of at most MaxRecord bytes.
@@ -235,184 +331,33 @@ func (l *Log) Close() error {
 	l.signal()
 	l.mu.Unlock()
 	<-l.done
-	return l.file.Close()
-}
-
-// write commits groups until the log is closed and the queue empty.
-func (l *Log) write() {
-	defer close(l.done)
-	for {
-		group, closed := l.gather()
-		if len(group) == 0 {
-			if closed {
-				return
-			}
-			continue
-		}
-		err := l.commit(group)
-		for _, it := range group {
-			if it.done != nil {
-				it.done <- err
-			}
-		}
-		if err != nil {
-			l.logger.Error("writing audit log", "records", len(group), "error", err)
-		}
-		if closed {
-			return
-		}
-		if err != nil {
-			l.retry(group)
-		}
-	}
-}
-
-// retry puts back what nobody waits for, to be written when the disk can: what
-// was waited for has been answered with the error.
-func (l *Log) retry(group []item) {
-	group = slices.DeleteFunc(group, func(it item) bool { return it.done != nil })
-	select {
-	case <-l.closing:
-	case <-time.After(retryDelay):
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue = append(group, l.queue...)
-	l.signal()
-}
-
-// gather waits for records, and then for more until FlushInterval has passed,
-// somebody waits for the disk, or the log is closing.
-func (l *Log) gather() (group []item, closed bool) {
-	<-l.wake
-	timer := time.NewTimer(FlushInterval)
-	defer timer.Stop()
-	for {
-		l.mu.Lock()
-		urgent := l.urgent || l.closed
-		l.mu.Unlock()
-		if urgent {
-			break
-		}
-		select {
-		case <-l.wake:
-			continue
-		case <-timer.C:
-		}
-		break
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	group, l.queue, l.urgent = l.queue, nil, false
-	return group, l.closed
-}
-
-// commit writes a group and fsyncs it. After a failure the file is cut back to
-// where the group began, so that half a line can never run into the next.
-func (l *Log) commit(group []item) error {
-	if l.size >= SegmentSize {
-		if err := l.rotate(); err != nil {
-			return err
-		}
-	}
-	var buf bytes.Buffer
-	for _, it := range group {
-		buf.Write(it.line)
-	}
-	n, err := l.file.Write(buf.Bytes())
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err != nil {
-		if n > 0 {
-			if cut := l.file.Truncate(l.size); cut != nil {
-				err = errors.Join(err, cut)
-				l.size = SegmentSize // what is torn stays alone in its file
-			}
-		}
-		return err
-	}
-	l.size += int64(n)
-	l.committed.set(Position{filepath.Base(l.file.Name()), l.size})
+	<-l.tidied
+	l.main.end()
+	l.spill.end()
 	return nil
 }
 
-func (l *Log) rotate() error {
-	old := l.file
-	if err := l.openSegment(segmentName()); err != nil {
-		return err
-	}
-	return old.Close()
+// Stats are counts since a log was opened, and how it is now.
+type Stats struct {
+	// Lost are records that are not in the log.
+	Lost uint64
+	// Spills are how many times a group of records went to the spill.
+	Spills uint64
+	// Removed are segments that were removed for their age, or for the size of all, and
+	// Overruled how many of them a follower had not read.
+	Removed, Overruled uint64
+	// QueueRecords and QueueBytes wait for the disk.
+	QueueRecords int
+	QueueBytes   int64
+	// Unwritable is set while records can be put nowhere.
+	Unwritable bool
 }
 
-func (l *Log) openSegment(name string) error {
-	path := filepath.Join(l.dir, name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
+// Stats returns the counts.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{
+		Lost: l.missing, Spills: l.spills, Removed: l.removed, Overruled: l.forced, QueueRecords: l.records, QueueBytes: l.bytes, Unwritable: l.fault.Load() != nil,
 	}
-	size, err := cutTornLine(f)
-	if err == nil { // whoever follows the log may rest on what a process left that was killed
-		err = errors.Join(f.Sync(), syncDir(l.dir))
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	l.file, l.size = f, size
-	return nil
-}
-
-// cutTornLine truncates f after its last newline and returns its size.
-func cutTornLine(f *os.File) (int64, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	const block = 64 << 10
-	buf := make([]byte, block)
-	for end := st.Size(); end > 0; {
-		start := max(0, end-block)
-		part := buf[:end-start]
-		if _, err := f.ReadAt(part, start); err != nil {
-			return 0, err
-		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			size := start + int64(i) + 1
-			if size == st.Size() {
-				return size, nil
-			}
-			return size, f.Truncate(size)
-		}
-		end = start
-	}
-	if st.Size() > 0 {
-		return 0, f.Truncate(0)
-	}
-	return 0, nil
-}
-
-// segmentName returns a name that sorts after all earlier ones.
-func segmentName() string { return NewID() + suffix }
-
-func segments(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Type().IsRegular() && strings.HasSuffix(e.Name(), suffix) {
-			names = append(names, e.Name())
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

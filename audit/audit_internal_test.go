@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestADiskThatIsFullIsSaidToWhoeverWaits(t *testing.T) {
@@ -21,12 +19,13 @@ func TestADiskThatIsFullIsSaidToWhoeverWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.file.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l.file = full // the writer has nothing to write yet
+	l.main.end()
+	l.main.file = full // the writer has nothing to write yet
 	if err := l.AppendSync(t.Context(), Record{ID: "a", Time: time.Now()}); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v", err)
+	}
+	if err := l.Unwritable(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("it says that it can be written: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
@@ -37,15 +36,16 @@ func TestADiskThatIsFullIsSaidToWhoeverWaits(t *testing.T) {
 // and one that was accepted must, before those that came after it.
 func TestWhatNobodyWaitedForIsKept(t *testing.T) {
 	t.Parallel()
-	l := &Log{wake: make(chan struct{}, 1), closing: make(chan struct{}), queue: []item{{line: []byte("c")}}}
-	close(l.closing) // no delay
-	l.retry([]item{{line: []byte("a")}, {line: []byte("refused"), done: make(chan error, 1)}, {line: []byte("b")}})
-	var got []string
-	for _, it := range l.queue {
-		got = append(got, string(it.line))
+	l := &Log{wake: make(chan struct{}, 1), queue: lines{lines: []byte("c\nw\n"), records: 2, waits: []wait{{from: 2, to: 4}}}, records: 5, bytes: 16}
+	l.putBack(lines{lines: []byte("a\nrefused\nb\n"), records: 3, waits: []wait{{from: 2, to: 10}}})
+	if got := string(l.queue.lines); got != "a\nb\nc\nw\n" || l.queue.records != 4 {
+		t.Errorf("%d records: %q", l.queue.records, got)
 	}
-	if diff := cmp.Diff(got, []string{"a", "b", "c"}); diff != "" {
-		t.Error(diff)
+	if w := l.queue.waits; len(w) != 1 || w[0].from != 6 || w[0].to != 8 {
+		t.Errorf("who waits for c, waits for %+v", w)
+	}
+	if l.records != 4 || l.bytes != 8 {
+		t.Errorf("%d records of %d bytes are said to wait", l.records, l.bytes)
 	}
 	select {
 	case <-l.wake:

@@ -1,10 +1,6 @@
 package audit
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-)
+import "fmt"
 
 // End is how far the log is on disk.
 func (l *Log) End() Position {
@@ -18,7 +14,7 @@ func (l *Log) Behind(after Position) (int64, error) {
 	if !after.before(end) {
 		return 0, nil
 	}
-	names, err := segments(l.dir)
+	names, err := allSegments(l.dir, l.Spill)
 	if err != nil {
 		return 0, fmt.Errorf("reading audit log: %w", err)
 	}
@@ -30,13 +26,25 @@ func (l *Log) Behind(after Position) (int64, error) {
 		case name == end.Segment:
 			n += end.Offset
 		default:
-			if info, err := os.Stat(filepath.Join(l.dir, name)); err == nil { // else it was taken away
-				n += info.Size()
-			}
+			n += l.sizeOf(name)
 		}
 		if name == after.Segment {
 			n -= after.Offset
 		}
 	}
 	return n, nil
+}
+
+// sizeOf is how large a segment is; 0 if it was taken away.
+func (l *Log) sizeOf(name string) int64 {
+	f, err := openForReading(l.dir, l.Spill, name)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }() // read only
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }

@@ -29,8 +29,12 @@ type Run struct {
 	Results []RunResult `json:"results,omitempty"`
 	// Took is in seconds.
 	Took float64 `json:"took"`
+	// Replica is the process that was asked.
+	Replica string `json:"replica,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
+	// Lost is set for a method "lost", which stands for records that are missing.
+	Lost *Lost `json:"lost,omitempty"`
 }
 
 // A RunResult is what came of one check.
@@ -56,6 +60,9 @@ type RunAttestation struct {
 // AppendRun hands a record to the writer without waiting for the disk. It fails with
 // [ErrFull] or [ErrClosed].
 func (l *Log) AppendRun(r Run) error {
+	if r.Replica == "" {
+		r.Replica = l.Replica
+	}
 	line, err := encodeRun(r)
 	if err != nil {
 		return encoding(err)

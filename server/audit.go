@@ -1,13 +1,18 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/deliver"
 	"github.com/gatehouse-dev/gatehouse/audit/sink"
+	"github.com/gatehouse-dev/gatehouse/policy"
 )
 
 // AuditConfig says how the record is kept: of decisions, of calls to the metadata API, and
@@ -80,4 +85,93 @@ func (c *AuditConfig) validate(data string) error {
 	}
 	errs = append(errs, sink.Validate(c.Sinks))
 	return errors.Join(errs...)
+}
+
+// An auditKind is what a log has records of, as metrics call it. Each has a folder.
+type auditKind string
+
+const (
+	auditDecisions auditKind = "decisions"
+	auditCalls     auditKind = "calls"
+	auditRuns      auditKind = "attestor"
+)
+
+var auditDirs = map[auditKind]string{auditDecisions: "audit", auditCalls: auditAPIDir, auditRuns: auditRunsDir}
+
+// deliverLogs are what the configuration of sinks calls them.
+var deliverLogs = map[auditKind]deliver.Log{auditDecisions: deliver.Decisions, auditCalls: deliver.Calls, auditRuns: deliver.Runs}
+
+// openAudit opens a log, and has it measured. It is closed with the server.
+func (p *parts) openAudit(kind auditKind) (*audit.Log, error) {
+	c := p.cfg.Audit
+	o := audit.Options{
+		QueueRecords: c.QueueRecords, QueueBytes: c.QueueBytes, Retention: c.Retention, MaxBytes: c.MaxBytes,
+		Replica: p.cfg.Admission.Feed.gateName(), Now: time.Now, Logger: p.logger,
+	}
+	if c.SpillDir != "" {
+		o.Spill = filepath.Join(c.SpillDir, auditDirs[kind])
+	}
+	log, err := audit.OpenWith(filepath.Join(p.cfg.Data, auditDirs[kind]), o)
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(log.Close)
+	p.sinks.follow(deliverLogs[kind], log)
+	return log, registerAudit(p.registry, kind, log)
+}
+
+func registerAudit(registry prometheus.Registerer, kind auditKind, log *audit.Log) error {
+	labels := prometheus.Labels{"kind": string(kind)}
+	counter := func(name, help string, value func(audit.Stats) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(value(log.Stats())) })
+	}
+	gauge := func(name, help string, value func(audit.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return value(log.Stats()) })
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		counter("gatehouse_audit_lost_total", "Records that are not in the audit log, because it could not be written, or not fast enough.", func(s audit.Stats) uint64 { return s.Lost }),
+		counter("gatehouse_audit_spills_total", "Times that records were written to the spill, because the audit log could not be written.", func(s audit.Stats) uint64 { return s.Spills }),
+		counter("gatehouse_audit_removed_segments_total", "Files of the audit log that were removed for their age, or the size of all.", func(s audit.Stats) uint64 { return s.Removed }),
+		counter("gatehouse_audit_unread_segments_removed_total", "Those of them that incidents or a sink had not read.", func(s audit.Stats) uint64 { return s.Overruled }),
+		gauge("gatehouse_audit_queue_records", "Records that wait for the disk.", func(s audit.Stats) float64 { return float64(s.QueueRecords) }),
+		gauge("gatehouse_audit_queue_bytes", "Bytes of records that wait for the disk.", func(s audit.Stats) float64 { return float64(s.QueueBytes) }),
+		gauge("gatehouse_audit_unwritable", "1 while records can be put on disk nowhere.", func(s audit.Stats) float64 {
+			if s.Unwritable {
+				return 1
+			}
+			return 0
+		}),
+	} {
+		errs = append(errs, registry.Register(c))
+	}
+	return errors.Join(errs...)
+}
+
+// policyRecordTimeout bounds how long policies wait to be on record before they are in force.
+const policyRecordTimeout = 10 * time.Second
+
+// recordPolicies returns what has policies on record before they are in force. It is an
+// error if they cannot be, unless the operator has chosen otherwise.
+func (g *glass) recordPolicies(c *AuditConfig, cluster string) func(ctx context.Context, before, next policy.Set) error {
+	return func(ctx context.Context, before, next policy.Set) error {
+		ctx, cancel := context.WithTimeout(ctx, policyRecordTimeout)
+		defer cancel()
+		r := audit.Record{ID: audit.NewID(), Time: time.Now().UTC(), Event: "policy", Cluster: cluster, Before: versionsOf(before), Policies: versionsOf(next)}
+		err := g.log.AppendSync(ctx, r)
+		if err == nil || c.OnUnwritable != AllowUnrecorded {
+			return err
+		}
+		g.logger.Error("a policy is put in force although that cannot be recorded", "record", r.ID, "error", err)
+		_ = g.log.Append(r) // for when it can; what is lost is counted and told of by the log
+		return nil
+	}
+}
+
+func versionsOf(set policy.Set) []audit.PolicyVersion {
+	var list []audit.PolicyVersion
+	for _, rules := range set {
+		list = append(list, audit.PolicyVersion{Policy: rules.Name, Source: rules.Source, Version: rules.Version})
+	}
+	return list
 }

@@ -20,7 +20,6 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/audit"
-	"github.com/gatehouse-dev/gatehouse/audit/deliver"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
@@ -130,12 +129,10 @@ type glass struct {
 
 // openGlass opens the log of decisions, and what is made from it.
 func (p *parts) openGlass() error {
-	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
+	log, err := p.openAudit(auditDecisions)
 	if err != nil {
 		return err
 	}
-	p.onClose(log.Close)
-	p.sinks.follow(deliver.Decisions, log)
 	cfg := p.cfg.BreakGlass
 	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place()}}
 	if err := g.readFiles(); err != nil {

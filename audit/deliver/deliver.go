@@ -96,6 +96,7 @@ type Source interface {
 	Wait(ctx context.Context, after audit.Position) error
 	End() audit.Position
 	Behind(after audit.Position) (int64, error)
+	Hold(name string, at audit.Position) *audit.Hold
 }
 
 // Options say what a [Follower] follows, for whom.
@@ -127,6 +128,8 @@ type Follower struct {
 	positions map[Log]audit.Position
 	oldest    map[Log]time.Time // of what the sink has not taken, zero if it has all
 
+	holds map[Log]*audit.Hold // keep what the sink has not taken from being removed
+
 	// Of Run alone.
 	saved    map[Log]audit.Position
 	pauses   int       // in a row
@@ -144,7 +147,7 @@ func Open(o Options) (*Follower, error) {
 	if o.Pause <= 0 {
 		o.Pause = firstPause
 	}
-	f := &Follower{opts: o, positions: map[Log]audit.Position{}, oldest: map[Log]time.Time{}, saved: map[Log]audit.Position{}, unreadable: map[Log]audit.Position{}}
+	f := &Follower{opts: o, positions: map[Log]audit.Position{}, oldest: map[Log]time.Time{}, holds: map[Log]*audit.Hold{}, saved: map[Log]audit.Position{}, unreadable: map[Log]audit.Position{}}
 	for _, log := range Logs() {
 		if o.Sources[log] != nil && o.Filter.Takes(log) {
 			f.logs = append(f.logs, log)
@@ -152,6 +155,9 @@ func Open(o Options) (*Follower, error) {
 	}
 	if err := f.load(); err != nil {
 		return nil, fmt.Errorf("opening audit sink %q: %w", o.Name, err)
+	}
+	for _, log := range f.logs {
+		f.holds[log] = o.Sources[log].Hold("audit sink "+o.Name, f.position(log))
 	}
 	return f, o.Metrics.follow(f)
 }
@@ -191,10 +197,16 @@ func (f *Follower) save() error {
 		f.saved[log] = f.position(log)
 	}
 	text, err := json.Marshal(f.saved)
-	if err != nil {
-		return err
+	if err == nil {
+		err = durable.WriteFile(f.path(), append(text, '\n'), 0o600)
 	}
-	return durable.WriteFile(f.path(), append(text, '\n'), 0o600)
+	if err != nil {
+		return fmt.Errorf("keeping how far audit sink %q is: %w", f.opts.Name, err)
+	}
+	for log, hold := range f.holds {
+		hold.Set(f.saved[log])
+	}
+	return nil
 }
 
 func (f *Follower) position(log Log) audit.Position {
@@ -272,8 +284,13 @@ func (f *Follower) Drain(ctx context.Context) error {
 	}
 }
 
-// Close closes the sink.
-func (f *Follower) Close() error { return f.opts.Sink.Close() }
+// Close closes the sink. Logs that are still open may remove what it has not taken.
+func (f *Follower) Close() error {
+	for _, hold := range f.holds {
+		hold.Release()
+	}
+	return f.opts.Sink.Close()
+}
 
 // round hands on one batch of each log. more says that there may be more.
 func (f *Follower) round(ctx context.Context) (more bool, err error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,8 @@ func Logs() []Log { return []Log{Decisions, Calls, Runs} }
 // An Entry is one record of a log.
 type Entry struct {
 	Log Log
-	// ID is the same whenever the record is sent.
+	// ID is the same whenever the record is sent, and no other's: that of the record, and the
+	// phase of a call that has one.
 	ID   string
 	Time time.Time
 	// Line is the record as the log has it, JSON of one line, with what a terminal might
@@ -62,6 +64,9 @@ func Parse(log Log, line []byte) (Entry, error) {
 		e.Call = new(audit.Call)
 		err = json.Unmarshal(line, e.Call)
 		e.ID, e.Time = e.Call.ID, e.Call.Time
+		if e.Call.Phase != "" { // of which there are two with one id
+			e.ID += "." + e.Call.Phase
+		}
 	case Runs:
 		e.Run = new(audit.Run)
 		err = json.Unmarshal(line, e.Run)
@@ -150,7 +155,7 @@ func (e Entry) Shortened() Entry {
 		record = shortDecision(*e.Decision)
 	case e.Call != nil:
 		c := *e.Call
-		c.Permissions = nil
+		c.Permissions, c.Changes = nil, nil
 		for _, field := range []*string{&c.Method, &c.Caller, &c.Origin, &c.Resource, &c.Error} {
 			*field = notify.Line(*field, maxShort)
 		}
@@ -176,7 +181,7 @@ func (e Entry) Shortened() Entry {
 }
 
 func shortDecision(r audit.Record) audit.Record {
-	r.Truncated = true
+	r.Truncated, r.Pinned, r.Policies, r.Before = true, nil, nil, nil
 	for _, field := range []*string{&r.Error, &r.UID, &r.Operation, &r.Resource, &r.Namespace, &r.Name, &r.User} {
 		*field = notify.Line(*field, maxShort)
 	}
@@ -212,7 +217,7 @@ func (e Entry) Severity() Severity {
 	case e.Decision != nil:
 		return severityOfDecision(e.Decision)
 	case e.Call != nil:
-		return severityOfCode(e.Call.Code)
+		return severityOfCall(e.Call)
 	case e.Run.Error != "":
 		return Warning
 	case !e.Run.Success:
@@ -223,7 +228,13 @@ func (e Entry) Severity() Severity {
 
 func severityOfDecision(r *audit.Record) Severity {
 	d := r.Decision
+	if r.Lost != nil {
+		return Error
+	}
 	if d == nil {
+		if slices.ContainsFunc(r.Pinned, func(p audit.Pinned) bool { return p.Error != "" }) || len(r.Policies)+len(r.Before) > 0 {
+			return Notice
+		}
 		if r.Error != "" && r.Event != EventTest {
 			return Warning
 		}
@@ -249,8 +260,11 @@ func severityOfDecision(r *audit.Record) Severity {
 	return severity
 }
 
-func severityOfCode(code string) Severity {
-	switch code {
+func severityOfCall(c *audit.Call) Severity {
+	if c.Lost != nil {
+		return Error
+	}
+	switch c.Code {
 	case "OK":
 		return Info
 	case "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED":

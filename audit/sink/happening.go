@@ -13,7 +13,7 @@ import (
 // Reasons of Events.
 const (
 	reasonDenied     = "ImageDenied"
-	reasonUnpinned   = "ImageNotPinned" // denied for want of a digest
+	reasonUnpinned   = "ImageNotPinned" // no digest was found for a tag
 	reasonBreakGlass = "BreakGlass"
 	reasonDryRun     = "DryRunDenied"
 	reasonFailedOpen = "ImageNotChecked" // and let in
@@ -72,13 +72,16 @@ func objectOf(r *audit.Record) object {
 // not allow.
 func happenings(e deliver.Entry) []happening {
 	r := e.Decision
-	if r == nil || r.Namespace == "" {
+	if r == nil || r.Namespace == "" || r.DryRun {
 		return nil
 	}
 	one := happening{object: objectOf(r), record: e.ID, records: []string{e.ID}, count: 1, first: e.Time, last: e.Time}
 	if r.Event == deliver.EventTest {
 		one.reason, one.text = reasonTest, r.Error
 		return []happening{one}
+	}
+	if len(r.Pinned) > 0 {
+		return unpinned(r, one)
 	}
 	reason := reasonOf(r.Decision)
 	if reason == "" {
@@ -96,10 +99,22 @@ func happenings(e deliver.Entry) []happening {
 		}
 		h := one
 		h.image, h.reason = d.Image, reason
-		if reason == reasonDenied && slices.ContainsFunc(d.Reasons, func(r decide.Reason) bool { return r.Code == decide.CodeNoDigest }) {
-			h.reason = reasonUnpinned
-		}
 		h.text = eventText(r, d)
+		all = append(all, h)
+	}
+	return all
+}
+
+// unpinned are the tags that no digest could be written beside.
+func unpinned(r *audit.Record, one happening) []happening {
+	var all []happening
+	for _, p := range r.Pinned {
+		if p.Error == "" {
+			continue
+		}
+		h := one
+		h.image, h.reason = p.Image, reasonUnpinned
+		h.text = notify.Line("No digest was found for image "+notify.Line(p.Image, maxImage)+": "+p.Error, maxEventText)
 		all = append(all, h)
 	}
 	return all
