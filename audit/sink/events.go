@@ -66,7 +66,7 @@ func (c *KubernetesEvents) open(o Options) (deliver.Sink, error) {
 	}
 	return &eventSink{
 		client: client, perMinute: perMinute, host: o.Place.Host, now: o.Now, logger: o.Logger,
-		held: map[string]*happening{}, told: map[string]bool{}, spent: map[string]int{},
+		held: map[string]*happening{}, told: map[string][]string{}, spent: map[string]int{},
 	}, nil
 }
 
@@ -144,8 +144,8 @@ type eventSink struct {
 	minute time.Time      // that is being spent
 	spent  map[string]int // by namespace
 	held   map[string]*happening
-	// told are records of the batch that is tried again, by the Events that have them.
-	told map[string]bool
+	// told are the Events that have a record already which comes again, by its id.
+	told map[string][]string
 }
 
 // Send has Events tell of the records that people should see.
@@ -168,10 +168,12 @@ func (s *eventSink) Send(ctx context.Context, entries []deliver.Entry) error {
 		}
 		delete(s.held, name)
 		for _, id := range h.records {
-			s.told[name+id] = true
+			s.told[id] = append(s.told[id], name)
 		}
 	}
-	s.told = map[string]bool{}
+	for _, e := range entries {
+		delete(s.told, e.ID)
+	}
 	if lost > 0 {
 		return &deliver.LostError{Records: min(lost, int64(len(entries))), Err: errors.New("too many Events wait for another minute")}
 	}
@@ -198,7 +200,7 @@ func (s *eventSink) gather(entries []deliver.Entry) (names []string, all map[str
 			continue
 		}
 		for _, h := range happenings(e) {
-			if name := h.name(); !s.told[name+e.ID] {
+			if name := h.name(); !slices.Contains(s.told[e.ID], name) {
 				add(name, &h)
 			}
 		}
