@@ -102,7 +102,7 @@ func ruleset(dryRun bool) *policy.Ruleset {
 	}
 }
 
-func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options)) fixture {
+func start(t testing.TB, rules *policy.Ruleset, change func(*admission.Options)) fixture {
 	t.Helper()
 	f := newGate(t, rules, change)
 	f.Server = httptest.NewServer(f.gate)
@@ -201,7 +201,7 @@ func (f fixture) timeout() string {
 	return f.patience
 }
 
-func (f fixture) post(t *testing.T, review any) answer {
+func (f fixture) post(t testing.TB, review any) answer {
 	t.Helper()
 	body, raw := review.(json.RawMessage) // which need not be JSON
 	if !raw {

@@ -12,7 +12,6 @@ package audit
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +43,9 @@ const (
 	MaxRecord    = 1 << 20
 	keptOfRecord = 20      // images
 	keptOfField  = 4 << 10 // bytes
+
+	// keptBuffer bounds what is kept to encode records in, each.
+	keptBuffer = 64 << 10
 )
 
 // ErrFull is returned when records arrive faster than the disk takes them.
@@ -136,8 +138,8 @@ type Log struct {
 
 	mu      sync.Mutex
 	queue   lines
-	spare   []byte // for the next queue
-	urgent  bool   // somebody in the queue waits, or there is much in it
+	spare   [][]byte // chunks for the next queue
+	urgent  bool     // somebody in the queue waits, or there is much in it
 	closed  bool
 	records int   // that wait, those that are being written too
 	bytes   int64 // of them
@@ -163,6 +165,8 @@ type Log struct {
 	last        string   // the newest segment, wherever it is
 	mainErr     error    // why the folder could not be written last
 	tryAgain    time.Time
+
+	buffers sync.Pool // of *[]byte, to encode records in
 
 	fault     atomic.Pointer[error]
 	committed committed
@@ -190,6 +194,7 @@ func OpenWith(dir string, o Options) (*Log, error) {
 		dir: dir, Options: o, main: folder{dir: dir, open: os.OpenFile}, spill: folder{dir: o.Spill, open: os.OpenFile},
 		wake: make(chan struct{}, 1), rotated: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), tidied: make(chan struct{}),
 	}
+	l.buffers.New = func() any { return new([]byte) }
 	l.committed.more = make(chan struct{})
 	if err := l.openFolders(); err != nil {
 		return nil, err
@@ -228,14 +233,29 @@ func (l *Log) append(r Record, done chan error) error {
 	if r.Replica == "" {
 		r.Replica = l.Replica
 	}
-	line, err := encode(r)
+	buffer := l.buffers.Get().(*[]byte)
+	defer l.buffers.Put(buffer)
+	line, err := encode((*buffer)[:0], &r)
 	if err != nil {
 		return encoding(err)
+	}
+	if cap(line) <= keptBuffer {
+		*buffer = line
 	}
 	return l.enqueue(line, done)
 }
 
 func encoding(err error) error { return fmt.Errorf("encoding audit record: %w", err) }
+
+// chunk returns a chunk to begin with, in which a line has room.
+func (l *Log) chunk(size int) []byte {
+	if n := len(l.spare); n > 0 && size <= chunkSize {
+		c := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return c
+	}
+	return make([]byte, 0, max(size, chunkSize))
+}
 
 // enqueue takes a line without its end, and done if somebody waits.
 func (l *Log) enqueue(line []byte, done chan error) error {
@@ -268,12 +288,7 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 		}
 		return err, first
 	}
-	from := len(l.queue.lines)
-	l.queue.lines = append(append(l.queue.lines, line...), '\n')
-	l.queue.records++
-	if done != nil {
-		l.queue.waits = append(l.queue.waits, wait{from, len(l.queue.lines), done})
-	}
+	l.queue.add(line, done, l.chunk)
 	l.records++
 	l.bytes += int64(len(line)) + 1
 	if much := l.records >= l.QueueRecords/2 || l.bytes >= l.QueueBytes/2; l.queue.records == 1 || ((done != nil || much) && !l.urgent) {
@@ -283,33 +298,35 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 	return nil, false
 }
 
-// encode makes a line of at most MaxRecord bytes.
-func encode(r Record) ([]byte, error) {
-	line, err := json.Marshal(r)
+// encode appends a line of at most MaxRecord bytes to none.
+func encode(b []byte, r *Record) ([]byte, error) {
+	line, err := AppendRecord(b, r)
 	if err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
-	r.Truncated = true
-	if r.Decision != nil {
-		d := *r.Decision
+	short := *r
+	short.Truncated = true
+	short.Pinned = short.Pinned[:min(len(short.Pinned), keptOfRecord)]
+	if short.Decision != nil {
+		d := *short.Decision
 		d.Images = d.Images[:min(len(d.Images), keptOfRecord)]
-		r.Decision = &d
+		short.Decision = &d
 	}
-	if line, err = json.Marshal(r); err != nil || len(line) <= MaxRecord {
+	if line, err = AppendRecord(line[:0], &short); err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	// What is large still was made so by the requester.
-	for _, field := range []*string{&r.UID, &r.Operation, &r.Resource, &r.Namespace, &r.Name, &r.User, &r.Error} {
+	for _, field := range []*string{&short.UID, &short.Operation, &short.Resource, &short.Namespace, &short.Name, &short.User, &short.Error} {
 		*field = strings.ToValidUTF8((*field)[:min(len(*field), keptOfField)], "")
 	}
-	if r.Decision != nil {
-		r.Decision.Images = nil
+	if short.Pinned = nil; short.Decision != nil {
+		short.Decision.Images = nil
 	}
-	if r.BreakGlass != nil {
-		b := *r.BreakGlass
-		b.Object, r.BreakGlass = nil, &b
+	if short.BreakGlass != nil {
+		b := *short.BreakGlass
+		b.Object, short.BreakGlass = nil, &b
 	}
-	return json.Marshal(r)
+	return AppendRecord(line[:0], &short)
 }
 
 func (l *Log) signal() {

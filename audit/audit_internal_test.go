@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -36,15 +38,26 @@ func TestADiskThatIsFullIsSaidToWhoeverWaits(t *testing.T) {
 // and one that was accepted must, before those that came after it.
 func TestWhatNobodyWaitedForIsKept(t *testing.T) {
 	t.Parallel()
-	l := &Log{wake: make(chan struct{}, 1), queue: lines{lines: []byte("c\nw\n"), records: 2, waits: []wait{{from: 2, to: 4}}}, records: 5, bytes: 16}
-	l.putBack(lines{lines: []byte("a\nrefused\nb\n"), records: 3, waits: []wait{{from: 2, to: 10}}})
-	if got := string(l.queue.lines); got != "a\nb\nc\nw\n" || l.queue.records != 4 {
-		t.Errorf("%d records: %q", l.queue.records, got)
+	group := func(texts ...string) (g lines) {
+		for _, text := range texts {
+			name, waited := strings.CutSuffix(text, "?")
+			var done chan error
+			if waited {
+				done = make(chan error, 1)
+			}
+			g.add([]byte(name), done, func(size int) []byte { return make([]byte, 0, 8) })
+		}
+		return g
 	}
-	if w := l.queue.waits; len(w) != 1 || w[0].from != 6 || w[0].to != 8 {
-		t.Errorf("who waits for c, waits for %+v", w)
+	l := &Log{wake: make(chan struct{}, 1), queue: group("c", "w?"), records: 7, bytes: 26}
+	l.putBack(group("a", "no?", "b", "never?", "d"))
+	if got := string(bytes.Join(l.queue.chunks, nil)); got != "a\nb\nd\nc\nw\n" || l.queue.records != 5 || l.queue.bytes != 10 {
+		t.Errorf("%d records of %d bytes: %q", l.queue.records, l.queue.bytes, got)
 	}
-	if l.records != 4 || l.bytes != 8 {
+	if w := l.queue.waits; len(w) != 1 || string(l.queue.chunks[w[0].chunk][w[0].from:w[0].to]) != "w\n" {
+		t.Errorf("who waits for w, waits for %+v", w)
+	}
+	if l.records != 5 || l.bytes != 17 {
 		t.Errorf("%d records of %d bytes are said to wait", l.records, l.bytes)
 	}
 	select {

@@ -165,7 +165,7 @@ type CallFilter struct {
 }
 
 func (f CallFilter) match(c Call) bool {
-	if (!f.Since.IsZero() && c.Time.Before(f.Since)) || (!f.Until.IsZero() && !c.Time.Before(f.Until)) {
+	if !within(c.Time, f.Since, f.Until) {
 		return false
 	}
 	for _, field := range [...]struct{ want, got string }{{f.Method, c.Method}, {f.Caller, c.Caller}, {f.Code, c.Code}} {
@@ -178,5 +178,5 @@ func (f CallFilter) match(c Call) bool {
 
 // QueryCalls is [Query] for a log of calls.
 func QueryCalls(dir string, filter CallFilter, fn func(Call) error) error {
-	return query(dir, filter.match, fn)
+	return Source{Dir: dir}.Calls(filter, fn)
 }

@@ -101,7 +101,7 @@ type RunFilter struct {
 }
 
 func (f RunFilter) match(r Run) bool {
-	if (!f.Since.IsZero() && r.Time.Before(f.Since)) || (!f.Until.IsZero() && !r.Time.Before(f.Until)) {
+	if !within(r.Time, f.Since, f.Until) {
 		return false
 	}
 	for _, field := range [...]struct{ want, got string }{{f.Method, r.Method}, {f.Caller, r.Caller}} {
@@ -114,5 +114,5 @@ func (f RunFilter) match(r Run) bool {
 
 // QueryRuns is [Query] for a log of runs.
 func QueryRuns(dir string, filter RunFilter, fn func(Run) error) error {
-	return query(dir, filter.match, fn)
+	return Source{Dir: dir}.Runs(filter, fn)
 }

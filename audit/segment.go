@@ -167,20 +167,28 @@ func (d *folder) name() string { return filepath.Base(d.file.Name()) }
 
 // write appends lines and fsyncs them. After a failure the file is cut back to where they
 // began, so that half a line can never run into the next.
-func (d *folder) write(lines []byte) error {
+func (d *folder) write(chunks [][]byte) error {
 	if err := d.mend(); err != nil {
 		return err
 	}
-	n, err := d.file.Write(lines)
-	if err == nil {
-		err = d.file.Sync()
+	var size int64
+	for _, c := range chunks {
+		n, err := d.file.Write(c)
+		size += int64(n)
+		if err != nil {
+			return d.failed(size, err)
+		}
 	}
-	if err != nil {
-		d.torn = n > 0
-		return errors.Join(err, d.mend())
+	if err := d.file.Sync(); err != nil {
+		return d.failed(size, err)
 	}
-	d.size += int64(n)
+	d.size += size
 	return nil
+}
+
+func (d *folder) failed(written int64, err error) error {
+	d.torn = written > 0
+	return errors.Join(err, d.mend())
 }
 
 // mend cuts off what a write that failed has left.

@@ -31,7 +31,7 @@ func (l *Log) write() {
 			}
 			continue
 		}
-		err := l.commit(group.lines)
+		err := l.commit(group.chunks)
 		if err == nil {
 			err = l.tellLost()
 		}
@@ -86,20 +86,20 @@ func (l *Log) gather() (group lines, closed bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	group, l.queue, l.urgent = l.queue, lines{lines: l.spare[:0]}, false
-	l.spare = nil
+	group, l.queue, l.urgent = l.queue, lines{}, false
 	return group, l.closed
 }
 
 // written gives back the room of a group that is on disk.
 func (l *Log) written(group lines) {
-	const kept = 4 << 20
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.records -= group.records
-	l.bytes -= int64(len(group.lines))
-	if cap(group.lines) <= kept {
-		l.spare = group.lines
+	l.bytes -= group.bytes
+	for _, c := range group.chunks {
+		if cap(c) == chunkSize && len(l.spare) < keptChunks {
+			l.spare = append(l.spare, c[:0])
+		}
 	}
 }
 
@@ -110,14 +110,8 @@ func (l *Log) putBack(group lines) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.records -= group.records - kept.records
-	l.bytes -= int64(len(group.lines) - len(kept.lines))
-	at := len(kept.lines)
-	kept.lines = append(kept.lines, l.queue.lines...)
-	for _, w := range l.queue.waits {
-		kept.waits = append(kept.waits, wait{w.from + at, w.to + at, w.done})
-	}
-	kept.records += l.queue.records
-	l.queue = kept
+	l.bytes -= group.bytes - kept.bytes
+	l.queue = kept.and(l.queue)
 	l.signal()
 }
 
@@ -126,7 +120,7 @@ func (l *Log) drop(group lines) {
 	kept := group.unwaited()
 	l.mu.Lock()
 	l.records -= group.records
-	l.bytes -= int64(len(group.lines))
+	l.bytes -= group.bytes
 	now := l.Now()
 	for range kept.records {
 		l.lost.add(now)
@@ -167,7 +161,7 @@ func (l *Log) pause() {
 }
 
 // commit puts lines on disk: in the log, or else in the spill.
-func (l *Log) commit(lines []byte) error {
+func (l *Log) commit(lines [][]byte) error {
 	err := l.intoMain(lines)
 	if err == nil || l.Spill == "" {
 		return err
@@ -182,7 +176,7 @@ func (l *Log) commit(lines []byte) error {
 }
 
 // intoMain writes to the log itself, once nothing is in the spill any more.
-func (l *Log) intoMain(lines []byte) error {
+func (l *Log) intoMain(lines [][]byte) error {
 	now := time.Now()
 	if l.mainErr != nil && l.Spill != "" && now.Before(l.tryAgain) {
 		return l.mainErr
@@ -277,7 +271,7 @@ func (l *Log) takeBack() error {
 }
 
 // intoSpill writes to the spill.
-func (l *Log) intoSpill(lines []byte) error {
+func (l *Log) intoSpill(lines [][]byte) error {
 	if l.spill.file == nil || l.spill.size >= spillSegment {
 		name := nameAfter(l.last)
 		if err := l.spill.begin(name); err != nil {
@@ -358,7 +352,7 @@ func (l *Log) tellLost() error {
 		Lost    Lost      `json:"lost"`
 	}{NewID(), l.Now().UTC(), EventLost, EventLost, "DATA_LOSS", text, l.Replica, lost})
 	if err == nil {
-		err = l.commit(append(line, '\n'))
+		err = l.commit([][]byte{append(line, '\n')})
 	}
 	if err != nil {
 		return nil // the next group tells; this one is on disk
@@ -370,35 +364,6 @@ func (l *Log) tellLost() error {
 		l.lost.Since = lost.Until
 	}
 	return nil
-}
-
-// A wait is a part of lines that somebody waits for.
-type wait struct {
-	from, to int
-	done     chan error
-}
-
-// lines are records on their way to the disk.
-type lines struct {
-	lines   []byte
-	records int
-	waits   []wait
-}
-
-// unwaited returns the lines that nobody waits for.
-func (g lines) unwaited() lines {
-	kept := lines{records: g.records - len(g.waits)}
-	if len(g.waits) == 0 {
-		kept.lines = g.lines
-		return kept
-	}
-	at := 0
-	for _, w := range g.waits {
-		kept.lines = append(kept.lines, g.lines[at:w.from]...)
-		at = w.to
-	}
-	kept.lines = append(kept.lines, g.lines[at:]...)
-	return kept
 }
 
 // openFolders opens the folders, and finds what a process before has left in the spill. A
