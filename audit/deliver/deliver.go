@@ -29,7 +29,7 @@ import (
 
 const (
 	// A batch is so many records or bytes. One record may be larger than that.
-	maxBatch      = 512
+	maxBatch      = 1000
 	maxBatchBytes = 1 << 20
 	// maxRead is how many bytes of the log are read for one batch, if a filter leaves most
 	// of them out.
@@ -41,6 +41,10 @@ const (
 	// patience is how many records in a row a sink may refuse before each of them costs a
 	// pause: it may be the sink that is wrong, and not the records.
 	patience = 5
+
+	// saveInterval is how often the place is kept on disk while there is much to hand on:
+	// what was sent since comes again after a crash.
+	saveInterval = 200 * time.Millisecond
 
 	// DefaultTimeout ends a try.
 	DefaultTimeout = 10 * time.Second
@@ -135,6 +139,8 @@ type Follower struct {
 	pauses   int       // in a row
 	since    time.Time // when the sink began to fail, zero while it works
 	refusals int       // in a row
+	savedAt  time.Time // when the places were last kept
+	unsaved  bool      // something was handed on since
 	// unreadable is after the last line that was told of because it could not be read.
 	unreadable map[Log]audit.Position
 }
@@ -203,6 +209,7 @@ func (f *Follower) save() error {
 	if err != nil {
 		return fmt.Errorf("keeping how far audit sink %q is: %w", f.opts.Name, err)
 	}
+	f.savedAt, f.unsaved = time.Now(), false
 	for log, hold := range f.holds {
 		hold.Set(f.saved[log])
 	}
@@ -266,10 +273,13 @@ func (f *Follower) Run(ctx context.Context) error {
 		more, err := f.round(ctx)
 		switch {
 		case err != nil:
-			f.rest(ctx, err)
+			f.rest(ctx, errors.Join(err, f.saveIf(true)))
 		case !more:
 			f.wait(ctx)
 		}
+	}
+	if err := f.saveIf(true); err != nil {
+		f.opts.Logger.Error("after a restart an audit sink gets records again", "sink", f.opts.Name, "error", err)
 	}
 	return nil
 }
@@ -278,8 +288,11 @@ func (f *Follower) Run(ctx context.Context) error {
 func (f *Follower) Drain(ctx context.Context) error {
 	for {
 		more, err := f.round(ctx)
-		if err != nil || !more {
-			return err
+		if err != nil {
+			return errors.Join(err, f.saveIf(true))
+		}
+		if !more {
+			return nil
 		}
 	}
 }
@@ -301,7 +314,18 @@ func (f *Follower) round(ctx context.Context) (more bool, err error) {
 		}
 		more = more || moved
 	}
+	if err := f.saveIf(!more || time.Since(f.savedAt) >= saveInterval); err != nil {
+		return false, err
+	}
 	return more, ctx.Err()
+}
+
+// saveIf keeps the places on disk, if there is something new and now is the time.
+func (f *Follower) saveIf(now bool) error {
+	if !now || !f.unsaved {
+		return nil
+	}
+	return f.save()
 }
 
 // wait returns when a log has more.
@@ -376,17 +400,16 @@ func (f *Follower) step(ctx context.Context, log Log) (moved bool, err error) {
 	if err != nil {
 		if done > 0 {
 			f.move(log, batch[done-1].next)
-			err = errors.Join(err, f.save())
+			f.unsaved = true
 			f.waits(log, batch[done].Time)
 		}
 		return false, err
 	}
 	f.move(log, end)
 	f.waits(log, time.Time{})
-	if far := end.Segment != f.saved[log].Segment || end.Offset-f.saved[log].Offset >= maxRead; len(batch) > 0 || far {
-		err = f.save()
-	}
-	return end != from, err
+	far := end.Segment != f.saved[log].Segment || end.Offset-f.saved[log].Offset >= maxRead
+	f.unsaved = f.unsaved || len(batch) > 0 || far
+	return end != from, nil
 }
 
 // deliver sends records, and returns how many of them are done with: taken, or given up.

@@ -376,7 +376,9 @@ func TestWhatAPeerRejectsWithoutSayingWhichIsCounted(t *testing.T) {
 	t.Parallel()
 	w, p := newWorld(t), newPeer()
 	w.record("a", "b", "c")
-	p.answer = func(int, []deliver.Entry) error { return &deliver.LostError{Records: 2, Err: errors.New("two are bad")} }
+	p.answer = func(int, []deliver.Entry) error {
+		return &deliver.LostError{Records: 2, Err: errors.New("two are bad")}
+	}
 	drain(t, w.open(p, nil))
 	if w.metric("gatehouse_audit_sink_lost_total", "refused") != 2 || w.metric("gatehouse_audit_sink_delivered_total", "") != 1 || p.sends != 1 {
 		t.Errorf("lost and delivered are wrong, or it was sent %d times", p.sends)

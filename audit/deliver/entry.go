@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/decide"
 	"github.com/gatehouse-dev/gatehouse/notify"
@@ -58,18 +60,18 @@ func Parse(log Log, line []byte) (Entry, error) {
 	switch log {
 	case Decisions:
 		e.Decision = new(audit.Record)
-		err = json.Unmarshal(line, e.Decision)
+		err = jsonv2.Unmarshal(line, e.Decision)
 		e.ID, e.Time = e.Decision.ID, e.Decision.Time
 	case Calls:
 		e.Call = new(audit.Call)
-		err = json.Unmarshal(line, e.Call)
+		err = jsonv2.Unmarshal(line, e.Call)
 		e.ID, e.Time = e.Call.ID, e.Call.Time
 		if e.Call.Phase != "" { // of which there are two with one id
 			e.ID += "." + e.Call.Phase
 		}
 	case Runs:
 		e.Run = new(audit.Run)
-		err = json.Unmarshal(line, e.Run)
+		err = jsonv2.Unmarshal(line, e.Run)
 		e.ID, e.Time = e.Run.ID, e.Run.Time
 	default:
 		return e, fmt.Errorf("reading audit record: there is no log %q", log)
