@@ -212,7 +212,7 @@ const (
 	Info    Severity = 6
 )
 
-// Severity: a used break-glass is Alert; what was refused or let in unchecked is Warning;
+// Severity of a used break-glass is Alert; what was refused or let in unchecked is Warning;
 // what would have been refused is Notice.
 func (e Entry) Severity() Severity {
 	switch {

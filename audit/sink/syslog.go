@@ -142,7 +142,7 @@ type syslogSink struct {
 	now     func() time.Time
 
 	conn net.Conn   // nil: to be made
-	over chan error // gets why, when the peer has ended conn
+	over chan struct{} // closed when the peer has ended conn
 	sent []frame    // lately
 }
 
@@ -239,11 +239,11 @@ func (s *syslogSink) dial(ctx context.Context) error {
 		s.over = nil
 		return nil
 	}
-	over := make(chan error, 1)
+	over := make(chan struct{})
 	s.over = over
 	go func() {
-		_, err := conn.Read(make([]byte, 1))
-		over <- err
+		_, _ = conn.Read(make([]byte, 1)) // whatever comes
+		close(over)
 	}()
 	s.forget(s.now())
 	again := make([][]byte, 0, len(s.sent))
