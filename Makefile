@@ -44,6 +44,7 @@ endif
 # and not as a test that hangs.
 kube:
 	go run ./gatetest/controlplane/prebuild
+	go run ./gatetest/containerd/prebuild
 
 test: prerequisites kube
 	$(GOTEST) -race ./...

@@ -90,6 +90,7 @@ var arrows = map[string][]string{
 	"tags":                     {"image"},
 	"tags/manifest":            {"image", "admission/resource", "policy/document"},
 	"admission":                {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit", "breakglass"},
+	"admission/imageverifier":  {"admission", "decide", "image", "internal/bounded"},
 	"breakglass":               {"internal/durable", "image", "signature", "metadata", "policy/document", "policy/keys", "decide", "audit"},
 	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "breakglass"},
 	"identity":                 {"internal/bounded", "internal/limit", "metadata"},
@@ -111,7 +112,7 @@ var arrows = map[string][]string{
 	"cmd/internal/resolvetags": {"internal/bounded", "image", "image/resolve", "admission/resource", "tags", "tags/manifest", "cmd/internal/terminal"},
 	"cmd/kubectl-resolve_tags": {"cmd/internal/resolvetags"},
 	"cmd/gatehouse": {
-		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded",
+		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded", "internal/durable", "admission/imageverifier",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
 		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "audit/deliver", "audit/sink", "breakglass", "hint", "identity", "server", "conformance", "internal/ownca", "internal/kube", "notify", "notify/pager",
 	},

@@ -51,7 +51,7 @@ func (f facts) Collect(_ context.Context, refs []image.Reference) evidence.Facts
 		case f.down:
 			set[d] = evidence.Image{State: evidence.Unavailable, Err: "store is gone"}
 		case strings.HasSuffix(good, d.String()):
-			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Origin: evidence.Origin{Note: note, Fingerprint: trusted}, Repository: "reg.test/shop/web"}}}
+			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Origin: evidence.Origin{Note: note, Fingerprint: trusted, KeyID: "k", Occurrence: "projects/p/occurrences/01890a5d-ac96-7000-8000-0123456789ab"}, Repository: "reg.test/shop/web"}}}
 		default:
 			set[d] = evidence.Image{State: evidence.Known}
 		}

@@ -75,6 +75,9 @@ type Options struct {
 	Warden Warden
 	// KritisBreakGlass says what Kritis' annotation is worth; by default nothing.
 	KritisBreakGlass KritisMode
+	// Broken tells by which incident an image that a node is about to pull was let in
+	// against policy, given its digest and how it may be spelt; nil is by none.
+	Broken func(digest image.Digest, texts []string) (incident string, used bool)
 	// Resources are custom resources that are reviewed besides pods and workloads.
 	Resources Resources
 	// Limits bound what is taken at the same time.

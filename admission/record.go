@@ -32,7 +32,7 @@ func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, gla
 	}
 	if override != decide.BreakGlass {
 		if err := g.recordUnbroken(ctx, &r, a.allowed); err != nil && a.allowed && g.RefuseUnrecorded {
-			return refuse(http.StatusServiceUnavailable, "decisions must be recorded here, and that failed: %v", err)
+			return refuse(http.StatusServiceUnavailable, "%s", unrecorded(err))
 		}
 		return a
 	}
@@ -50,6 +50,10 @@ func (g *Gate) record(ctx context.Context, req *request, d *decide.Decision, gla
 		"by", glass.By, "workload", glass.Kind+"/"+glass.Name, "permit", glass.Permit, "marker", d.BreakGlass, "record", r.ID)
 	g.wrote(glass)
 	return a
+}
+
+func unrecorded(err error) string {
+	return "decisions must be recorded here, and that failed: " + err.Error()
 }
 
 // unbroken refuses who would have broken glass.
@@ -155,7 +159,7 @@ func (g *Gate) append(r *audit.Record) error {
 // whoever asks could make up any number of them.
 func (g *Gate) count(req *request, verdict string, override decide.Override) {
 	resource := ""
-	if res := req.resource(); res == imageReviews || g.Resources.has(res) {
+	if res := req.resource(); res == imageReviews || res == imagePulls || g.Resources.has(res) {
 		resource = res.String()
 	} else if res.Resource != "" {
 		resource = "other"

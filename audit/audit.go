@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,10 +29,11 @@ const (
 	// FlushInterval bounds how long an appended record waits for its fsync.
 	FlushInterval = 100 * time.Millisecond
 
-	// DefaultQueueRecords and DefaultQueueBytes are how much may wait for the disk: a
-	// minute of a thousand decisions a second of 1 kB each.
+	// DefaultQueueRecords is how many records may wait for the disk: a minute of a thousand
+	// decisions a second.
 	DefaultQueueRecords = 65536
-	DefaultQueueBytes   = 64 << 20
+	// DefaultQueueBytes is how large they may be together: 1 kB each.
+	DefaultQueueBytes = 64 << 20
 
 	// SegmentSize is where a new file is begun, so that old ones can be moved away.
 	SegmentSize = 64 << 20
@@ -59,8 +59,10 @@ type Record struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
 	// Event is "admission" for a judged request, "unchanged" or "deleting" for one
-	// that was let in without a judgement, and "refused" for one that could not
-	// be understood, of which Error says why.
+	// that was let in without a judgement, and "refused" for one that could not be
+	// understood, or not be recorded as it was judged, of which Error says why; "pinned" for
+	// one whose tags were looked up; "pull" for an image that a node is about to pull;
+	// "policy" for policies that are about to be in force; and "lost".
 	Event     string `json:"event"`
 	Error     string `json:"error,omitempty"`
 	Cluster   string `json:"cluster,omitempty"`
@@ -129,6 +131,8 @@ type Options struct {
 	// Now is the clock; nil is [time.Now].
 	Now    func() time.Time
 	Logger *slog.Logger
+
+	retry time.Duration // retryDelay, unless a test has less time
 }
 
 // A Log appends records to the files of one folder. It is safe for concurrent use.
@@ -180,7 +184,9 @@ func Open(dir string, logger *slog.Logger) (*Log, error) {
 
 // OpenWith is [Open] with options. What an earlier process left in the spill is moved to
 // the log. With a spill, a folder that cannot be written now is no error.
-func OpenWith(dir string, o Options) (*Log, error) {
+func OpenWith(dir string, o Options) (*Log, error) { return open(dir, o, openFile) }
+
+func open(dir string, o Options, openFile func(path string, flag int) (file, error)) (*Log, error) {
 	if o.Logger == nil {
 		return nil, errors.New("opening audit log: no logger")
 	}
@@ -189,9 +195,10 @@ func OpenWith(dir string, o Options) (*Log, error) {
 	}
 	o.QueueRecords = cmp.Or(o.QueueRecords, DefaultQueueRecords)
 	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.retry = cmp.Or(o.retry, retryDelay)
 	o.HoldFor = cmp.Or(o.HoldFor, DefaultHoldFor)
 	l := &Log{
-		dir: dir, Options: o, main: folder{dir: dir, open: os.OpenFile}, spill: folder{dir: o.Spill, open: os.OpenFile},
+		dir: dir, Options: o, main: folder{dir: dir, open: openFile}, spill: folder{dir: o.Spill, open: openFile},
 		wake: make(chan struct{}, 1), rotated: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), tidied: make(chan struct{}),
 	}
 	l.buffers.New = func() any { return new([]byte) }
@@ -200,7 +207,11 @@ func OpenWith(dir string, o Options) (*Log, error) {
 		return nil, err
 	}
 	go l.write()
-	go l.keepTidy()
+	if l.Retention > 0 || l.MaxBytes > 0 {
+		go l.keepTidy()
+	} else {
+		close(l.tidied)
+	}
 	return l, nil
 }
 
@@ -209,8 +220,8 @@ func OpenWith(dir string, o Options) (*Log, error) {
 func (l *Log) Append(r Record) error { return l.append(r, nil) }
 
 // AppendSync returns once the record is on disk, or with the reason that it is
-// not; then it is not counted as lost. If it is ctx that ended, the record may come to
-// be on disk all the same.
+// not; then it is not counted as lost. If it is ctx that ended, the record comes to be on
+// disk all the same only if it was being written then.
 func (l *Log) AppendSync(ctx context.Context, r Record) error {
 	return l.await(ctx, func(done chan error) error { return l.append(r, done) })
 }
@@ -225,7 +236,18 @@ func (l *Log) await(ctx context.Context, enqueue func(done chan error) error) er
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		l.withdraw(done)
 		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
+	}
+}
+
+// withdraw takes back what nobody waits for any more, unless it is being written.
+func (l *Log) withdraw(done chan error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size := l.queue.withdraw(done); size > 0 {
+		l.records--
+		l.bytes -= int64(size)
 	}
 }
 
@@ -259,7 +281,7 @@ func (l *Log) chunk(size int) []byte {
 
 // enqueue takes a line without its end, and done if somebody waits.
 func (l *Log) enqueue(line []byte, done chan error) error {
-	err, first := l.put(line, done)
+	first, err := l.put(line, done)
 	if first {
 		l.Logger.Error("records are lost: more wait for the audit log than may", "log", l.dir, "error", l.Unwritable())
 	}
@@ -267,7 +289,7 @@ func (l *Log) enqueue(line []byte, done chan error) error {
 }
 
 // put reports with the error whether it is the first record that is lost.
-func (l *Log) put(line []byte, done chan error) (err error, first bool) {
+func (l *Log) put(line []byte, done chan error) (first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mostRecords, mostBytes := l.QueueRecords, l.QueueBytes
@@ -286,7 +308,7 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 			l.lost.add(l.Now())
 			first = l.lost.Records == 1
 		}
-		return err, first
+		return first, err
 	}
 	l.queue.add(line, done, l.chunk)
 	l.records++
@@ -295,7 +317,7 @@ func (l *Log) put(line []byte, done chan error) (err error, first bool) {
 		l.urgent = l.urgent || done != nil || much
 		l.signal()
 	}
-	return nil, false
+	return false, nil
 }
 
 // encode appends a line of at most MaxRecord bytes to none.

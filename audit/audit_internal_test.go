@@ -2,10 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -64,5 +66,43 @@ func TestWhatNobodyWaitedForIsKept(t *testing.T) {
 	case <-l.wake:
 	default:
 		t.Error("the writer was not told")
+	}
+}
+
+// TestWhatNobodyWaitsForAnyMoreIsTakenBack: whoever was told that he waited too long was
+// refused.
+func TestWhatNobodyWaitsForAnyMoreIsTakenBack(t *testing.T) {
+	t.Parallel()
+	l := &Log{wake: make(chan struct{}, 1), Options: Options{QueueRecords: 10, QueueBytes: 1 << 20}} // without a writer
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	patient := make(chan error, 1)
+	for _, add := range []func() error{
+		func() error { return l.enqueue([]byte("a"), nil) },
+		func() error {
+			queued := make(chan struct{})
+			waiting.Go(func() {
+				err := l.await(ctx, func(done chan error) error { defer close(queued); return l.enqueue([]byte("gone"), done) })
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("whoever waited too long was told %v", err)
+				}
+			})
+			<-queued
+			return nil
+		},
+		func() error { return l.enqueue([]byte("b"), nil) },
+		func() error { return l.enqueue([]byte("w"), patient) },
+	} {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	waiting.Wait()
+	if got := string(bytes.Join(l.queue.chunks, nil)); got != "a\nb\nw\n" || l.queue.records != 3 || l.records != 3 || l.bytes != 6 {
+		t.Errorf("%d records of %d bytes wait: %q", l.records, l.bytes, got)
+	}
+	if w := l.queue.waits; len(w) != 1 || string(l.queue.chunks[0][w[0].from:w[0].to]) != "w\n" {
+		t.Errorf("who waits for w, waits for %+v", w)
 	}
 }

@@ -1,5 +1,7 @@
 package audit
 
+import "slices"
+
 const (
 	// chunkSize is what lines are gathered in, so that many are never copied while
 	// somebody waits to add one.
@@ -37,6 +39,26 @@ func (g *lines) add(line []byte, done chan error, chunk func(size int) []byte) {
 	}
 	g.records++
 	g.bytes += int64(size)
+}
+
+// withdraw removes the line that somebody waits for with done, and returns its size; 0 if
+// it is not there.
+func (g *lines) withdraw(done chan error) (size int) {
+	i := slices.IndexFunc(g.waits, func(w wait) bool { return w.done == done })
+	if i < 0 {
+		return 0
+	}
+	gone := g.waits[i]
+	size = gone.to - gone.from
+	g.chunks[gone.chunk] = slices.Delete(g.chunks[gone.chunk], gone.from, gone.to)
+	g.waits = slices.Delete(g.waits, i, i+1)
+	for j := i; j < len(g.waits) && g.waits[j].chunk == gone.chunk; j++ {
+		g.waits[j].from -= size
+		g.waits[j].to -= size
+	}
+	g.records--
+	g.bytes -= int64(size)
+	return size
 }
 
 // unwaited returns the lines that nobody waits for.

@@ -58,9 +58,6 @@ func (h *Hold) Release() {
 // keepTidy removes what is too old, or too much, until the log is closed.
 func (l *Log) keepTidy() {
 	defer close(l.tidied)
-	if l.Retention <= 0 && l.MaxBytes <= 0 {
-		return
-	}
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
 	for {
@@ -97,7 +94,7 @@ func (l *Log) tidy(now time.Time) error {
 			break
 		}
 		holder, stuck := l.holder(s, now)
-		if holder != "" && !(over && stuck) {
+		if holder != "" && (!over || !stuck) {
 			break
 		}
 		if err := os.Remove(filepath.Join(l.dir, s.name)); err != nil {

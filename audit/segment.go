@@ -33,7 +33,7 @@ func nameAfter(last string) string {
 	}
 	id, err := uuid.Parse(strings.TrimSuffix(last, suffix))
 	if err != nil {
-		return strings.TrimSuffix(last, suffix) + "-" + name
+		return strings.TrimSuffix(last, suffix) + "~" + name // which sorts after the dot
 	}
 	for i := len(id) - 1; i >= 0; i-- { // as a number, plus one
 		if id[i]++; id[i] != 0 {
@@ -99,7 +99,7 @@ func openForReading(dir, spill, name string) (*os.File, error) {
 }
 
 // cutTornLine truncates f after its last newline and returns its size.
-func cutTornLine(f *os.File) (int64, error) {
+func cutTornLine(f file) (int64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -127,11 +127,30 @@ func cutTornLine(f *os.File) (int64, error) {
 	return 0, nil
 }
 
+// A file is an *os.File, unless a test says otherwise.
+type file interface {
+	io.ReaderAt
+	io.Writer
+	Name() string
+	Stat() (fs.FileInfo, error)
+	Sync() error
+	Truncate(size int64) error
+	Close() error
+}
+
+func openFile(path string, flag int) (file, error) {
+	f, err := os.OpenFile(path, flag, 0o600)
+	if err != nil { // no *os.File that is nil in a file that is not
+		return nil, err
+	}
+	return f, nil
+}
+
 // A folder is where segments are written, one at a time.
 type folder struct {
 	dir  string
-	open func(path string, flag int, perm fs.FileMode) (*os.File, error) // os.OpenFile, unless a test says otherwise
-	file *os.File                                                        // nil: none is open
+	open func(path string, flag int) (file, error)
+	file file // nil: none is open
 	size int64
 	// torn is set while what follows size in the file could not be cut off.
 	torn bool
@@ -139,7 +158,7 @@ type folder struct {
 
 // begin begins a segment, or goes on with one that is there.
 func (d *folder) begin(name string) error {
-	f, err := d.open(filepath.Join(d.dir, name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := d.open(filepath.Join(d.dir, name), os.O_RDWR|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return err
 	}
@@ -227,7 +246,7 @@ func (d *folder) take(from, name string) error {
 }
 
 func (d *folder) copyTo(path string, source io.Reader) error {
-	f, err := d.open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := d.open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

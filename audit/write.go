@@ -60,7 +60,7 @@ func (l *Log) write() {
 func (l *Log) gather() (group lines, closed bool) {
 	var later <-chan time.Time
 	if len(l.spilled) > 0 {
-		timer := time.NewTimer(retryDelay)
+		timer := time.NewTimer(l.retry)
 		defer timer.Stop()
 		later = timer.C
 	}
@@ -140,7 +140,7 @@ func (l *Log) empty() bool {
 
 // pause leaves the disk alone, unless somebody waits for it.
 func (l *Log) pause() {
-	timer := time.NewTimer(retryDelay)
+	timer := time.NewTimer(l.retry)
 	defer timer.Stop()
 	defer l.signal() // what it takes here was for gather
 	for {
@@ -201,7 +201,7 @@ func (l *Log) intoMain(lines [][]byte) error {
 		l.Logger.Info("the audit log is written again", "log", l.dir)
 	}
 	if l.mainErr = err; err != nil {
-		l.tryAgain = now.Add(retryDelay)
+		l.tryAgain = now.Add(l.retry)
 		return err
 	}
 	if len(lines) > 0 {

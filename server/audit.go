@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -151,13 +155,13 @@ func registerAudit(registry prometheus.Registerer, kind auditKind, log *audit.Lo
 // policyRecordTimeout bounds how long policies wait to be on record before they are in force.
 const policyRecordTimeout = 10 * time.Second
 
-// recordPolicies returns what has policies on record before they are in force. It is an
-// error if they cannot be, unless the operator has chosen otherwise.
-func (g *glass) recordPolicies(c *AuditConfig, cluster string) func(ctx context.Context, before, next policy.Set) error {
-	return func(ctx context.Context, before, next policy.Set) error {
+// recorder returns what has policies on record before they are in force. It is an error if
+// they cannot be, unless the operator has chosen otherwise.
+func (g *glass) recorder(c *AuditConfig, cluster string) func(ctx context.Context, before, next []audit.PolicyVersion) error {
+	return func(ctx context.Context, before, next []audit.PolicyVersion) error {
 		ctx, cancel := context.WithTimeout(ctx, policyRecordTimeout)
 		defer cancel()
-		r := audit.Record{ID: audit.NewID(), Time: time.Now().UTC(), Event: "policy", Cluster: cluster, Before: versionsOf(before), Policies: versionsOf(next)}
+		r := audit.Record{ID: audit.NewID(), Time: time.Now().UTC(), Event: "policy", Cluster: cluster, Before: before, Policies: next}
 		err := g.log.AppendSync(ctx, r)
 		if err == nil || c.OnUnwritable != AllowUnrecorded {
 			return err
@@ -166,6 +170,35 @@ func (g *glass) recordPolicies(c *AuditConfig, cluster string) func(ctx context.
 		_ = g.log.Append(r) // for when it can; what is lost is counted and told of by the log
 		return nil
 	}
+}
+
+func (g *glass) recordPolicies(ctx context.Context, before, next policy.Set) error {
+	return g.putOnRecord(ctx, versionsOf(before), versionsOf(next))
+}
+
+// recordFiles has it recorded who may grant, and what is granted by files, before that
+// counts. What a gate starts with counts all the same.
+func (g *glass) recordFiles(texts map[string][]byte) error {
+	if g.putOnRecord == nil || len(texts) == 0 && len(g.read) == 0 {
+		return nil
+	}
+	err := g.putOnRecord(context.Background(), fileVersions(g.read), fileVersions(texts))
+	switch {
+	case err != nil && g.read == nil:
+		g.logger.Error("the files of break-glass that the gate starts with could not be recorded", "error", err)
+	case err != nil:
+		return fmt.Errorf("recording that files of break-glass change: %w", err)
+	}
+	return nil
+}
+
+func fileVersions(texts map[string][]byte) []audit.PolicyVersion {
+	var list []audit.PolicyVersion
+	for _, path := range slices.Sorted(maps.Keys(texts)) {
+		sum := sha256.Sum256(texts[path])
+		list = append(list, audit.PolicyVersion{Policy: "break-glass", Source: path, Version: hex.EncodeToString(sum[:])})
+	}
+	return list
 }
 
 func versionsOf(set policy.Set) []audit.PolicyVersion {

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/breakglass"
 	"github.com/gatehouse-dev/gatehouse/decide"
+	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
 	"github.com/gatehouse-dev/gatehouse/notify"
@@ -123,6 +124,8 @@ type glass struct {
 	warden    *breakglass.Warden
 	incidents *breakglass.Incidents
 	review    *incidentReview
+	// putOnRecord, unless it is nil, has what changes recorded before it counts.
+	putOnRecord func(ctx context.Context, before, next []audit.PolicyVersion) error
 	// read are the texts of the files that were read last.
 	read map[string][]byte
 }
@@ -135,6 +138,7 @@ func (p *parts) openGlass() error {
 	}
 	cfg := p.cfg.BreakGlass
 	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place()}}
+	g.putOnRecord = g.recorder(&p.cfg.Audit, p.cfg.Cluster)
 	if err := g.readFiles(); err != nil {
 		return err
 	}
@@ -232,6 +236,9 @@ func (g *glass) readFiles() error {
 	}
 	if !changed {
 		return nil
+	}
+	if err := g.recordFiles(texts); err != nil {
+		return err
 	}
 	var grantors []breakglass.Grantor
 	for _, path := range g.cfg.GrantorsFiles {
@@ -406,4 +413,9 @@ func (r *incidentReview) running(ctx context.Context, namespace string) (kube.Im
 	}
 	r.pods[namespace] = podsSeen{now, images}
 	return images, nil
+}
+
+// broken tells by which incident an image was let in that a node is about to pull.
+func (g *glass) broken(digest image.Digest, texts []string) (incident string, used bool) {
+	return g.incidents.LetIn(digest.String(), texts)
 }

@@ -195,7 +195,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 	if err != nil {
 		return err
 	}
-	ps.enforced, ps.record = g.keep, g.glass.recordPolicies(&g.cfg.Audit, g.cfg.Cluster)
+	ps.enforced, ps.record = g.keep, g.glass.recordPolicies
 	g.evidence.index.Store(x)
 	if err := g.startPolicies(ctx, ps); err != nil {
 		return err

@@ -226,7 +226,9 @@ func parseWhen(flag, s string, now time.Time) (time.Time, error) {
 
 func printRecord(w io.Writer, r audit.Record) error {
 	var b strings.Builder
-	line := func(format string, args ...any) { b.WriteString(strings.TrimRight(printable(fmt.Sprintf(format, args...)), " ") + "\n") }
+	line := func(format string, args ...any) {
+		b.WriteString(strings.TrimRight(printable(fmt.Sprintf(format, args...)), " ") + "\n")
+	}
 	verdict, override := "-", " "+r.Event
 	if d := r.Decision; d != nil {
 		verdict, override = d.Verdict.String(), ""

@@ -38,6 +38,8 @@ func main() {
 		code = runVoucher(ctx, voucherServerCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	case "voucher_client":
 		code = runVoucher(ctx, voucherClientCommand(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	case verifierName:
+		code = runVerifier(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	default:
 		code = run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	}
@@ -105,6 +107,7 @@ Exit status: 0 yes, 1 no, 2 could not tell (the reason is on standard error).`,
 		policyCommand(),
 		attestorCommand(),
 		hintCommand(),
+		imageVerifierCommand(),
 		auditCommand(),
 		breakglassCommand(),
 		identityCommand(),

@@ -115,21 +115,31 @@ func glogTexts() []string {
 	return []string{"v", "vmodule", "stderrthreshold", "log_dir", "log_backtrace_at"}
 }
 
-// longFlags gives the flags of "gatehouse sign" that are written with one dash, as
-// Kritis' documentation has them, the two that they need here.
+// longFlags gives flags of one dash a second one, where others call a command so: those of
+// Kritis' signer, and whatever containerd says to an image verifier.
 func longFlags(args []string) []string {
-	if len(args) == 0 || args[0] != "sign" {
+	if len(args) == 0 {
 		return args
 	}
-	known := signCommand().Flags()
+	var long func(name string) bool
+	switch args[0] {
+	case "sign":
+		known := signCommand().Flags()
+		long = func(name string) bool {
+			return known.Lookup(name) != nil && (len(name) > 1 || known.ShorthandLookup(name) == nil)
+		}
+	case "image-verifier":
+		long = func(name string) bool { return len(name) > 1 }
+	default:
+		return args
+	}
 	args = slices.Clone(args)
 	for i, arg := range args[1:] {
 		if arg == "--" {
 			break
 		}
 		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
-		oneDash := len(arg) > 1 && arg[0] == '-' && arg[1] != '-'
-		if oneDash && known.Lookup(name) != nil && (len(name) > 1 || known.ShorthandLookup(name) == nil) {
+		if oneDash := len(arg) > 1 && arg[0] == '-' && arg[1] != '-'; oneDash && long(name) {
 			args[i+1] = "-" + arg
 		}
 	}

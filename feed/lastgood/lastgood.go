@@ -97,6 +97,19 @@ func Open(dir, project, cluster string) (*Folder, error) {
 	return f, err
 }
 
+// OpenForReading opens the folder of a gate that may be running, for somebody else. The
+// error is [fs.ErrNotExist] if no gate has used it.
+func OpenForReading(dir, project, cluster string) (*Folder, error) {
+	f := &Folder{dir: dir, project: project, cluster: cluster}
+	if _, err := os.Stat(filepath.Join(dir, keyFile)); err != nil {
+		return nil, err
+	}
+	if err := f.openKey(); err != nil {
+		return nil, fmt.Errorf("opening the key of the last good copy: %w", err)
+	}
+	return f, nil
+}
+
 func (f *Folder) openKey() error {
 	path := filepath.Join(f.dir, keyFile)
 	info, err := os.Stat(path)
@@ -126,23 +139,24 @@ func (f *Folder) Path() string { return filepath.Join(f.dir, copyFile) }
 // Read fills a new index with the copy. The error is [fs.ErrNotExist] if there is none;
 // after any other one the index is not to be used.
 func (f *Folder) Read(x *index.Index) (*Copy, error) {
+	// Before the copy is opened: the gate may replace both meanwhile, and that is no setting back.
+	latest, unknown := f.generation()
 	file, err := os.Open(f.Path())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // read only
-	c, err := f.read(file, x)
+	if unknown != nil {
+		return nil, fmt.Errorf("the last good copy %s is not used: which copy was the last one cannot be told: %v", f.Path(), unknown) //nolint:errorlint // that this file is missing does not mean that there is no copy
+	}
+	c, err := f.read(file, x, latest)
 	if err != nil {
 		return nil, fmt.Errorf("the last good copy %s is not used: %w", f.Path(), err)
 	}
 	return c, nil
 }
 
-func (f *Folder) read(file io.Reader, x *index.Index) (*Copy, error) {
-	latest, err := f.generation()
-	if err != nil {
-		return nil, fmt.Errorf("which copy was the last one cannot be told: %v", err) //nolint:errorlint // that this file is missing does not mean that there is no copy
-	}
+func (f *Folder) read(file io.Reader, x *index.Index, latest uint64) (*Copy, error) {
 	r, err := sealed.NewReader(io.LimitReader(file, MaxBytes), f.key)
 	if err != nil {
 		return nil, err

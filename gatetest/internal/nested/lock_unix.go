@@ -1,6 +1,6 @@
 //go:build unix
 
-package controlplane
+package nested
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 // lock takes the file lock at path, waiting for whoever holds it until ctx
 // ends. The kernel gives it back when the process dies.
-func lock(ctx context.Context, path string, logf func(string, ...any)) (unlock func(), err error) {
+func lock(ctx context.Context, path, title string, logf func(string, ...any)) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func lock(ctx context.Context, path string, logf func(string, ...any)) (unlock f
 			return nil, fmt.Errorf("locking %q: %w", path, err)
 		}
 		if !told {
-			logf("another process is building the Kubernetes test binary; waiting for it")
+			logf("another process is building %s; waiting for it", title)
 		}
 		select {
 		case <-ticker.C:
