@@ -35,9 +35,6 @@ func (l *Log) write() {
 		if err == nil {
 			err = l.tellLost()
 		}
-		for _, w := range group.waits {
-			w.done <- err
-		}
 		l.settle(err)
 		switch {
 		case err == nil:
@@ -46,6 +43,11 @@ func (l *Log) write() {
 			l.drop(group)
 		default:
 			l.putBack(group)
+		}
+		for _, w := range group.waits { // what they see then is how it is
+			w.done <- err
+		}
+		if err != nil && !closed {
 			l.pause()
 		}
 		if closed && l.empty() {

@@ -199,7 +199,8 @@ func kubeConfig(t *testing.T, text string, change func(*Config)) Config {
 	})
 }
 
-// decisions returns the records about objects whose name begins so.
+// decisions returns the records about objects whose name begins so, but for what was only
+// tried out.
 func (r *running) decisions(prefix string) []string {
 	r.t.Helper()
 	entries, err := filepath.Glob(filepath.Join(r.data, "audit", "*"))
@@ -216,9 +217,10 @@ func (r *running) decisions(prefix string) []string {
 			var record struct {
 				Name, Event string
 				Resource    string
+				DryRun      bool
 				Decision    struct{ Verdict, Override string }
 			}
-			if json.Unmarshal([]byte(line), &record) == nil && strings.HasPrefix(record.Name, prefix) {
+			if json.Unmarshal([]byte(line), &record) == nil && !record.DryRun && strings.HasPrefix(record.Name, prefix) {
 				list = append(list, strings.TrimSpace(strings.Join([]string{record.Resource, record.Event, record.Decision.Verdict, record.Decision.Override}, " ")))
 			}
 		}

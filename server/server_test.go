@@ -225,12 +225,16 @@ func TestTheWholeRoad(t *testing.T) {
 	}
 	var verdicts []string
 	if err := audit.Query(filepath.Join(r.data, "audit"), audit.Filter{}, func(rec audit.Record) error {
+		if rec.Event == "policy" {
+			verdicts = append(verdicts, rec.Event)
+			return nil
+		}
 		verdicts = append(verdicts, rec.Decision.Verdict.String())
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(verdicts, " "); got != "DENY ALLOW DENY" {
+	if got := strings.Join(verdicts, " "); got != "policy DENY ALLOW DENY" {
 		t.Errorf("recorded %s", got)
 	}
 }
