@@ -100,13 +100,17 @@ var arrows = map[string][]string{
 	"breakglass/relay":         {"internal/bounded", "internal/durable", "audit", "breakglass", "api/*"},
 	"identity":                 {"internal/bounded", "internal/limit", "metadata"},
 	"audit":                    {"decide", "metadata"},
-	"notify":                   {},
+	// Follows the audit logs behind their writers, whatever the place that they go to.
+	"audit/deliver": {"internal/bounded", "internal/durable", "decide", "audit", "notify"},
+	// The only one that knows how those places are spoken to.
+	"audit/sink": {"internal/bounded", "internal/kube", "decide", "audit", "audit/deliver", "notify"},
+	"notify":     {},
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
 	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
-		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "admission", "breakglass", "breakglass/*", "identity",
+		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "audit/deliver", "audit/sink", "admission", "breakglass", "breakglass/*", "identity",
 		"feed", "feed/*", "notify", "notify/pager",
 	},
 	"deploy/chart":             {},
@@ -118,7 +122,7 @@ var arrows = map[string][]string{
 	"cmd/gatehouse": {
 		"cmd/internal/resolvetags", "cmd/internal/terminal", "internal/bounded", "internal/durable", "admission/imageverifier",
 		"image", "policy", "policy/*", "signature", "evidence", "evidence/index", "metadata/transfer", "decide",
-		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
+		"admission", "image/resolve", "attest", "attest/kritissigner", "attest/voucherclient", "attest/voucherclient/googletoken", "audit", "audit/deliver", "audit/sink", "breakglass", "hint", "identity", "server", "conformance", "doctor", "internal/clusterca", "internal/ownca", "internal/kube", "install", "notify", "notify/pager",
 	},
 
 	"deploy/monitoring": {}, // tests of what is there
@@ -168,6 +172,7 @@ var onlyIn = map[string][]string{
 	"go.opentelemetry.io/otel/sdk":        {"server"},
 	"go.opentelemetry.io/otel/exporters":  {"server"},
 	"go.opentelemetry.io/contrib":         {"server"},
+	"go.opentelemetry.io/proto":           {"audit/sink"},
 }
 
 type listed struct {

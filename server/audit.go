@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
+	"github.com/gatehouse-dev/gatehouse/audit/deliver"
+	"github.com/gatehouse-dev/gatehouse/audit/sink"
 	"github.com/gatehouse-dev/gatehouse/breakglass/relay"
 	"github.com/gatehouse-dev/gatehouse/policy"
 )
@@ -46,6 +48,8 @@ type AuditConfig struct {
 	// incidents of break-glass of them: "breakGlass" (default) those of requests with a
 	// marker, "all", or "none".
 	Forward relay.What `yaml:"forward"`
+	// Sinks are places that records are handed on to, beside Data.
+	Sinks []sink.Config `yaml:"sinks"`
 }
 
 // OnUnwritable is what happens to what cannot be recorded.
@@ -91,6 +95,7 @@ func (c *AuditConfig) validate(data string) error {
 	if c.SpillDir != "" && filepath.Clean(c.SpillDir) == filepath.Clean(data) {
 		bad("spillDir %q: want another folder than data", c.SpillDir)
 	}
+	errs = append(errs, sink.Validate(c.Sinks))
 	return errors.Join(errs...)
 }
 
@@ -104,6 +109,9 @@ const (
 )
 
 var auditDirs = map[auditKind]string{auditDecisions: "audit", auditCalls: auditAPIDir, auditRuns: auditRunsDir}
+
+// deliverLogs are what the configuration of sinks calls them.
+var deliverLogs = map[auditKind]deliver.Log{auditDecisions: deliver.Decisions, auditCalls: deliver.Calls, auditRuns: deliver.Runs}
 
 // openAudit opens a log, and has it measured. It is closed with the server.
 func (p *parts) openAudit(kind auditKind) (*audit.Log, error) {
@@ -120,6 +128,7 @@ func (p *parts) openAudit(kind auditKind) (*audit.Log, error) {
 		return nil, err
 	}
 	p.onClose(log.Close)
+	p.sinks.follow(deliverLogs[kind], log)
 	return log, registerAudit(p.registry, kind, log)
 }
 

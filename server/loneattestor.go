@@ -51,6 +51,7 @@ func runLoneAttestor(ctx context.Context, cfg Config, logger *slog.Logger, start
 	group, running := errgroup.WithContext(background)
 	stop := p.serve(group)
 	group.Go(func() error { return p.live.Run(running) })
+	p.runSinks(running, group)
 	p.ready.Store(true)
 	if err = started(Addresses{Attestor: p.attestor.addr(), Ops: p.ops.addr()}); err == nil {
 		select {
@@ -87,6 +88,9 @@ func (p *parts) buildLoneAttestor(ctx context.Context) error {
 		}
 		return nil
 	}, func(attest.Options) error { return nil }); err != nil {
+		return err
+	}
+	if err := p.openSinks(); err != nil {
 		return err
 	}
 	p.serveOps(func() (string, error) {

@@ -79,6 +79,7 @@ func (p *parts) runGate(ctx context.Context, started func(Addresses) error) erro
 	if p.relay != nil {
 		group.Go(func() error { return p.relay.Run(running) })
 	}
+	p.runSinks(running, group)
 	stop := p.serve(group)
 	err = g.begin(ctx, running, group)
 	if err == nil {
@@ -131,6 +132,9 @@ func (p *parts) newLoneGate(ctx context.Context) (*loneGate, error) {
 		return nil, err
 	}
 	if err := p.buildGate(g.evidence, g.rules); err != nil {
+		return nil, err
+	}
+	if err := p.openSinks(); err != nil {
 		return nil, err
 	}
 	p.serveOps(g.state)

@@ -210,6 +210,9 @@ func (p *parts) runMutate(ctx context.Context, started func(Addresses) error) er
 	if err := p.buildMutate(resolved); err != nil {
 		return err
 	}
+	if err := p.openSinks(); err != nil {
+		return err
+	}
 	p.serveOps(func() (string, error) {
 		if !p.ready.Load() {
 			return "", errors.New("starting or stopping")
@@ -221,6 +224,7 @@ func (p *parts) runMutate(ctx context.Context, started func(Addresses) error) er
 	}
 	stop := p.serve(group)
 	p.watchCertificates(running, group)
+	p.runSinks(running, group)
 	if follow != nil {
 		group.Go(func() error { return follow(running) })
 	}

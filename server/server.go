@@ -93,6 +93,7 @@ type parts struct {
 	glass *glass
 	// relay tells the service of it, nil unless that is elsewhere.
 	relay *relay.Relay
+	sinks sinks
 
 	ready atomic.Bool
 	// draining is set while the gate goes on to answer after it was told to stop.
@@ -107,6 +108,9 @@ func newParts(cfg Config, logger *slog.Logger) *parts {
 // files and starts nothing.
 func Check(cfg Config, logger *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := checkSinks(cfg, logger); err != nil {
 		return err
 	}
 	if cfg.Role == AttestorRole {
@@ -218,6 +222,7 @@ func (p *parts) run(ctx context.Context, started func(Addresses) error) error {
 	group.Go(func() error { return p.live.Run(running) })
 	group.Go(func() error { return p.identity.Run(running) })
 	p.attend(running, group)
+	p.runSinks(running, group)
 	p.glass.follow(running, group, p.service)
 	p.watchCertificates(running, group)
 
@@ -363,6 +368,9 @@ func (p *parts) build(ctx context.Context) error {
 	if err := p.buildMutate(hintsOf(p.index, len(p.cfg.Admission.HintSignersFiles) > 0)); err != nil {
 		return err
 	}
+	if err := p.openSinks(); err != nil {
+		return err
+	}
 	p.serveOps(func() (string, error) { return "", p.readiness() })
 	return p.registerCertificates()
 }
@@ -379,6 +387,7 @@ func (p *parts) openData() error {
 	if err := os.MkdirAll(p.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
+	p.onClose(p.closeSinks) // after the logs, which are opened later
 	return p.registerDisk()
 }
 

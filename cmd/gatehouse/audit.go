@@ -54,6 +54,7 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
   gatehouse audit --data DIR --attestor --image shop/web`,
 		Args: cobra.NoArgs,
 	}
+	c.AddCommand(auditTestCommand())
 	q.bind(c.Flags())
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
 	c.RunE = func(c *cobra.Command, _ []string) error {
