@@ -141,9 +141,9 @@ type syslogSink struct {
 	tls     *tls.Config // nil: without
 	now     func() time.Time
 
-	conn net.Conn   // nil: to be made
+	conn net.Conn      // nil: to be made
 	over chan struct{} // closed when the peer has ended conn
-	sent []frame    // lately
+	sent []frame       // lately
 }
 
 // Send writes each record as a message.
