@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -196,7 +197,7 @@ func (p *patient) noCluster() []Finding {
 func asked(what string, err error) Finding {
 	var e *kube.Error
 	if errors.As(err, &e) && e.Code == http.StatusForbidden {
-		return unknown("ask somebody who may, or run it in the controller's pod: kubectl exec deploy/gatehouse-controller -n gatehouse -- gatehouse doctor", "%s may not be read: %s", what, e.Message)
+		return unknown("run it as somebody who may: docs/doctor.md has a ClusterRole", "%s may not be read: %s", what, e.Message)
 	}
 	return unknown("", "%s could not be read: %v", what, err)
 }
@@ -209,4 +210,12 @@ func checkConfig(_ context.Context, p *patient) []Finding {
 		return []Finding{problem("mend what it says; docs/gatehouse.yaml has every setting", "a server does not start with %s: %v", p.Config.File, p.Config.Err)}
 	}
 	return []Finding{ok("%s is valid", p.Config.File)}
+}
+
+// counted is a number of things.
+func counted(n int, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return strconv.Itoa(n) + " " + of + "s"
 }

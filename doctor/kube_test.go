@@ -227,6 +227,22 @@ func TestEachDisease(t *testing.T) {
 			break
 		}
 	}
+	h.kubectl("", "create", "serviceaccount", "doctor", "-n", "gatehouse")
+	h.kubectl(documentedRights(t), "apply", "-f", "-")
+	h.kubectl("", "create", "clusterrolebinding", "doctor", "--clusterrole", "gatehouse-doctor", "--serviceaccount", "gatehouse:doctor")
+	doctorsToken, _, err := h.Kubectl(t.Context(), nil, "create", "token", "doctor", "-n", "gatehouse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	within := time.Now().Add(10 * time.Second) // rights take a moment
+	for bad := "x"; bad != ""; {
+		bad = notGood(h.examine(func(o *doctor.Options) {
+			o.Kube, o.Config = h.as(h.URL(), strings.TrimSpace(doctorsToken)), &doctor.Configuration{}
+		}))
+		if time.Now().After(within) {
+			t.Fatalf("with the rights of the manual: %s", bad)
+		}
+	}
 	elsewhere := h.as("https://127.0.0.1:1", "x")
 	h.kubectl("", "create", "serviceaccount", "stranger", "-n", "gatehouse")
 	token, _, err := h.Kubectl(t.Context(), nil, "create", "token", "stranger", "-n", "gatehouse")
@@ -269,7 +285,7 @@ func TestEachDisease(t *testing.T) {
 		{"too little time", func() { h.patch(tableOf(`timeoutSeconds","value":1`)) }, nil, "failure-policy", doctor.Warning, "timeoutSeconds 1", "10", nil},
 		{"a namespace more is exempt", func() {
 			h.patch(tableOf(`namespaceSelector/matchExpressions/0/values","value":["kube-system","gatehouse","default"]`))
-		}, nil, "exemptions", doctor.Warning, "1 more namespaces are not looked at: default", "webhook.exemptNamespaces", nil},
+		}, nil, "exemptions", doctor.Warning, "pods in 1 namespace more are not looked at: default", "webhook.exemptNamespaces", nil},
 		{"a label exempts", func() {
 			h.patch(tableOf(`namespaceSelector/matchExpressions/0","value":{"key":"free","operator":"DoesNotExist"}`))
 		}, nil, "exemptions", doctor.Warning, "labels free of namespaces", "", nil},
@@ -286,7 +302,7 @@ func TestEachDisease(t *testing.T) {
 		}, nil, "roots", doctor.Problem, "is not what the ConfigMap", "kubectl logs", nil},
 		{"the certificate has ended", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(1, 1, 0) } }, "certificate", doctor.Problem, "has ended", "", nil},
 		{"the certificate ends soon", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(0, 11, 25) } }, "certificate", doctor.Warning, "ought to have been replaced", "", nil},
-		{"the roots end", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(9, 10, 0) } }, "roots", doctor.Warning, "the last of 1 roots ends", "ca rotate", nil},
+		{"the roots end", nil, func(o *doctor.Options) { o.Now = func() time.Time { return time.Now().AddDate(9, 10, 0) } }, "roots", doctor.Warning, "the last of 1 root ends", "ca rotate", nil},
 		{"nobody is at the address", func() {
 			h.patch(tableOf(`clientConfig/url","value":"https://127.0.0.1:1/validate"`))
 		}, nil, "certificate", doctor.Problem, "nobody answers", "", nil},
@@ -338,7 +354,7 @@ func TestEachDisease(t *testing.T) {
 			h.kubectl("", "create", "clusterrolebinding", "d", "--clusterrole", "system:auth-delegator", "--serviceaccount", "gatehouse:gatehouse-gate")
 		}, func(o *doctor.Options) { o.Config = &doctor.Configuration{AccessReviews: true} }, "delegation", doctor.OK, "may create subjectaccessreviews", "", nil},
 		{"the folder is gone", nil, func(o *doctor.Options) { o.Data = "/nowhere" }, "store", doctor.Unknown, "/nowhere", "", nil},
-		{"somebody who may not look", nil, func(o *doctor.Options) { o.Kube = stranger }, "webhook", doctor.Unknown, "may not be read", "kubectl exec", nil},
+		{"somebody who may not look", nil, func(o *doctor.Options) { o.Kube = stranger }, "webhook", doctor.Unknown, "may not be read", "docs/doctor.md", nil},
 		{"the gate is away", func() { h.stop() }, nil, "trial", doctor.Problem, "does not get an answer", "kubectl delete validatingwebhookconfiguration", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -372,6 +388,21 @@ func TestEachDisease(t *testing.T) {
 			}
 		})
 	}
+}
+
+// documentedRights are those of the manual.
+func documentedRights(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	role, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the manual has no ClusterRole")
+	}
+	return role
 }
 
 func notGood(found []doctor.Finding) string {

@@ -143,7 +143,7 @@ func checkAttestors(ctx context.Context, p *patient) []Finding {
 	}
 	slices.SortStableFunc(more, func(a, b Finding) int { return strings.Compare(string(a.Result), string(b.Result)) })
 	if found = append(found, more...); len(found) == 0 {
-		found = append(found, ok("%d attestors, all with keys and notes, fit the policy of project %s", len(attestors), p.Project))
+		found = append(found, ok("%s, with keys and notes, fit the policy of project %s", counted(len(attestors), "attestor"), p.Project))
 	}
 	return found
 }

@@ -187,7 +187,7 @@ func checkWebhook(ctx context.Context, p *patient) []Finding {
 	case len(pods(r.Webhooks)) == 0:
 		return []Finding{problem("gatehouse install --apply", "no webhook of the %s %s is asked about new pods", kind, p.Name)}
 	}
-	return []Finding{ok("the %s %s has %d webhooks in force", kind, p.Name, len(r.Webhooks))}
+	return []Finding{ok("the %s %s has %s in force", kind, p.Name, counted(len(r.Webhooks), "webhook"))}
 }
 
 func checkRules(ctx context.Context, p *patient) []Finding {
@@ -289,7 +289,7 @@ func checkExemptions(ctx context.Context, p *patient) []Finding {
 	case len(list) > 0 && len(others) == 0:
 		found = append(found, ok("exempt namespaces: %s", orNone(exempt)))
 	case len(others) > 0:
-		found = append(found, warning("remove them from the namespaceSelector, with webhook.exemptNamespaces of the chart, unless they are meant", "pods in %d more namespaces are not looked at: %s", len(others), some(others)))
+		found = append(found, warning("remove them from the namespaceSelector, with webhook.exemptNamespaces of the chart, unless they are meant", "pods in %s more are not looked at: %s", counted(len(others), "namespace"), some(others)))
 	}
 	for _, w := range pods(all) {
 		if labels := slices.DeleteFunc(w.NamespaceSelector.keys(), func(k string) bool { return k == "kubernetes.io/metadata.name" }); len(labels) > 0 {
@@ -517,7 +517,7 @@ func checkRoots(ctx context.Context, p *patient) []Finding {
 		if n == 0 {
 			continue // that is for the certificate to tell
 		}
-		found = append(found, p.ending(fmt.Sprintf("the last of %d roots", n), last, rootWarning, "gatehouse ca rotate --namespace "+p.Namespace))
+		found = append(found, p.ending("the last of "+counted(n, "root"), last, rootWarning, "gatehouse ca rotate --namespace "+p.Namespace))
 	}
 	var cm struct{ Data map[string]string }
 	err := p.Kube.Get(ctx, &cm, nil, "api", "v1", "namespaces", p.Namespace, "configmaps", p.Name+"-ca")
