@@ -70,7 +70,7 @@ func (c *Controller) wanted(namespace string, list []held, decided []decisions, 
 
 // byScan reports whether an image is let in by what scans have found, and nothing else.
 func byScan(d *decide.ImageDecision) bool {
-	return d.Verdict == decide.ALLOW && d.Exemption == "" && slices.ContainsFunc(d.Reasons, func(r decide.Reason) bool { return r.Code == decide.CodeScanned && r.Exemption == "" })
+	return d.Verdict == decide.ALLOW && slices.ContainsFunc(d.Reasons, func(r decide.Reason) bool { return r.Code == decide.CodeScanned })
 }
 
 // attest asks for attestations, each once in a while.

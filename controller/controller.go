@@ -114,6 +114,8 @@ type Controller struct {
 	// readings are what the last pass has read, and compiled what came of it, by namespace.
 	readings readings
 	compiled map[string]compiled
+	// took is how long the last pass took, without what it wrote.
+	took time.Duration
 	// asked are the attestations that were asked for, until they may be asked for again.
 	asked map[string]time.Time
 
@@ -224,10 +226,8 @@ func (c *Controller) notFollowed(r kube.Resource, failed func(error)) func(error
 // work files, evaluates and writes whenever something has changed.
 func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 	for ctx.Err() == nil {
-		begun := time.Now()
 		failed := f.file(ctx) != nil
 		if m.complete() && c.Evidence.Ready(ctx) == nil {
-			begun = time.Now() // to wait is no work
 			r := c.pass(ctx, m, f)
 			failed = failed || r.Failed > 0
 		}
@@ -235,7 +235,7 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 		if failed {
 			wait = min(again, wait)
 		}
-		if !sleep(ctx, min(longest, max(settle, share*time.Since(begun))), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
+		if !sleep(ctx, min(longest, max(settle, share*c.took)), nil) || !sleep(ctx, wait, m.wake, c.Evidence.Changed()) {
 			return
 		}
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/decide"
@@ -27,6 +26,7 @@ type fakeStore struct {
 	filed  map[objects.Ref]string
 	said   []string // of changes
 	refuse string
+	tried  int // and refused
 	away   error
 	gates  int
 	behind []string
@@ -46,6 +46,7 @@ func (s *fakeStore) Apply(_ context.Context, changes []Change) error {
 	}
 	for _, c := range changes {
 		if s.refuse != "" && c.Name == s.refuse {
+			s.tried++
 			return fmt.Errorf("%w: no such thing", ErrRefused)
 		}
 	}
@@ -189,7 +190,10 @@ func TestOneObjectThatIsRefusedIsTheOnlyOne(t *testing.T) {
 		d.put(name, name, 1, goodSpec)
 	}
 	d.says("file a", "file c")
-	d.says() // and it is not tried all the time
+	d.says()
+	if d.store.tried != 2 { // with the others, and alone
+		t.Errorf("it is tried %d times", d.store.tried)
+	}
 	if s := d.standing(d.object("b")); !s.refused || !strings.Contains(s.why, "no such thing") {
 		t.Errorf("it stands %+v", s)
 	}
@@ -463,10 +467,9 @@ func TestWhatIsAttestedForAPolicy(t *testing.T) {
 	d.Now = func() time.Time { return now }
 	ask := func() int {
 		d.forgetAsked()
-		w := &writing{Controller: d.Controller, group: &errgroup.Group{}}
+		w := &writing{Controller: d.Controller}
 		w.attest(t.Context(), d.wanted("shop", policies, []decisions{isp, gap}, pods))
-		_ = w.group.Wait()
-		return w.report.Written
+		return w.finish().Written
 	}
 	if first, second := ask(), ask(); first != 1 || second != 0 {
 		t.Errorf("asked %d times, and then %d times at once", first, second)

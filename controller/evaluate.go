@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,13 +20,13 @@ import (
 // came of it, where that is not there yet. Without a filing, which knows how far objects
 // have come, no status is written.
 func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
+	begun := time.Now()
 	c.passes.Inc()
 	there := m.snapshot()
 	c.readings.update(there)
 	policies := c.namespaces()
 	pods := m.byNamespace()
-	w := &writing{Controller: c, group: &errgroup.Group{}}
-	w.group.SetLimit(writers)
+	w := &writing{Controller: c}
 	c.forgetAsked()
 	counted := make(map[objects.Ref]*imageCount)
 	for namespace, list := range policies {
@@ -54,8 +55,8 @@ func (c *Controller) pass(ctx context.Context, m *mirror, f *filing) Report {
 			w.status(ctx, m, o, o.next(j, f.standing(o), c.Now()))
 		}
 	}
-	_ = w.group.Wait() // what fails is counted
-	return w.report
+	c.took = time.Since(begun)
+	return w.finish()
 }
 
 // decisions are what one policy says of images, by their texts; scanned and attested are of
@@ -209,7 +210,7 @@ func of(p *pod, found map[string]imageFinding) finding {
 // writing writes what a pass has found.
 type writing struct {
 	*Controller
-	group *errgroup.Group
+	jobs []func()
 	// attestations is how many were asked for.
 	attestations int
 
@@ -258,10 +259,10 @@ func (w *writing) status(ctx context.Context, m *mirror, o *object, s status) {
 // write writes an object, beside others. One that has gone, or has been made anew, need not
 // be written; what is there then is looked at in its turn.
 func (w *writing) write(what, namespace, name string, write func() error) {
-	w.group.Go(func() error {
+	w.jobs = append(w.jobs, func() {
 		err := write()
 		if gone(err) {
-			return nil
+			return
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -269,10 +270,20 @@ func (w *writing) write(what, namespace, name string, write func() error) {
 			w.writes.WithLabelValues(what, "error").Inc()
 			w.report.Failed++
 			w.Logger.Error("an object of the cluster cannot be written; trying again", "what", what, "namespace", namespace, "name", name, "error", err)
-			return nil
+			return
 		}
 		w.writes.WithLabelValues(what, "ok").Inc()
 		w.report.Written++
-		return nil
 	})
+}
+
+// finish writes what is to be written, some at a time.
+func (w *writing) finish() Report {
+	var group errgroup.Group
+	group.SetLimit(writers)
+	for _, job := range w.jobs {
+		group.Go(func() error { job(); return nil })
+	}
+	_ = group.Wait() // what fails is counted
+	return w.report
 }

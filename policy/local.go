@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -119,10 +121,24 @@ func (r *Ruleset) With(exempt []Exemption, waived []Waiver) *Ruleset {
 	with.Exempt = slices.Concat(r.Exempt, exempt)
 	with.Waived = slices.Concat(r.Waived, waived)
 	with.origin = r
+	with.Version = versionWith(r.Version, exempt, waived)
 	if r.built != nil {
 		with.built = &built{exempt: patternsOf(with.Exempt), rules: r.built.rules, others: r.built.others}
 	}
 	return &with
+}
+
+// versionWith identifies a Ruleset with what it was given.
+func versionWith(version string, exempt []Exemption, waived []Waiver) string {
+	h := sha256.New()
+	_, _ = fmt.Fprintln(h, version) // a hash never fails
+	for i := range exempt {
+		_, _ = fmt.Fprintf(h, "%q %q %q %d\n", exempt[i].Pattern.String(), exempt[i].Origin, exempt[i].Namespaces, exempt[i].Until.Unix())
+	}
+	for i := range waived {
+		_, _ = fmt.Fprintf(h, "waived %q %q %d\n", waived[i].Name, waived[i].Namespaces, waived[i].Until.Unix())
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // A Waiver lets in, and records, what a policy denies.
@@ -155,7 +171,10 @@ const maxNamespace = 63
 // cover all.
 type Namespaces struct{ listed *listed }
 
-type listed struct{ only, except namespaceList }
+type listed struct {
+	only, except namespaceList
+	text         string
+}
 
 type namespaceList struct {
 	names    map[string]bool
@@ -176,7 +195,16 @@ func ParseNamespaces(only, except []string) (Namespaces, error) {
 	if l.only.empty() && l.except.empty() {
 		return Namespaces{}, nil
 	}
+	l.text = strings.Join(only, " ") + " but " + strings.Join(except, " ")
 	return Namespaces{&l}, nil
+}
+
+// String returns the names, or "*" for all.
+func (n Namespaces) String() string {
+	if n.listed == nil {
+		return "*"
+	}
+	return n.listed.text
 }
 
 func parseNamespaces(list []string) (namespaceList, error) {

@@ -248,10 +248,10 @@ func RunOnce(ctx context.Context, cfg Config, logger *slog.Logger) (r controller
 // follow begins to follow the metadata service, however long it may not be there.
 func (g *loneGate) follow(ctx, running context.Context, group *errgroup.Group) error {
 	err := g.begin(ctx, running, group)
-	if ctx.Err() != nil || running.Err() != nil {
-		return nil // it was told to stop before
-	}
-	if err == nil {
+	switch {
+	case ctx.Err() != nil || running.Err() != nil:
+		err = nil // it was told to stop before
+	case err == nil:
 		close(g.begun)
 		g.wake()
 	}

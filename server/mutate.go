@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/kube"
+	"github.com/gatehouse-dev/gatehouse/policy/admin"
 	"github.com/gatehouse-dev/gatehouse/policy/hints"
 )
 
@@ -252,6 +253,10 @@ type followedHints struct {
 	client *feedclient.Client
 	index  *index.Index
 	read   atomic.Bool
+	// objects reads those of the cluster, and carried is the version of documents whose
+	// hints were taken in.
+	objects admin.ObjectReader
+	carried uint64
 }
 
 func (h *followedHints) resolve(ref image.Reference) (hint.Resolution, error) {
@@ -288,6 +293,22 @@ func (h *followedHints) run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// carry takes in the hints that objects of the cluster carry, if any document has changed.
+func (h *followedHints) carry(ctx context.Context) error {
+	documents := h.client.Documents()
+	head := documents.Head()
+	if head == h.carried {
+		return nil
+	}
+	list, err := h.objects.Read(ctx, documents, h.cfg.Project, h.cfg.Cluster)
+	if err != nil {
+		return fmt.Errorf("reading the objects of the cluster: %w", err)
+	}
+	h.index.CarryHints(carriedHints(list))
+	h.carried = head
+	return nil
+}
+
 // watch has the hints read whose signers the files name, whenever those change.
 func (h *followedHints) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
@@ -303,6 +324,9 @@ func (h *followedHints) watch(ctx context.Context) error {
 				h.read.Store(true)
 				h.logger.Info("following rollout hints", "notes", h.index.HintNotes())
 			}
+		}
+		if err == nil && h.cfg.Admission.ClusterObjects {
+			err = h.carry(ctx)
 		}
 		switch {
 		case ctx.Err() != nil:

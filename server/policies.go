@@ -198,6 +198,7 @@ func (p *policies) gather(ctx context.Context, c content, loaded *bundle.Bundle)
 	if err := p.index.SetScope(ctx, set.ScanProjects()); err != nil {
 		return fmt.Errorf("reading what scans have found: %w", err)
 	}
+	p.index.CarryHints(carriedHints(c.Objects))
 	return p.index.SetHints(ctx, p.place.Cluster, loaded.HintKeys)
 }
 

@@ -99,7 +99,7 @@ func explain(request decide.Request, set policy.Set, d decide.Decision) explanat
 	for _, a := range set.Applies(pod) {
 		p := appliedPolicy{Policy: a.Ruleset.Name, Dialect: a.Ruleset.Dialect, Source: a.Ruleset.Source, Because: a.Because, Exemptions: len(a.Ruleset.Exempt)}
 		if r := a.Rule; r != nil {
-			p.Rule, p.Evaluation, p.DryRun, p.OnUnavailable = r.ID, r.Evaluation.String(), r.DryRun, unavailableWord(r.OnUnavailable)
+			p.Rule, p.Evaluation, p.DryRun, p.OnUnavailable = r.ID, r.Evaluation.String(), r.DryRun || waived(a.Ruleset, pod, d), unavailableWord(r.OnUnavailable)
 			p.Exemptions += len(r.Exempt)
 			if r.File != "" {
 				p.Source = r.File
@@ -114,6 +114,12 @@ func explain(request decide.Request, set policy.Set, d decide.Decision) explanat
 		e.Policies = append(e.Policies, p)
 	}
 	return e
+}
+
+// waived reports whether an exemption lets in, for a time, what the policy denies.
+func waived(r *policy.Ruleset, pod policy.Scope, d decide.Decision) bool {
+	_, ok := r.Waives(pod.Namespace, d.Time)
+	return ok
 }
 
 func unavailableWord(u policy.OnUnavailable) string {

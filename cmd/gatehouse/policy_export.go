@@ -64,6 +64,8 @@ func export(c *cobra.Command, name string, data []byte, format string) (text []b
 	switch bundle.SortOf(data) {
 	case bundle.KritisObjects:
 		return nil, nil, fmt.Errorf("%s holds objects of Kubernetes; 'gatehouse policy import %s' turns those of Kritis into policies", name, name)
+	case bundle.ClusterObjects:
+		return nil, nil, fmt.Errorf("%s holds objects of Kubernetes, which Google does not know", name)
 	case bundle.Builders:
 		return nil, nil, fmt.Errorf("%s is a list of builders, which Google knows by itself", name)
 	case bundle.PlatformPolicy:

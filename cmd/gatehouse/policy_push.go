@@ -187,6 +187,8 @@ func (s *serviceFlags) pushes(c *cobra.Command, files []bundle.File) ([]push, er
 		case bundle.PlatformPolicy:
 			p, found, err = pushPlatform(f)
 			policies = append(policies, p)
+		case bundle.ClusterObjects:
+			err = fmt.Errorf("%s holds objects of Kubernetes; 'kubectl apply' is for those of Gatehouse, and the controller in the cluster files them", f.Name)
 		case bundle.KritisObjects:
 			err = fmt.Errorf("%s holds objects of Kubernetes; want policies and attestors of Binary Authorization, which 'gatehouse policy import' makes of those of Kritis", f.Name)
 		default:

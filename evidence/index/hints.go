@@ -11,6 +11,7 @@ import (
 	"unique"
 
 	grafeas "google.golang.org/genproto/googleapis/grafeas/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/evidence"
 	"github.com/gatehouse-dev/gatehouse/hint"
@@ -27,6 +28,8 @@ type hints struct {
 	notes, next map[string]*noteHints
 	// stored are those of a copy, until it is said which notes are followed.
 	stored map[string]copiedHints
+	// carried are those that come another way than by the feed, by their names.
+	carried map[string]*grafeas.Occurrence
 }
 
 // noteHints are those under one note that keys have signed.
@@ -47,6 +50,38 @@ func (x *Index) SetHints(ctx context.Context, cluster string, trust Trust) error
 	x.setting.Lock()
 	defer x.setting.Unlock()
 	return x.hints.follow(ctx, cluster, trust, x.source, x.memo)
+}
+
+// CarryHints takes in rollout hints that come another way than by the feed, such as in
+// objects of a cluster, as occurrences with names of their own. They count by the same keys
+// and numbers. Those that it was given before and are not among them are gone.
+func (x *Index) CarryHints(carried []*grafeas.Occurrence) {
+	x.setting.Lock()
+	defer x.setting.Unlock()
+	x.hints.carry(carried, x.memo)
+}
+
+func (h *hints) carry(carried []*grafeas.Occurrence, memo *signature.Memo) {
+	before, now := h.carried, make(map[string]*grafeas.Occurrence, len(carried))
+	for _, o := range carried {
+		now[o.GetName()] = o
+		if had := before[o.GetName()]; had == nil || !proto.Equal(had, o) {
+			h.apply(o, metadata.Created, memo)
+		}
+	}
+	for name, o := range before {
+		if now[name] == nil {
+			h.apply(o, metadata.Deleted, memo)
+		}
+	}
+	h.carried = now
+}
+
+// carryAgain puts what is carried into notes that were read anew.
+func (h *hints) carryAgain(memo *signature.Memo) {
+	for _, name := range slices.Sorted(maps.Keys(h.carried)) {
+		h.apply(h.carried[name], metadata.Created, memo)
+	}
 }
 
 // HintNotes returns the notes under which hints are kept, in their order.
@@ -100,8 +135,9 @@ func (h *hints) follow(ctx context.Context, cluster string, trust Trust, source 
 		fresh[note] = n
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.cluster, h.notes, h.stored = cluster, fresh, nil
+	h.mu.Unlock()
+	h.carryAgain(memo)
 	return nil
 }
 
@@ -129,6 +165,7 @@ func (h *hints) readAnew(ctx context.Context, source Source, memo *signature.Mem
 		h.put(note, n)
 		h.mu.Unlock()
 	}
+	h.carryAgain(memo)
 	return nil
 }
 

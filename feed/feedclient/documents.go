@@ -12,7 +12,7 @@ import (
 )
 
 // maxDocuments bounds those of a project.
-const maxDocuments = 10_000
+const maxDocuments = 20_000
 
 // documents are the newest revisions of those that this gate is told of.
 type documents struct {

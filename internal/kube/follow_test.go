@@ -115,6 +115,11 @@ func TestAWatchThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 		if last := f.watch[len(f.watch)-1]; last != "2" {
 			t.Errorf("watched from %q, want the bookmark: %q", last, f.watch)
 		}
+		f.hang()
+		time.Sleep(time.Minute)
+		if last := f.watch[len(f.watch)-1]; last != "3" {
+			t.Errorf("watched from %q, want what was told last: %q", last, f.watch)
+		}
 	})
 }
 

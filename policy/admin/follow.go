@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/policy/bundle"
+	"github.com/gatehouse-dev/gatehouse/policy/objects"
 )
 
 const (
@@ -114,6 +115,13 @@ func attestorsFor(ctx context.Context, source Source, project string, policies [
 			for _, name := range named(f.Data) {
 				documents[name] = nil
 			}
+		case bundle.ClusterObjects:
+			list, _ := objects.ParseFile(f.Name, f.Data)
+			attestors, uploads := objects.Refers(list)
+			for _, name := range attestors {
+				documents[name] = nil
+			}
+			recorders = recorders || uploads
 		}
 	}
 	for name := range documents {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -113,7 +114,7 @@ func (s *Service) ApplyObjects(ctx context.Context, caller metadata.Caller, pare
 		var stale error // not to be tried again
 		applied, err := metadata.UntilUnchanged(ctx, c, parent+"/clusterObjects", func() ([]AppliedObject, error) {
 			applied, err := s.applyObjects(ctx, c, project, next)
-			if e := (staleObject{}); asStale(err, &e) {
+			if e := (staleError{}); errors.As(err, &e) {
 				stale, err = e.error, nil
 			}
 			return applied, err
@@ -185,14 +186,8 @@ func readChanges(project, cluster string, changes []ObjectChange) ([]objectWrite
 	return next, problems.Err("changes are invalid")
 }
 
-// A staleObject is a change that came too late.
-type staleObject struct{ error }
-
-func asStale(err error, to *staleObject) bool {
-	e, ok := err.(staleObject)
-	*to = e
-	return ok
-}
+// A staleError is about a change that came too late, and is not to be tried again.
+type staleError struct{ error }
 
 func (s *Service) applyObjects(ctx context.Context, c *metadata.Call, project string, next []objectWrite) ([]AppliedObject, error) {
 	applied := make([]AppliedObject, len(next))
@@ -237,7 +232,7 @@ func (s *Service) applyObjects(ctx context.Context, c *metadata.Call, project st
 // comment says in the history which object it is, and which generation.
 func (w objectWrite) comment() string {
 	if len(w.content) == 0 {
-		return w.meta.Ref.String() + " is gone"
+		return w.meta.String() + " is gone"
 	}
 	return fmt.Sprintf("%s, generation %d", w.meta.Ref, w.meta.Generation)
 }
@@ -250,7 +245,7 @@ func (w objectWrite) against(now *metadata.Document) (bool, error) {
 			there = 0
 		}
 		if there != *w.revision {
-			return false, staleObject{metadata.Errorf(metadata.Aborted, "%s has revision %d, and not %d", w.meta.Ref, there, *w.revision)}
+			return false, staleError{metadata.Errorf(metadata.Aborted, "%s has revision %d, and not %d", w.meta.Ref, there, *w.revision)}
 		}
 	}
 	if now.Deleted() {
@@ -262,11 +257,11 @@ func (w objectWrite) against(now *metadata.Document) (bool, error) {
 	had, err := objectOf(now)
 	switch {
 	case err != nil:
-		return true, nil // it cannot be read, and what replaces it can
+		return true, nil //nolint:nilerr // it cannot be read, and what replaces it can
 	case len(w.content) == 0:
 		return w.uid == "" || w.uid == had.UID, nil
 	case had.UID == w.meta.UID && had.Generation > w.meta.Generation:
-		return false, staleObject{metadata.Errorf(metadata.Aborted, "%s is filed with generation %d, and this is %d", w.meta.Ref, had.Generation, w.meta.Generation)}
+		return false, staleError{metadata.Errorf(metadata.Aborted, "%s is filed with generation %d, and this is %d", w.meta.Ref, had.Generation, w.meta.Generation)}
 	}
 	return true, nil
 }

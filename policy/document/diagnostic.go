@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Severity says how bad a Diagnostic is. Its zero value is Error.
@@ -75,7 +77,11 @@ func New(file string) *Reporter { return &Reporter{File: file} }
 // A Reporter collects what there is to say about one file.
 type Reporter struct {
 	// File is what the text is called.
-	File  string
+	File string
+	// OnFields, unless it is nil, is told of each object that is read as one that may have
+	// the known fields: for who compares with a schema.
+	OnFields func(object *yaml.Node, known []string)
+
 	diags Diagnostics
 	left  int // not collected, beyond maxDiagnostics
 	erred bool

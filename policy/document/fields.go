@@ -19,6 +19,9 @@ type Fields struct {
 // names the object in messages.
 func (r *Reporter) Fields(n *yaml.Node, what string, known ...string) (Fields, bool) {
 	f := Fields{Values: map[string]*yaml.Node{}, Lines: map[string]int{}}
+	if r.OnFields != nil {
+		r.OnFields(n, known)
+	}
 	if n.Kind != yaml.MappingNode {
 		r.Errorf(n.Line, "%s must be an object, and is %s", what, KindOf(n))
 		return f, false

@@ -45,8 +45,6 @@ type Outcome struct {
 	// Keys are those that may sign, by the name of the note ("projects/P/notes/N") or of the
 	// project ("projects/P") that their statements are filed under.
 	Keys map[string][]*signature.PublicKey
-	// Hints are the rollout hints that objects carry, whoever signed them.
-	Hints []*Hint
 	// Problems are those of each object that has any, from reading and compiling, the worst
 	// first.
 	Problems map[Ref][]Problem
@@ -206,9 +204,8 @@ func (k *compilation) trust(keys map[string][]*signature.PublicKey) {
 	}
 }
 
-// carry takes in a rollout hint, and says so if no signer has signed it.
+// carry says so if no signer has signed a rollout hint.
 func (k *compilation) carry(o *Object) {
-	k.out.Hints = append(k.out.Hints, o.hint)
 	if len(k.options.HintSigners) == 0 {
 		return // whose hints count is not known here
 	}
@@ -326,7 +323,7 @@ func (o *Object) waives() []policy.Waiver {
 	if !o.exemption.dryRun {
 		return nil
 	}
-	return []policy.Waiver{{Name: o.Ref.String(), Namespaces: o.exemption.namespaces, Until: o.exemption.expires}}
+	return []policy.Waiver{{Name: o.String(), Namespaces: o.exemption.namespaces, Until: o.exemption.expires}}
 }
 
 // finish adds what is exempt everywhere.

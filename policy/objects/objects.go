@@ -184,6 +184,8 @@ type Hint struct {
 	ResourceURI string
 	Payload     []byte
 	Signatures  []HintSignature
+	// Filed is when the object was made.
+	Filed time.Time
 	// Says is what the payload says; whether it counts is for who knows the signers.
 	Says hint.Hint
 }
@@ -192,6 +194,17 @@ type Hint struct {
 type HintSignature struct {
 	KeyID     string
 	Signature []byte
+}
+
+// Hints returns the rollout hints that objects carry, whoever signed them.
+func Hints(list []*Object) []*Hint {
+	var all []*Hint
+	for _, o := range list {
+		if o.hint != nil {
+			all = append(all, o.hint)
+		}
+	}
+	return all
 }
 
 // Refers returns what objects need of the policy API: the attestors that they name in

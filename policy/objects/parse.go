@@ -323,6 +323,7 @@ func (r *reader) attestor(spec *yaml.Node, f document.Fields) {
 	ids := map[string]int{}
 	for i, n := range list {
 		alone := document.New(r.File)
+		alone.OnFields = r.OnFields
 		k, _, _ := keys.Public(alone, n)
 		found := alone.Diagnostics()
 		why := firstError(found)
@@ -481,7 +482,7 @@ func (r *reader) duration(n *yaml.Node, f document.Fields, what string) time.Dur
 }
 
 func (r *reader) hint(spec *yaml.Node, f document.Fields) {
-	h := &Hint{Ref: r.object.Ref, Note: r.note(spec, f), ResourceURI: r.Text(f, "resourceUri")}
+	h := &Hint{Ref: r.object.Ref, Note: r.note(spec, f), ResourceURI: r.Text(f, "resourceUri"), Filed: r.object.Created}
 	r.object.hint = h
 	n := f.Values["attestation"]
 	if n == nil {

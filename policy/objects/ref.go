@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// Group and Version are those of Gatehouse's own kinds, and GroupKritis of those
-	// of Kritis, which have the same version.
-	Group       = "gatehouse.dev"
+	// Group is that of Gatehouse's own kinds.
+	Group = "gatehouse.dev"
+	// GroupKritis is that of Kritis.
 	GroupKritis = "kritis.grafeas.io"
-	Version     = "v1beta1"
+	// Version is that of all kinds.
+	Version = "v1beta1"
 
 	// MaxObject bounds an object: what an API server takes, 1.5 MiB, as JSON that may
 	// be spelled out.
