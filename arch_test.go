@@ -162,7 +162,7 @@ var onlyIn = map[string][]string{
 	"github.com/google/go-github":         {"check/hosts/github"},
 	"gitlab.com/gitlab-org/api/client-go": {"check/hosts/gitlab"},
 	"k8s.io/client-go":                    {"internal/kube"},
-	"sigs.k8s.io/yaml":                    {"install", "cmd/gatehouse"},
+	"sigs.k8s.io/yaml":                    {"install"},
 	"github.com/PagerDuty/go-pagerduty":   {"notify/pager"},
 	"github.com/slack-go/slack":           {"notify/pager"},
 	"github.com/atc0005/go-teams-notify":  {"notify/pager"},

@@ -228,7 +228,6 @@ func (c *Controller) work(ctx context.Context, m *mirror, f *filing) {
 	for ctx.Err() == nil {
 		failed := f.file(ctx) != nil
 		if m.complete() && c.Evidence.Ready(ctx) == nil {
-			begun = time.Now() // to wait is no work
 			r := c.pass(ctx, m, f)
 			failed = failed || r.Failed > 0
 		}

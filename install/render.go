@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/gatehouse-dev/gatehouse/deploy/chart"
 )
 
@@ -208,6 +210,19 @@ func parseObjects(stream string) ([]Object, error) {
 		}
 	}
 	return objects, nil
+}
+
+// YAML writes objects as a stream of documents.
+func YAML(objects []Object) ([]byte, error) {
+	var stream []byte
+	for _, o := range objects {
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s: %w", o, err)
+		}
+		stream = append(append(stream, "---\n"...), text...)
+	}
+	return stream, nil
 }
 
 // Notes says what there is to do after an installation.

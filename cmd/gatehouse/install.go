@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/gatehouse-dev/gatehouse/install"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
@@ -121,16 +120,12 @@ func printInstallation(w io.Writer, output format, o install.Options) error {
 	if output == formatJSON {
 		return printJSON(w, map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
 	}
-	for _, object := range objects {
-		text, err := yaml.Marshal(object)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "---\n%s", text); err != nil {
-			return err
-		}
+	text, err := install.YAML(objects)
+	if err != nil {
+		return err
 	}
-	return nil
+	_, err = w.Write(text)
+	return err
 }
 
 func (f *installFlags) install(c *cobra.Command, o install.Options, wait bool, timeout time.Duration) error {

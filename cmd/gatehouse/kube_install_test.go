@@ -185,7 +185,7 @@ func TestAnInstallationComesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply := append([]string{"install", "--apply", "--wait=false", "--kubeconfig", i.kube.Kubeconfig()}, set...)
-	if code := run(t.Context(), apply, nil, io.Discard, os.Stderr); code != exitYes {
+	if code := run(t.Context(), apply, nil, io.Discard, t.Output()); code != exitYes {
 		t.Fatalf("gatehouse install: exit status %d", code)
 	}
 	feed := "https://localhost:" + i.metadata[strings.LastIndex(i.metadata, ":")+1:]
@@ -231,7 +231,7 @@ func TestAnInstallationComesUp(t *testing.T) {
 
 	gate.kill()
 	uninstall := []string{"uninstall", "--yes", "--purge", "--kubeconfig", i.kube.Kubeconfig()}
-	if code := run(context.WithoutCancel(t.Context()), uninstall, nil, io.Discard, os.Stderr); code != exitYes {
+	if code := run(context.WithoutCancel(t.Context()), uninstall, nil, io.Discard, t.Output()); code != exitYes {
 		t.Fatalf("gatehouse uninstall: exit status %d", code)
 	}
 	i.must(pod("free"), "create", "-f", "-")

@@ -90,6 +90,10 @@ breakGlass:
 role: controller
 {{ include "gatehouse.config.where" . }}
 admission:
+{{- with .Values.gate.admission.kritis }}
+  kritis:
+{{ toYaml . | indent 2 }}
+{{- end }}
   feed:
     {{- include "gatehouse.feed" . | nindent 4 }}
 controller:
@@ -97,6 +101,10 @@ controller:
   groups: [{{ join ", " .Values.controller.groups }}]
   pods: {label: {{ .Values.controller.labelPods }}, interval: {{ .Values.controller.podsInterval }}}
   certificates: {issuer: {{ .Values.certificates.provider }}, name: {{ .Release.Name }}}
+{{- with .Values.controller.attest }}
+  attest:
+{{ toYaml . | indent 4 }}
+{{- end }}
 {{- end }}
 
 {{- define "gatehouse.config.mutate" -}}

@@ -1,8 +1,8 @@
 {{- define "gatehouse.client" -}}
 {{- $root := index . 0 }}{{ $url := index . 1 }}{{ $service := index . 2 }}{{ $path := index . 3 -}}
-{{- if $url }}
+{{- if $url -}}
 clientConfig: {url: {{ printf "%s%s" $url $path | quote }}}
-{{- else }}
+{{- else -}}
 clientConfig:
   service: {namespace: {{ $root.Release.Namespace }}, name: {{ $service }}, path: {{ $path }}, port: 443}
 {{- end }}

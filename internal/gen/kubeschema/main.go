@@ -1,25 +1,30 @@
 // Command kubeschema reads Kubernetes' published description of its API, of the versions
 // given, and writes what it says of the kinds that the chart has, without the prose:
 //
-//	go run ./install/internal/kubeschema v1.35.4 v1.36.3 v1.37.2
+//	go run ./internal/gen/kubeschema v1.35.4 v1.36.3 v1.37.2
 //
 // Tests hold the chart to it (install/testdata/kubernetes-VERSION.json).
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 )
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	for _, version := range os.Args[1:] {
-		if err := write(version); err != nil {
+		if err := write(ctx, version); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, "kubeschema:", err)
+			stop()
 			os.Exit(1)
 		}
 	}
@@ -35,8 +40,8 @@ var kinds = []string{
 	"apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
 }
 
-func write(version string) error {
-	cmd := exec.Command("go", "mod", "download", "-json", "k8s.io/kubernetes@"+version)
+func write(ctx context.Context, version string) error {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "k8s.io/kubernetes@"+version)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -59,15 +64,11 @@ func write(version string) error {
 		keep(api.Definitions, "io.k8s."+kind, kept)
 	}
 	minor := version[:strings.LastIndex(version, ".")]
-	file, err := os.Create(filepath.Join("install", "testdata", "kubernetes-"+minor+".json"))
-	if err != nil {
+	var schema bytes.Buffer
+	if err := json.NewEncoder(&schema).Encode(map[string]any{"definitions": kept}); err != nil {
 		return err
 	}
-	enc := json.NewEncoder(file)
-	if err := enc.Encode(map[string]any{"definitions": kept}); err != nil {
-		return err
-	}
-	return io.Closer(file).Close()
+	return os.WriteFile(filepath.Join("install", "testdata", "kubernetes-"+minor+".json"), schema.Bytes(), 0o644)
 }
 
 // keep adds a definition, and those that it refers to.
