@@ -51,7 +51,7 @@ func (f facts) Collect(_ context.Context, refs []image.Reference) evidence.Facts
 		case f.down:
 			set[d] = evidence.Image{State: evidence.Unavailable, Err: "store is gone"}
 		case strings.HasSuffix(good, d.String()):
-			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Origin: evidence.Origin{Note: note, Fingerprint: trusted}, Repository: "reg.test/shop/web"}}}
+			set[d] = evidence.Image{State: evidence.Known, Attestations: []evidence.Attestation{{Origin: evidence.Origin{Note: note, Fingerprint: trusted, KeyID: "k", Occurrence: "projects/p/occurrences/01890a5d-ac96-7000-8000-0123456789ab"}, Repository: "reg.test/shop/web"}}}
 		default:
 			set[d] = evidence.Image{State: evidence.Known}
 		}
@@ -102,7 +102,7 @@ func ruleset(dryRun bool) *policy.Ruleset {
 	}
 }
 
-func start(t *testing.T, rules *policy.Ruleset, change func(*admission.Options)) fixture {
+func start(t testing.TB, rules *policy.Ruleset, change func(*admission.Options)) fixture {
 	t.Helper()
 	f := newGate(t, rules, change)
 	f.Server = httptest.NewServer(f.gate)
@@ -201,7 +201,7 @@ func (f fixture) timeout() string {
 	return f.patience
 }
 
-func (f fixture) post(t *testing.T, review any) answer {
+func (f fixture) post(t testing.TB, review any) answer {
 	t.Helper()
 	body, raw := review.(json.RawMessage) // which need not be JSON
 	if !raw {

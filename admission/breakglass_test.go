@@ -185,11 +185,11 @@ func TestTheWardenIsAsked(t *testing.T) {
 			t.Errorf("allowed %v, synced %d, told %+v", a.Response.Allowed, f.recorder.synced, w.wrote)
 		}
 	})
-	t.Run("a server dry run is answered, and leaves nothing", func(t *testing.T) {
+	t.Run("a server dry run is answered, and recorded as one", func(t *testing.T) {
 		w := &warden{ruling: breakglass.Ruling{Allowed: true, Permit: "open"}, keeps: true}
 		f := start(t, ruleset(false), guarded(w))
 		a := f.post(t, reviewOf(markedPod(bad), func(r object) { r["dryRun"] = true }))
-		if !a.Response.Allowed || len(f.recorder.records) != 0 || len(w.wrote) != 0 || !strings.Contains(a.Response.Warnings[0], "would let this in") {
+		if !a.Response.Allowed || len(f.recorder.records) != 1 || !f.recorder.records[0].DryRun || f.recorder.synced != 0 || len(w.wrote) != 0 || !strings.Contains(a.Response.Warnings[0], "would let this in") {
 			t.Errorf("allowed %v, recorded %d, told %d, warnings %q", a.Response.Allowed, len(f.recorder.records), len(w.wrote), a.Response.Warnings)
 		}
 	})

@@ -15,7 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 )
 
-func TestServerSideDryRunLeavesNoRecordButIsCounted(t *testing.T) {
+func TestAServerSideDryRunIsRecordedAsOne(t *testing.T) {
 	t.Parallel()
 	f := start(t, ruleset(false), nil)
 	p := pod(bad)
@@ -23,8 +23,8 @@ func TestServerSideDryRunLeavesNoRecordButIsCounted(t *testing.T) {
 	if !f.post(t, reviewOf(p, func(r object) { r["dryRun"] = true })).Response.Allowed {
 		t.Error("answered otherwise than for real")
 	}
-	if n := len(f.recorder.records); n != 0 {
-		t.Errorf("%d records", n)
+	if r := f.recorder.records; len(r) != 1 || !r[0].DryRun || f.recorder.synced != 0 {
+		t.Errorf("%d waited for, records %+v", f.recorder.synced, r)
 	}
 	want := `
 # HELP gatehouse_admission_decisions_total Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.

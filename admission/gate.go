@@ -36,7 +36,8 @@ type Refresher interface {
 	Refresh(ctx context.Context, d *decide.Decision, facts evidence.Facts) (evidence.Facts, bool)
 }
 
-// Recorder keeps the record of decisions.
+// Recorder keeps the record of decisions. It may have a method Unwritable() error, too,
+// which returns nil unless what is taken now may never be durable.
 type Recorder interface {
 	// Append takes a record without waiting for a disk.
 	Append(audit.Record) error
@@ -65,6 +66,11 @@ type Options struct {
 	// Place is the cluster whose reviews are answered.
 	Place
 	Templates TemplateMode
+	// AllowUnrecorded lets in who breaks glass while that cannot be recorded, which is
+	// counted, logged, and said in the answer. Otherwise he is refused.
+	AllowUnrecorded bool
+	// RefuseUnrecorded refuses all else while it cannot be recorded.
+	RefuseUnrecorded bool
 	// Warden says who may break glass; nil is everybody.
 	Warden Warden
 	// KritisBreakGlass says what Kritis' annotation is worth; by default nothing.
@@ -87,7 +93,8 @@ type Gate struct {
 	door
 	grants    *grants
 	decisions *prometheus.CounterVec
-	unlogged  prometheus.Counter
+	// unrecorded counts broken glass that is not on record.
+	unrecorded prometheus.Counter
 }
 
 // NewGate returns a Gate.
@@ -120,12 +127,12 @@ func NewGate(o Options) (*Gate, error) {
 			Name: "gatehouse_admission_decisions_total",
 			Help: "Admission requests answered, by resource, verdict of policy (ALLOW, DENY, INDETERMINATE, or NONE when nothing was judged), what overrode it, and whether the API server only tried it out.",
 		}, []string{"resource", "verdict", "override", "dry_run"}),
-		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_audit_lost_total",
-			Help: "Decisions that could not be recorded because the audit log did not keep up.",
+		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_breakglass_unrecorded_total",
+			Help: "Requests that were let in by break-glass although that was not on disk.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{g.decisions, g.unlogged} {
+	for _, c := range []prometheus.Collector{g.decisions, g.unrecorded} {
 		if err := o.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("building the gate: %w", err)
 		}

@@ -61,11 +61,12 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gate) unread(err error) { g.misunderstood(&request{place: g.Place}, err) }
 
 func (g *Gate) answerReview(ctx context.Context, body []byte) (any, error) {
+	begun := g.Now()
 	in, err := readReview(body)
 	if err != nil {
 		return nil, err
 	}
-	in.Request.place = g.Place
+	in.Request.place, in.Request.begun = g.Place, begun
 	return in.envelope(g.review(ctx, in.Request)), nil
 }
 

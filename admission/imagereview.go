@@ -83,6 +83,7 @@ func (g *Gate) ImageReviews() http.Handler {
 }
 
 func (g *Gate) answerImages(ctx context.Context, body []byte, place Place) (any, error) {
+	begun := g.Now()
 	var in imageReview
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, fmt.Errorf("decoding the image review: %w", misfit(err))
@@ -90,7 +91,7 @@ func (g *Gate) answerImages(ctx context.Context, body []byte, place Place) (any,
 	if in.APIVersion != imageReviewVersion || in.Kind != imageReviewKind {
 		return nil, fmt.Errorf("reading the image review: want apiVersion %q and kind %q", imageReviewVersion, imageReviewKind)
 	}
-	req := &request{Resource: imageReviews, place: place}
+	req := &request{Resource: imageReviews, place: place, begun: begun}
 	s, err := in.read(req)
 	if err != nil {
 		return imageAnswer(g.misunderstood(req, err)), nil

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/image"
 )
 
@@ -49,13 +50,19 @@ type PinQuestion struct {
 	PullSecrets               []string
 }
 
-// PinOptions configure a [Pinner]. All but Limits are needed.
+// PinOptions configure a [Pinner]. Mode, Resolve, Logger and Registry are needed.
 type PinOptions struct {
 	// Mode says what is pinned in a namespace.
 	Mode func(namespace string) PinMode
 	// Resolve returns the digest, or why there is none, in words for whoever deploys. It
 	// is called concurrently.
 	Resolve func(context.Context, PinQuestion) (image.Digest, error)
+	// Recorder keeps the record of what was pinned, and of what could not be; nil keeps
+	// none. Place is the cluster whose reviews are answered, for it, and Now the clock, by
+	// default [time.Now].
+	Recorder Recorder
+	Place
+	Now func() time.Time
 	Limits
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -74,6 +81,9 @@ type Pinner struct {
 func NewPinner(o PinOptions) (*Pinner, error) {
 	if o.Mode == nil || o.Resolve == nil || o.Logger == nil || o.Registry == nil {
 		return nil, errors.New("building the pinner: Mode, Resolve, Logger and Registry are all needed")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	d, err := newDoor("mutation", "Reviews that were let in unchanged because pinning their tags panicked.", o.Limits, o.Logger, o.Registry)
 	if err != nil {
@@ -102,6 +112,7 @@ func letIn(body []byte, a answer) (any, bool) {
 }
 
 func (p *Pinner) answerReview(ctx context.Context, body []byte) (any, error) {
+	begun := p.Now()
 	// Most pods are pinned, and read in one pass as the gate reads them.
 	if in, err := readReview(body); err == nil && in.Request.read != nil && in.Request.read.pinned() {
 		return in.envelope(answer{allowed: true}), nil
@@ -114,6 +125,7 @@ func (p *Pinner) answerReview(ctx context.Context, body []byte) (any, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
+	in.Request.place, in.Request.begun = p.Place, begun
 	patch, failed, err := p.review(ctx, in.Request)
 	if err != nil {
 		return nil, err
@@ -254,7 +266,9 @@ func (p *Pinner) review(ctx context.Context, req *request) (patch []patchOp, fai
 	if len(places) > maxImages {
 		return nil, nil, tooMany(len(places))
 	}
-	patch, failed = p.pin(ctx, questionOf(req.Namespace, spec), places)
+	found := p.pin(ctx, questionOf(req.Namespace, spec), places)
+	patch, failed = patched(found, places)
+	p.record(req, found)
 	if res == pods && req.SubResource == "" && (req.Operation == "CREATE" || len(failed) > 0) {
 		patch = append(patch, explain(now.Metadata.Annotations, failed)...)
 	}
@@ -304,33 +318,31 @@ func questionOf(namespace string, spec *pinSpec) PinQuestion {
 
 // A pinning is what came of one reference, wherever it is written.
 type pinning struct {
+	text   string
 	ref    image.Reference
 	digest image.Digest
 	err    error
 }
 
-// pin asks for every reference once, and returns the operations that write the digests.
-func (p *Pinner) pin(ctx context.Context, q PinQuestion, places []imagePlace) (patch []patchOp, failed []string) {
-	asked := make(map[string]*pinning)
-	var order []string
+// pin asks for every reference once.
+func (p *Pinner) pin(ctx context.Context, q PinQuestion, places []imagePlace) []*pinning {
+	var all []*pinning
 	for _, at := range places {
 		ref, err := image.Parse(at.text)
-		if err != nil || !ref.Digest().IsZero() || asked[at.text] != nil {
+		if err != nil || !ref.Digest().IsZero() || pinningOf(all, at.text) != nil {
 			continue // the gate says what is wrong with what is no reference
 		}
-		asked[at.text] = &pinning{ref: ref}
-		order = append(order, at.text)
+		all = append(all, &pinning{text: at.text, ref: ref})
 	}
-	if len(asked) == 0 {
-		return nil, nil
+	if len(all) == 0 {
+		return nil
 	}
 	ctx, cancel := pinBudget(ctx)
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(maxPinning)
-	for _, text := range order {
+	for _, found := range all {
 		group.Go(func() error {
-			found := asked[text]
 			one := q
 			one.Ref = found.ref
 			found.digest, found.err = p.ask(ctx, one)
@@ -338,20 +350,59 @@ func (p *Pinner) pin(ctx context.Context, q PinQuestion, places []imagePlace) (p
 		})
 	}
 	_ = group.Wait() // none of them fails
-	for _, text := range order {
-		if found := asked[text]; found.err != nil {
-			p.pinned.WithLabelValues("failed").Inc()
-			failed = append(failed, text+": "+found.err.Error())
-		} else {
-			p.pinned.WithLabelValues("pinned").Inc()
+	for _, found := range all {
+		result := "pinned"
+		if found.err != nil {
+			result = "failed"
+		}
+		p.pinned.WithLabelValues(result).Inc()
+	}
+	return all
+}
+
+func pinningOf(all []*pinning, text string) *pinning {
+	for _, found := range all {
+		if found.text == text {
+			return found
+		}
+	}
+	return nil
+}
+
+// patched returns the operations that write the digests, and what could not be pinned.
+func patched(all []*pinning, places []imagePlace) (patch []patchOp, failed []string) {
+	for _, found := range all {
+		if found.err != nil {
+			failed = append(failed, found.text+": "+found.err.Error())
 		}
 	}
 	for _, at := range places {
-		if found := asked[at.text]; found != nil && found.err == nil {
+		if found := pinningOf(all, at.text); found != nil && found.err == nil {
 			patch = append(patch, patchOp{"replace", at.path, pinnedText(found.ref, found.digest)})
 		}
 	}
 	return patch, failed
+}
+
+// record writes down what was pinned, and what not. The gate has its own record of what
+// becomes of it; here nobody waits for one.
+func (p *Pinner) record(req *request, all []*pinning) {
+	if p.Recorder == nil || len(all) == 0 {
+		return
+	}
+	r := newRecord(req, eventPinned, p.Now())
+	for _, found := range all {
+		one := audit.Pinned{Image: clip(found.text)}
+		if found.err != nil {
+			one.Error = clip(found.err.Error())
+		} else {
+			one.Digest = found.digest.String()
+		}
+		r.Pinned = append(r.Pinned, one)
+	}
+	if err := p.Recorder.Append(r); err != nil { // it is counted, and told of, by who keeps it
+		p.Logger.Debug("recording what was pinned", "record", r.ID, "error", err)
+	}
 }
 
 // ask asks for one image, and takes a panic for an answer that did not come: what others

@@ -235,6 +235,7 @@ func denyPull(body []byte, a answer) (any, bool) {
 }
 
 func (g *Gate) answerPull(ctx context.Context, body []byte) (any, error) {
+	begun := g.Now()
 	var in Pull
 	if err := json.Unmarshal(body, &in, json.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("decoding what is pulled: %w", misfit(err))
@@ -252,10 +253,12 @@ func (g *Gate) answerPull(ctx context.Context, body []byte) (any, error) {
 		d.Allowed, d.Override = true, decide.BreakGlass
 		out = PullAnswer{Allowed: true, Verdict: d.Verdict, Override: d.Override, Reason: "let in by break-glass, incident " + id}
 	}
-	req := &request{Resource: imagePulls, Operation: asked.Operation, Namespace: asked.Namespace, Name: asked.Node, place: g.Place}
+	req := &request{Resource: imagePulls, Operation: asked.Operation, Namespace: asked.Namespace, Name: asked.Node, place: g.Place, begun: begun}
 	r := g.newRecord(req, eventPull)
 	r.Decision = &d
-	g.append(r)
+	if err := g.recordUnbroken(ctx, &r, out.Allowed); err != nil && out.Allowed && g.RefuseUnrecorded {
+		out = PullAnswer{Reason: unrecorded(err)}
+	}
 	g.count(req, d.Verdict.String(), d.Override)
 	return &out, nil
 }

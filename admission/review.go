@@ -3,6 +3,7 @@ package admission
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -36,6 +37,8 @@ type request struct {
 
 	// place is where its pods would run.
 	place Place
+	// begun is when the gate began to read it.
+	begun time.Time
 	// read is the object when it was decoded on the way, and Object then empty.
 	read *subject
 }

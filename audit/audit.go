@@ -10,17 +10,14 @@
 package audit
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,23 +29,23 @@ const (
 	// FlushInterval bounds how long an appended record waits for its fsync.
 	FlushInterval = 100 * time.Millisecond
 
-	// retryDelay is how long a disk that failed is left alone.
-	retryDelay = time.Second
+	// DefaultQueueRecords is how many records may wait for the disk: a minute of a thousand
+	// decisions a second.
+	DefaultQueueRecords = 65536
+	// DefaultQueueBytes is how large they may be together: 1 kB each.
+	DefaultQueueBytes = 64 << 20
 
-	// queueSize is how many records may wait for the disk: at 1 kB each 8 MB,
-	// which is 8 s of a thousand decisions a second on a stalled disk.
-	queueSize = 8192
+	// SegmentSize is where a new file is begun, so that old ones can be moved away.
+	SegmentSize = 64 << 20
 
-	// segmentSize is where a new file is begun, so that old ones can be moved away.
-	segmentSize = 64 << 20
-
-	// maxRecord bounds a line. What is larger is shortened to its first images,
+	// MaxRecord bounds a line. What is larger is shortened to its first images,
 	// and then to none: a record of a request must be there, whatever was in it.
-	maxRecord    = 1 << 20
+	MaxRecord    = 1 << 20
 	keptOfRecord = 20      // images
 	keptOfField  = 4 << 10 // bytes
 
-	suffix = ".jsonl"
+	// keptBuffer bounds what is kept to encode records in, each.
+	keptBuffer = 64 << 10
 )
 
 // ErrFull is returned when records arrive faster than the disk takes them.
@@ -62,24 +59,56 @@ type Record struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
 	// Event is "admission" for a judged request, "unchanged" or "deleting" for one
-	// that was let in without a judgement, and "refused" for one that could not
-	// be understood, of which Error says why.
-	Event     string           `json:"event"`
-	Error     string           `json:"error,omitempty"`
-	Cluster   string           `json:"cluster,omitempty"`
-	UID       string           `json:"uid,omitempty"`
-	Operation string           `json:"operation,omitempty"`
-	Resource  string           `json:"resource,omitempty"`
-	Namespace string           `json:"namespace,omitempty"`
-	Name      string           `json:"name,omitempty"`
-	User      string           `json:"user,omitempty"`
-	Decision  *decide.Decision `json:"decision,omitempty"`
+	// that was let in without a judgement, and "refused" for one that could not be
+	// understood, or not be recorded as it was judged, of which Error says why; "pinned" for
+	// one whose tags were looked up; "pull" for an image that a node is about to pull;
+	// "policy" for policies that are about to be in force; and "lost".
+	Event     string `json:"event"`
+	Error     string `json:"error,omitempty"`
+	Cluster   string `json:"cluster,omitempty"`
+	UID       string `json:"uid,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	Resource  string `json:"resource,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	User      string `json:"user,omitempty"`
+	// Replica is the process that decided, and Took how long that took, in seconds, up to
+	// the record.
+	Replica string  `json:"replica,omitempty"`
+	Took    float64 `json:"took,omitempty"`
+	// DryRun is set when the API server only tried the request out.
+	DryRun   bool             `json:"dryRun,omitempty"`
+	Decision *decide.Decision `json:"decision,omitempty"`
 	// BreakGlass is what is known of the marker, if there was one.
 	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
+	// Pinned are the tags of an event "pinned".
+	Pinned []Pinned `json:"pinned,omitempty"`
+	// Policies are those of an event "policy", and Before those that were in force until
+	// then.
+	Policies []PolicyVersion `json:"policies,omitempty"`
+	Before   []PolicyVersion `json:"before,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
 	// Origin is where the record was made, if that was not where this log is.
 	Origin *Origin `json:"origin,omitempty"`
+	// Lost is set for an event "lost", which stands for records that are missing.
+	Lost *Lost `json:"lost,omitempty"`
+}
+
+// Pinned is a tag beside which a digest was written, or why not.
+type Pinned struct {
+	Image  string `json:"image"`
+	Digest string `json:"digest,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// A PolicyVersion is a policy as it is in force.
+type PolicyVersion struct {
+	Policy string `json:"policy"`
+	Source string `json:"source,omitempty"`
+	// Version is the hexadecimal SHA-256 of its text and of what that depends on, as it is
+	// in decisions by it.
+	Version string `json:"version,omitempty"`
 }
 
 // An Origin is a gate in another place, whose log had the record first.
@@ -94,136 +123,243 @@ type Origin struct {
 // NewID returns a new record id; ids sort by time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-type item struct {
-	line []byte
-	done chan error // nil unless somebody waits
+// Options configure a [Log]. Only Logger is needed.
+type Options struct {
+	// Spill is a folder that takes records while the log's own cannot be written.
+	Spill string
+	// QueueRecords and QueueBytes bound what waits for the disk; 0 is the default.
+	QueueRecords int
+	QueueBytes   int64
+	// Retention is how long records are kept at least, and MaxBytes beyond what size of all
+	// segments the oldest are removed all the same; 0 is for ever, and no bound.
+	Retention time.Duration
+	MaxBytes  int64
+	// HoldFor is how long a follower may stand still before MaxBytes takes from him what he
+	// has not read; 0 is [DefaultHoldFor].
+	HoldFor time.Duration
+	// Replica is the process that records, for records that do not name one.
+	Replica string
+	// Now is the clock; nil is [time.Now].
+	Now    func() time.Time
+	Logger *slog.Logger
+
+	retry time.Duration // retryDelay, unless a test has less time
 }
 
 // A Log appends records to the files of one folder. It is safe for concurrent use.
 type Log struct {
-	dir    string
-	logger *slog.Logger
+	dir string
+	Options
 
-	mu     sync.Mutex
-	queue  []item
-	urgent bool // somebody in the queue waits
-	closed bool
+	mu      sync.Mutex
+	queue   lines
+	spare   [][]byte // chunks for the next queue
+	urgent  bool     // somebody in the queue waits, or there is much in it
+	closed  bool
+	records int   // that wait, those that are being written too
+	bytes   int64 // of them
+	lost    Lost  // not told yet
+	missing uint64
+	spills  uint64
+	holds   []*Hold
+	removed uint64
+	forced  uint64
 
 	// wake tells the writer that the queue is no longer empty, or urgent, or
 	// closed. It is signalled for the first record of a group only, so that
 	// the writer costs the others nothing.
-	wake chan struct{}
-	done chan struct{} // closed when the writer has ended
-
+	wake    chan struct{}
+	rotated chan struct{}
+	done    chan struct{} // closed when the writer has ended
 	closing chan struct{} // closed by Close
+	tidied  chan struct{} // closed when nothing is removed any more
 
 	// Of the writer alone.
-	file *os.File
-	size int64
+	main, spill folder
+	spilled     []string // segments in the spill
+	last        string   // the newest segment, wherever it is
+	mainErr     error    // why the folder could not be written last
+	tryAgain    time.Time
 
+	buffers sync.Pool // of *[]byte, to encode records in
+
+	fault     atomic.Pointer[error]
 	committed committed
 }
 
 // Open opens the log in dir, creating the folder if need be. A last line that a
 // crash left unfinished is cut off: it was never reported as written.
 func Open(dir string, logger *slog.Logger) (*Log, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
+	return OpenWith(dir, Options{Logger: logger})
+}
+
+// OpenWith is [Open] with options. What an earlier process left in the spill is moved to
+// the log. With a spill, a folder that cannot be written now is no error.
+func OpenWith(dir string, o Options) (*Log, error) { return open(dir, o, openFile) }
+
+func open(dir string, o Options, openFile func(path string, flag int) (file, error)) (*Log, error) {
+	if o.Logger == nil {
+		return nil, errors.New("opening audit log: no logger")
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.QueueRecords = cmp.Or(o.QueueRecords, DefaultQueueRecords)
+	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.retry = cmp.Or(o.retry, retryDelay)
+	o.HoldFor = cmp.Or(o.HoldFor, DefaultHoldFor)
 	l := &Log{
-		dir: dir, logger: logger, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}),
+		dir: dir, Options: o, main: folder{dir: dir, open: openFile}, spill: folder{dir: o.Spill, open: openFile},
+		wake: make(chan struct{}, 1), rotated: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), tidied: make(chan struct{}),
 	}
-	names, err := segments(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
-	}
-	name := segmentName()
-	if len(names) > 0 {
-		name = names[len(names)-1]
-	}
-	if err := l.openSegment(name); err != nil {
-		return nil, fmt.Errorf("opening audit log: %w", err)
-	}
+	l.buffers.New = func() any { return new([]byte) }
 	l.committed.more = make(chan struct{})
-	l.committed.set(Position{name, l.size})
+	if err := l.openFolders(); err != nil {
+		return nil, err
+	}
 	go l.write()
+	if l.Retention > 0 || l.MaxBytes > 0 {
+		go l.keepTidy()
+	} else {
+		close(l.tidied)
+	}
 	return l, nil
 }
 
 // Append hands a record to the writer without waiting for the disk. It fails
-// with [ErrFull] or [ErrClosed].
+// with [ErrFull] or [ErrClosed], and the record is counted as lost.
 func (l *Log) Append(r Record) error { return l.append(r, nil) }
 
 // AppendSync returns once the record is on disk, or with the reason that it is
-// not.
+// not; then it is not counted as lost. If it is ctx that ended, the record comes to be on
+// disk all the same only if it was being written then.
 func (l *Log) AppendSync(ctx context.Context, r Record) error {
+	return l.await(ctx, func(done chan error) error { return l.append(r, done) })
+}
+
+// await returns when what was enqueued is on disk.
+func (l *Log) await(ctx context.Context, enqueue func(done chan error) error) error {
 	done := make(chan error, 1)
-	if err := l.append(r, done); err != nil {
+	if err := enqueue(done); err != nil {
 		return err
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		l.withdraw(done)
 		return fmt.Errorf("waiting for the audit log: %w", ctx.Err())
 	}
 }
 
+// withdraw takes back what nobody waits for any more, unless it is being written.
+func (l *Log) withdraw(done chan error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size := l.queue.withdraw(done); size > 0 {
+		l.records--
+		l.bytes -= int64(size)
+	}
+}
+
 func (l *Log) append(r Record, done chan error) error {
-	line, err := encode(r)
+	if r.Replica == "" {
+		r.Replica = l.Replica
+	}
+	buffer := l.buffers.Get().(*[]byte)
+	defer l.buffers.Put(buffer)
+	line, err := encode((*buffer)[:0], &r)
 	if err != nil {
 		return encoding(err)
+	}
+	if cap(line) <= keptBuffer {
+		*buffer = line
 	}
 	return l.enqueue(line, done)
 }
 
 func encoding(err error) error { return fmt.Errorf("encoding audit record: %w", err) }
 
-// enqueue takes a line without its end, and done if somebody waits.
-func (l *Log) enqueue(line []byte, done chan error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-		return ErrClosed
-	case len(l.queue) >= queueSize:
-		return ErrFull
+// chunk returns a chunk to begin with, in which a line has room.
+func (l *Log) chunk(size int) []byte {
+	if n := len(l.spare); n > 0 && size <= chunkSize {
+		c := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return c
 	}
-	l.queue = append(l.queue, item{line: append(line, '\n'), done: done})
-	if len(l.queue) == 1 || (done != nil && !l.urgent) {
-		l.urgent = l.urgent || done != nil
-		l.signal()
-	}
-	return nil
+	return make([]byte, 0, max(size, chunkSize))
 }
 
-// encode makes a line of at most maxRecord bytes.
-func encode(r Record) ([]byte, error) {
-	line, err := json.Marshal(r)
-	if err != nil || len(line) <= maxRecord {
+// enqueue takes a line without its end, and done if somebody waits.
+func (l *Log) enqueue(line []byte, done chan error) error {
+	first, err := l.put(line, done)
+	if first {
+		l.Logger.Error("records are lost: more wait for the audit log than may", "log", l.dir, "error", l.Unwritable())
+	}
+	return err
+}
+
+// put reports with the error whether it is the first record that is lost.
+func (l *Log) put(line []byte, done chan error) (first bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	mostRecords, mostBytes := l.QueueRecords, l.QueueBytes
+	if done != nil { // what somebody waits for is not kept out by what nobody does
+		mostRecords, mostBytes = mostRecords+mostRecords/4+1, mostBytes+mostBytes/4+MaxRecord
+	}
+	switch {
+	case l.closed:
+		err = ErrClosed
+	case l.records >= mostRecords || l.bytes+int64(len(line)) >= mostBytes:
+		err = ErrFull
+	}
+	if err != nil {
+		if done == nil {
+			l.missing++
+			l.lost.add(l.Now())
+			first = l.lost.Records == 1
+		}
+		return first, err
+	}
+	l.queue.add(line, done, l.chunk)
+	l.records++
+	l.bytes += int64(len(line)) + 1
+	if much := l.records >= l.QueueRecords/2 || l.bytes >= l.QueueBytes/2; l.queue.records == 1 || ((done != nil || much) && !l.urgent) {
+		l.urgent = l.urgent || done != nil || much
+		l.signal()
+	}
+	return false, nil
+}
+
+// encode appends a line of at most MaxRecord bytes to none.
+func encode(b []byte, r *Record) ([]byte, error) {
+	line, err := AppendRecord(b, r)
+	if err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
-	r.Truncated = true
-	if r.Decision != nil {
-		d := *r.Decision
+	short := *r
+	short.Truncated = true
+	short.Pinned = short.Pinned[:min(len(short.Pinned), keptOfRecord)]
+	if short.Decision != nil {
+		d := *short.Decision
 		d.Images = d.Images[:min(len(d.Images), keptOfRecord)]
-		r.Decision = &d
+		short.Decision = &d
 	}
-	if line, err = json.Marshal(r); err != nil || len(line) <= maxRecord {
+	if line, err = AppendRecord(line[:0], &short); err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	// What is large still was made so by the requester.
-	for _, field := range []*string{&r.UID, &r.Operation, &r.Resource, &r.Namespace, &r.Name, &r.User, &r.Error} {
+	for _, field := range []*string{&short.UID, &short.Operation, &short.Resource, &short.Namespace, &short.Name, &short.User, &short.Error} {
 		*field = strings.ToValidUTF8((*field)[:min(len(*field), keptOfField)], "")
 	}
-	if r.Decision != nil {
-		r.Decision.Images = nil
+	if short.Pinned = nil; short.Decision != nil {
+		short.Decision.Images = nil
 	}
-	if r.BreakGlass != nil {
-		b := *r.BreakGlass
-		b.Object, r.BreakGlass = nil, &b
+	if short.BreakGlass != nil {
+		b := *short.BreakGlass
+		b.Object, short.BreakGlass = nil, &b
 	}
-	return json.Marshal(r)
+	return AppendRecord(line[:0], &short)
 }
 
 func (l *Log) signal() {
@@ -245,184 +381,33 @@ func (l *Log) Close() error {
 	l.signal()
 	l.mu.Unlock()
 	<-l.done
-	return l.file.Close()
-}
-
-// write commits groups until the log is closed and the queue empty.
-func (l *Log) write() {
-	defer close(l.done)
-	for {
-		group, closed := l.gather()
-		if len(group) == 0 {
-			if closed {
-				return
-			}
-			continue
-		}
-		err := l.commit(group)
-		for _, it := range group {
-			if it.done != nil {
-				it.done <- err
-			}
-		}
-		if err != nil {
-			l.logger.Error("writing audit log", "records", len(group), "error", err)
-		}
-		if closed {
-			return
-		}
-		if err != nil {
-			l.retry(group)
-		}
-	}
-}
-
-// retry puts back what nobody waits for, to be written when the disk can: what
-// was waited for has been answered with the error.
-func (l *Log) retry(group []item) {
-	group = slices.DeleteFunc(group, func(it item) bool { return it.done != nil })
-	select {
-	case <-l.closing:
-	case <-time.After(retryDelay):
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue = append(group, l.queue...)
-	l.signal()
-}
-
-// gather waits for records, and then for more until FlushInterval has passed,
-// somebody waits for the disk, or the log is closing.
-func (l *Log) gather() (group []item, closed bool) {
-	<-l.wake
-	timer := time.NewTimer(FlushInterval)
-	defer timer.Stop()
-	for {
-		l.mu.Lock()
-		urgent := l.urgent || l.closed
-		l.mu.Unlock()
-		if urgent {
-			break
-		}
-		select {
-		case <-l.wake:
-			continue
-		case <-timer.C:
-		}
-		break
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	group, l.queue, l.urgent = l.queue, nil, false
-	return group, l.closed
-}
-
-// commit writes a group and fsyncs it. After a failure the file is cut back to
-// where the group began, so that half a line can never run into the next.
-func (l *Log) commit(group []item) error {
-	if l.size >= segmentSize {
-		if err := l.rotate(); err != nil {
-			return err
-		}
-	}
-	var buf bytes.Buffer
-	for _, it := range group {
-		buf.Write(it.line)
-	}
-	n, err := l.file.Write(buf.Bytes())
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err != nil {
-		if n > 0 {
-			if cut := l.file.Truncate(l.size); cut != nil {
-				err = errors.Join(err, cut)
-				l.size = segmentSize // what is torn stays alone in its file
-			}
-		}
-		return err
-	}
-	l.size += int64(n)
-	l.committed.set(Position{filepath.Base(l.file.Name()), l.size})
+	<-l.tidied
+	l.main.end()
+	l.spill.end()
 	return nil
 }
 
-func (l *Log) rotate() error {
-	old := l.file
-	if err := l.openSegment(segmentName()); err != nil {
-		return err
-	}
-	return old.Close()
+// Stats are counts since a log was opened, and how it is now.
+type Stats struct {
+	// Lost are records that are not in the log.
+	Lost uint64
+	// Spills are how many times a group of records went to the spill.
+	Spills uint64
+	// Removed are segments that were removed for their age, or for the size of all, and
+	// Overruled how many of them a follower had not read.
+	Removed, Overruled uint64
+	// QueueRecords and QueueBytes wait for the disk.
+	QueueRecords int
+	QueueBytes   int64
+	// Unwritable is set while records can be put nowhere.
+	Unwritable bool
 }
 
-func (l *Log) openSegment(name string) error {
-	path := filepath.Join(l.dir, name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
+// Stats returns the counts.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{
+		Lost: l.missing, Spills: l.spills, Removed: l.removed, Overruled: l.forced, QueueRecords: l.records, QueueBytes: l.bytes, Unwritable: l.fault.Load() != nil,
 	}
-	size, err := cutTornLine(f)
-	if err == nil { // whoever follows the log may rest on what a process left that was killed
-		err = errors.Join(f.Sync(), syncDir(l.dir))
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	l.file, l.size = f, size
-	return nil
-}
-
-// cutTornLine truncates f after its last newline and returns its size.
-func cutTornLine(f *os.File) (int64, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	const block = 64 << 10
-	buf := make([]byte, block)
-	for end := st.Size(); end > 0; {
-		start := max(0, end-block)
-		part := buf[:end-start]
-		if _, err := f.ReadAt(part, start); err != nil {
-			return 0, err
-		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			size := start + int64(i) + 1
-			if size == st.Size() {
-				return size, nil
-			}
-			return size, f.Truncate(size)
-		}
-		end = start
-	}
-	if st.Size() > 0 {
-		return 0, f.Truncate(0)
-	}
-	return 0, nil
-}
-
-// segmentName returns a name that sorts after all earlier ones.
-func segmentName() string { return NewID() + suffix }
-
-func segments(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Type().IsRegular() && strings.HasSuffix(e.Name(), suffix) {
-			names = append(names, e.Name())
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

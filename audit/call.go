@@ -31,7 +31,14 @@ type Call struct {
 	Permissions []metadata.Permission `json:"permissions,omitempty"`
 	// Items is how many messages a batch had.
 	Items int `json:"items,omitempty"`
-	// Code is "OK", or the kind of Error, such as "PERMISSION_DENIED".
+	// Phase is "intent" for a call that is about to change policy, which is on disk before
+	// it does, and "outcome" for what became of it, which has the same ID. An intent without
+	// an outcome is of a process that was killed: the change may have been made or not. It is
+	// "" for all other calls.
+	Phase string `json:"phase,omitempty"`
+	// Changes are what an intent is about.
+	Changes []metadata.PolicyEdit `json:"changes,omitempty"`
+	// Code is "OK", or the kind of Error, such as "PERMISSION_DENIED". An intent has none.
 	Code  string `json:"code"`
 	Error string `json:"error,omitempty"`
 	// Took is in seconds.
@@ -39,7 +46,17 @@ type Call struct {
 	// Omitted is how many calls before this one were refused for coming too often
 	// and have no line: somebody who is told to go away could fill the disk.
 	Omitted int `json:"omitted,omitempty"`
+	// Replica is the process that was called.
+	Replica string `json:"replica,omitempty"`
+	// Lost is set for a method "lost", which stands for records that are missing.
+	Lost *Lost `json:"lost,omitempty"`
 }
+
+// The phases of calls that change policy.
+const (
+	PhaseIntent  = "intent"
+	PhaseOutcome = "outcome"
+)
 
 // exhaustedPerSecond is how many calls that are refused for coming too often get
 // a line of their own: enough to see who it is.
@@ -48,21 +65,26 @@ const exhaustedPerSecond = 10
 // codeOK is what gRPC calls a call without an error.
 const codeOK = "OK"
 
-// Calls is a [metadata.Recorder] that appends each call to a log.
+// Calls is a [metadata.Recorder] that appends each call to a log. What changes policy is
+// on disk before it does.
 type Calls struct {
-	log    *Log
-	logger *slog.Logger
-	lost   func()
-	behind atomic.Bool // said already
+	log *Log
+	CallOptions
 
 	exhausted *rate.Limiter
 	omitted   atomic.Int64
 }
 
-// NewCalls returns a recorder to the log, which is for calls alone. It calls lost
-// for each call that could not be recorded because the disk did not keep up.
-func NewCalls(log *Log, logger *slog.Logger, lost func()) *Calls {
-	return &Calls{log: log, logger: logger, lost: lost, exhausted: rate.NewLimiter(exhaustedPerSecond, exhaustedPerSecond)}
+// CallOptions configure [Calls].
+type CallOptions struct {
+	// AllowUnrecorded lets policy be changed while that cannot be recorded. It is logged.
+	AllowUnrecorded bool
+	Logger          *slog.Logger
+}
+
+// NewCalls returns a recorder to the log, which is for calls alone.
+func NewCalls(log *Log, o CallOptions) *Calls {
+	return &Calls{log: log, CallOptions: o, exhausted: rate.NewLimiter(exhaustedPerSecond, exhaustedPerSecond)}
 }
 
 // Record hands the call to the log without waiting for the disk. Calls that are
@@ -72,22 +94,42 @@ func (c *Calls) Record(ctx context.Context, r metadata.CallRecord) {
 		c.omitted.Add(1)
 		return
 	}
-	call := Call{
-		ID: NewID(), Time: r.Time.UTC(), Method: short(r.Method), Caller: short(r.Caller.Name), Origin: metadata.OriginOf(ctx),
-		Resource: short(r.Resource), Permissions: slices.Clone(r.Permissions), Items: r.Items, Code: codeOK, Took: r.Took.Seconds(),
-		Omitted: int(c.omitted.Swap(0)),
-	}
+	call := lineOf(ctx, r)
+	call.Code, call.Omitted = codeOK, int(c.omitted.Swap(0))
 	if r.Err != nil {
 		call.Code, call.Error = metadata.KindOf(r.Err).String(), short(r.Err.Error())
 	}
-	if err := c.log.AppendCall(call); err != nil {
-		c.lost()
-		if !c.behind.Swap(true) {
-			c.logger.Error("calls are not recorded until the audit log can be written again", "call", call.ID, "error", err)
-		}
-		return
+	if call.ID = r.Intent; call.ID != "" {
+		call.Phase = PhaseOutcome
+	} else {
+		call.ID = NewID()
 	}
-	c.behind.Store(false)
+	_ = c.log.AppendCall(call) // what is lost is counted and told of by the log
+}
+
+// Intend returns once it is on disk that a call is about to change policy, with the id of
+// that record: one for each try of a call. Its error says that it is not, and the change
+// must not be made.
+func (c *Calls) Intend(ctx context.Context, r metadata.CallRecord, edits []metadata.PolicyEdit) (id string, err error) {
+	call := lineOf(ctx, r)
+	if call.ID = r.Intent; call.ID == "" {
+		call.ID = NewID()
+	}
+	call.Phase, call.Changes = PhaseIntent, edits
+	err = c.log.await(ctx, func(done chan error) error { return c.log.appendCall(call, done) })
+	if err == nil || !c.AllowUnrecorded {
+		return call.ID, err
+	}
+	c.Logger.Error("policy is changed although that cannot be recorded before", "call", call.ID, "method", call.Method, "caller", call.Caller, "resource", call.Resource, "error", err)
+	_ = c.log.AppendCall(call) // for when it can; what is lost is counted and told of by the log
+	return call.ID, nil
+}
+
+func lineOf(ctx context.Context, r metadata.CallRecord) Call {
+	return Call{
+		Time: r.Time.UTC(), Method: short(r.Method), Caller: short(r.Caller.Name), Origin: metadata.OriginOf(ctx),
+		Resource: short(r.Resource), Permissions: slices.Clone(r.Permissions), Items: r.Items, Took: r.Took.Seconds(),
+	}
 }
 
 // short bounds what a caller put into his call.
@@ -100,12 +142,17 @@ func short(s string) string {
 
 // AppendCall hands a call to the writer without waiting for the disk. It fails
 // with [ErrFull] or [ErrClosed].
-func (l *Log) AppendCall(c Call) error {
+func (l *Log) AppendCall(c Call) error { return l.appendCall(c, nil) }
+
+func (l *Log) appendCall(c Call, done chan error) error {
+	if c.Replica == "" {
+		c.Replica = l.Replica
+	}
 	line, err := json.Marshal(c)
 	if err != nil {
 		return encoding(err)
 	}
-	return l.enqueue(line, nil)
+	return l.enqueue(line, done)
 }
 
 // A CallFilter selects calls; a field that is empty selects all.
@@ -118,7 +165,7 @@ type CallFilter struct {
 }
 
 func (f CallFilter) match(c Call) bool {
-	if (!f.Since.IsZero() && c.Time.Before(f.Since)) || (!f.Until.IsZero() && !c.Time.Before(f.Until)) {
+	if !within(c.Time, f.Since, f.Until) {
 		return false
 	}
 	for _, field := range [...]struct{ want, got string }{{f.Method, c.Method}, {f.Caller, c.Caller}, {f.Code, c.Code}} {
@@ -131,5 +178,5 @@ func (f CallFilter) match(c Call) bool {
 
 // QueryCalls is [Query] for a log of calls.
 func QueryCalls(dir string, filter CallFilter, fn func(Call) error) error {
-	return query(dir, filter.match, fn)
+	return Source{Dir: dir}.Calls(filter, fn)
 }

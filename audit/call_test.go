@@ -26,7 +26,7 @@ func TestEveryCallIsALine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	log := open(t, dir)
-	calls := audit.NewCalls(log, slog.New(slog.DiscardHandler), func() { t.Error("a call was lost") })
+	calls := audit.NewCalls(log, audit.CallOptions{Logger: slog.New(slog.DiscardHandler)})
 	at := time.Date(2026, 11, 26, 1, 2, 3, 0, time.UTC)
 	ctx := metadata.WithOrigin(t.Context(), "192.0.2.1:5")
 	calls.Record(ctx, metadata.CallRecord{
@@ -78,17 +78,20 @@ func TestEveryCallIsALine(t *testing.T) {
 
 func TestACallThatCannotBeRecordedIsCounted(t *testing.T) {
 	t.Parallel()
-	log := open(t, t.TempDir())
+	var said strings.Builder
+	logger := slog.New(slog.NewTextHandler(&said, nil))
+	log, err := audit.Open(t.TempDir(), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	lost := 0
-	var said strings.Builder
-	calls := audit.NewCalls(log, slog.New(slog.NewTextHandler(&said, nil)), func() { lost++ })
+	calls := audit.NewCalls(log, audit.CallOptions{Logger: logger})
 	for range 3 {
 		calls.Record(t.Context(), metadata.CallRecord{Method: "GetNote"})
 	}
-	if lost != 3 || strings.Count(said.String(), "audit log is closed") != 1 {
+	if lost := log.Stats().Lost; lost != 3 || strings.Count(said.String(), "records are lost") != 1 {
 		t.Errorf("%d lost, said %q", lost, said.String())
 	}
 }
@@ -97,7 +100,7 @@ func TestWhoIsToldToGoAwayDoesNotFillTheDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	log := open(t, dir)
-	calls := audit.NewCalls(log, slog.New(slog.DiscardHandler), func() { t.Error("a call was lost") })
+	calls := audit.NewCalls(log, audit.CallOptions{Logger: slog.New(slog.DiscardHandler)})
 	at := time.Date(2026, 11, 26, 1, 2, 3, 0, time.UTC)
 	tooOften := metadata.CallRecord{Time: at, Method: "GetNote", Err: metadata.Errorf(metadata.ResourceExhausted, "too often")}
 	for range 1000 {

@@ -29,8 +29,12 @@ type Run struct {
 	Results []RunResult `json:"results,omitempty"`
 	// Took is in seconds.
 	Took float64 `json:"took"`
+	// Replica is the process that was asked.
+	Replica string `json:"replica,omitempty"`
 	// Truncated is set when the record was too large to be kept whole.
 	Truncated bool `json:"truncated,omitempty"`
+	// Lost is set for a method "lost", which stands for records that are missing.
+	Lost *Lost `json:"lost,omitempty"`
 }
 
 // A RunResult is what came of one check.
@@ -56,6 +60,9 @@ type RunAttestation struct {
 // AppendRun hands a record to the writer without waiting for the disk. It fails with
 // [ErrFull] or [ErrClosed].
 func (l *Log) AppendRun(r Run) error {
+	if r.Replica == "" {
+		r.Replica = l.Replica
+	}
 	line, err := encodeRun(r)
 	if err != nil {
 		return encoding(err)
@@ -63,13 +70,13 @@ func (l *Log) AppendRun(r Run) error {
 	return l.enqueue(line, nil)
 }
 
-// encodeRun makes a line of at most maxRecord bytes.
+// encodeRun makes a line of at most MaxRecord bytes.
 func encodeRun(r Run) ([]byte, error) {
 	for _, field := range []*string{&r.Method, &r.API, &r.Caller, &r.Origin, &r.Image, &r.Name, &r.Error} {
 		*field = short(*field)
 	}
 	line, err := json.Marshal(r)
-	if err != nil || len(line) <= maxRecord {
+	if err != nil || len(line) <= MaxRecord {
 		return line, err
 	}
 	r.Truncated = true
@@ -94,7 +101,7 @@ type RunFilter struct {
 }
 
 func (f RunFilter) match(r Run) bool {
-	if (!f.Since.IsZero() && r.Time.Before(f.Since)) || (!f.Until.IsZero() && !r.Time.Before(f.Until)) {
+	if !within(r.Time, f.Since, f.Until) {
 		return false
 	}
 	for _, field := range [...]struct{ want, got string }{{f.Method, r.Method}, {f.Caller, r.Caller}} {
@@ -107,5 +114,5 @@ func (f RunFilter) match(r Run) bool {
 
 // QueryRuns is [Query] for a log of runs.
 func QueryRuns(dir string, filter RunFilter, fn func(Run) error) error {
-	return query(dir, filter.match, fn)
+	return Source{Dir: dir}.Runs(filter, fn)
 }

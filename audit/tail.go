@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 )
 
@@ -54,7 +53,7 @@ func (l *Log) Lines(after Position, fn func(line []byte, next Position) error) (
 	if end.Before(after) { // a backup was put back
 		return end, nil
 	}
-	names, err := segments(l.dir)
+	names, err := allSegments(l.dir, l.Spill)
 	if err != nil {
 		return after, fmt.Errorf("reading audit log: %w", err)
 	}
@@ -70,20 +69,26 @@ func (l *Log) Lines(after Position, fn func(line []byte, next Position) error) (
 		if name == end.Segment {
 			till = end.Offset
 		}
-		if err := segmentLines(filepath.Join(l.dir, name), from, till, fn); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.segmentLines(from, till, fn); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return after, err
 		}
 	}
 	return end, nil
 }
 
-// segmentLines reads a file until the byte till, or to its end if that is negative.
-func segmentLines(path string, from Position, till int64, fn func([]byte, Position) error) error {
-	f, err := os.Open(path)
+// segmentLines reads a file from a position until the byte till, or to its end if that is
+// negative.
+func (l *Log) segmentLines(from Position, till int64, fn func([]byte, Position) error) error {
+	f, err := openForReading(l.dir, l.Spill, from.Segment)
 	if err != nil {
 		return fmt.Errorf("reading audit log: %w", err)
 	}
 	defer func() { _ = f.Close() }() // read only
+	return linesOf(f, from, till, fn)
+}
+
+// linesOf calls fn with each whole line of a file after a position.
+func linesOf(f *os.File, from Position, till int64, fn func([]byte, Position) error) error {
 	if _, err := f.Seek(from.Offset, io.SeekStart); err != nil {
 		return fmt.Errorf("reading audit log: %w", err)
 	}
@@ -98,7 +103,7 @@ func segmentLines(path string, from Position, till int64, fn func([]byte, Positi
 			return nil // what has no end was never reported as written
 		}
 		if err != nil {
-			return fmt.Errorf("reading audit log %s: %w", path, err)
+			return fmt.Errorf("reading audit log %s: %w", f.Name(), err)
 		}
 		at.Offset += int64(len(line))
 		if err := fn(line[:len(line)-1], at); err != nil {

@@ -83,6 +83,7 @@ type Incidents struct {
 	IncidentOptions
 
 	mu      sync.Mutex
+	hold    *audit.Hold
 	at      audit.Position
 	written audit.Position // the position that is on disk
 	byID    map[string]*Incident
@@ -136,6 +137,7 @@ func OpenIncidents(o IncidentOptions) (*Incidents, error) {
 	}
 	_ = s.Writers.take() // they are on disk
 	s.dropped, s.journal, s.written = nil, j, s.at
+	s.hold = s.Log.Hold("break-glass incidents", s.at)
 	return s, nil
 }
 
@@ -233,7 +235,11 @@ func (s *Incidents) CatchUp() error {
 		return err
 	}
 	s.at = end
-	return s.write()
+	if err := s.write(); err != nil {
+		return err
+	}
+	s.hold.Set(s.at)
+	return nil
 }
 
 // What lines that count have, and most lines have not.
@@ -254,6 +260,9 @@ func (s *Incidents) apply(line []byte) {
 	}
 	if r.Origin != nil && !s.moves(r.Origin) {
 		return // it has come before
+	}
+	if r.DryRun { // nothing has come of it
+		return
 	}
 	if b := r.BreakGlass; b != nil && len(b.Object) > 0 && b.Refused == "" {
 		var o Object

@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -14,6 +16,8 @@ type call struct {
 	s      *Service
 	caller Caller
 	record CallRecord
+	// telling is the store for a recorder that is told before.
+	telling tellingStore
 }
 
 // do runs fn as a call of the method, records it, and logs it. It is the only
@@ -51,7 +55,51 @@ func (c *call) store() Store {
 	if len(c.record.Permissions) == 0 {
 		panic("metadata: " + c.record.Method + " reached for the store without asking for a permission")
 	}
-	return c.s.store
+	if c.s.foreteller == nil {
+		return c.s.store
+	}
+	c.telling = tellingStore{c.s.store, c}
+	return &c.telling
+}
+
+// A tellingStore has what changes policy recorded before it is changed.
+type tellingStore struct {
+	Store
+	call *call
+}
+
+// Apply is that of the store, unless the changes cannot be recorded.
+func (s *tellingStore) Apply(ctx context.Context, mutations ...Mutation) error {
+	if edits := policyEdits(mutations); len(edits) > 0 {
+		id, err := s.call.s.foreteller.Intend(ctx, s.call.record, edits)
+		if err != nil {
+			return Errorf(Unavailable, "the change must be on record before it is made, and could not be recorded: %w", err)
+		}
+		s.call.record.Intent = id
+	}
+	return s.Store.Apply(ctx, mutations...)
+}
+
+// policyEdits returns what mutations change of documents and access policies.
+func policyEdits(mutations []Mutation) []PolicyEdit {
+	var edits []PolicyEdit
+	for _, m := range mutations {
+		switch {
+		case m.WriteDocument != nil:
+			edits = append(edits, PolicyEdit{Name: clip(m.WriteDocument.Name), Revision: m.WriteDocument.Revision, Version: contentVersion(m.WriteDocument.Content)})
+		case m.SetPolicy != nil:
+			edits = append(edits, PolicyEdit{Name: clip(m.SetPolicy.Resource), Version: contentVersion(m.SetPolicy.To), Access: true})
+		}
+	}
+	return edits
+}
+
+func contentVersion(content []byte) string {
+	if len(content) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }
 
 // authorize returns nil if the authorizer allows it, or the access policy of the

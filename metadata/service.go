@@ -153,7 +153,8 @@ type Options struct {
 	// Logger takes one record a call: writes at level Info, reads at Debug,
 	// refusals at Warn, and what is the server's fault at Error. Nil discards them.
 	Logger *slog.Logger
-	// Recorder is told of every call, the refused ones too. It must not block.
+	// Recorder is told of every call, the refused ones too. It must not block. It may be a
+	// [Foreteller].
 	// Nil records nothing.
 	Recorder Recorder
 	// Projects are the ids of projects that always exist.
@@ -170,6 +171,26 @@ type Recorder interface {
 	Record(ctx context.Context, call CallRecord)
 }
 
+// A Foreteller is a Recorder that is told of a call, too, before it changes policy: a
+// document, or an access policy. What it cannot record is not changed.
+type Foreteller interface {
+	Recorder
+	// Intend returns when it is durable that the call is about to make the changes, with
+	// an id that its record is to have, too.
+	Intend(ctx context.Context, call CallRecord, edits []PolicyEdit) (id string, err error)
+}
+
+// A PolicyEdit is a change of a document, or of an access policy.
+type PolicyEdit struct {
+	Name string `json:"name"`
+	// Revision is that of a document, as it will be.
+	Revision uint64 `json:"revision,omitempty"`
+	// Version is the hexadecimal SHA-256 of the content, "" for a deletion.
+	Version string `json:"version,omitempty"`
+	// Access says that it is the access policy of what has the name.
+	Access bool `json:"access,omitempty"`
+}
+
 // A CallRecord is what happened to one call.
 type CallRecord struct {
 	Time   time.Time
@@ -182,6 +203,8 @@ type CallRecord struct {
 	Permissions []Permission // those that the call needs
 	// Items is how many messages a batch had, 0 for other calls.
 	Items int
+	// Intent is the id of what a [Foreteller] was told before; "" if it was not.
+	Intent string
 	// Err is nil if the call did what it was asked; its kind is [KindOf].
 	Err error
 }
@@ -192,13 +215,15 @@ type Service struct {
 	auth     Authorizer
 	log      *slog.Logger
 	recorder Recorder
-	now      func() time.Time
-	ids      *idSource
-	tokens   *tokenCodec
-	projects []string
-	dialect  Dialect
-	filters  *filterCache
-	updates  *turns
+	// foreteller is the recorder, if it is one.
+	foreteller Foreteller
+	now        func() time.Time
+	ids        *idSource
+	tokens     *tokenCodec
+	projects   []string
+	dialect    Dialect
+	filters    *filterCache
+	updates    *turns
 }
 
 // A Dialect is a version of the API other than v1, in which messages are kept:
@@ -249,6 +274,7 @@ func NewService(ctx context.Context, store Store, opts Options) (*Service, error
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.foreteller, _ = opts.Recorder.(Foreteller)
 	random := opts.Rand
 	if random == nil {
 		random = rand.Reader

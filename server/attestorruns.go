@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +19,6 @@ const auditRunsDir = "audit-attestor"
 type runRecorder struct {
 	log    *audit.Log // nil without a data folder: the logger has the record
 	logger *slog.Logger
-	lost   prometheus.Counter
-	behind atomic.Bool // said already
 
 	requests                         *prometheus.CounterVec
 	started, passed, failed, errored *prometheus.CounterVec
@@ -39,11 +35,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"check_name"})
 	}
 	r := &runRecorder{
-		logger: p.logger,
-		lost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gatehouse_audit_attestor_lost_total",
-			Help: "Requests to the attestor that could not be recorded because the audit log did not keep up.",
-		}),
+		logger:        p.logger,
 		requests:      count("gatehouse_attestor_requests_total", "Requests to the attestor, by API, method and outcome: success, failure or refused.", "api", "method", "outcome"),
 		started:       count("voucher_check_run_start_total", "Checks that were run.", "check_name"),
 		passed:        count("voucher_check_run_success_total", "Checks that passed.", "check_name"),
@@ -56,7 +48,7 @@ func (p *parts) openRuns() (*runRecorder, error) {
 		attestLatency: time("voucher_check_attestation_latency_milliseconds", "How long attesting took."),
 	}
 	for _, c := range []prometheus.Collector{
-		r.lost, r.requests, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
+		r.requests, r.started, r.passed, r.failed, r.errored, r.latency, r.attesting, r.attested, r.unattested, r.attestLatency,
 	} {
 		if err := p.registry.Register(c); err != nil {
 			return nil, err
@@ -65,13 +57,9 @@ func (p *parts) openRuns() (*runRecorder, error) {
 	if p.cfg.Data == "" {
 		return r, nil
 	}
-	log, err := audit.Open(filepath.Join(p.cfg.Data, auditRunsDir), p.logger)
-	if err != nil {
-		return nil, err
-	}
-	p.onClose(log.Close)
-	r.log = log
-	return r, nil
+	var err error
+	r.log, err = p.openAudit(auditRuns)
+	return r, err
 }
 
 // RecordRun implements [attest.Recorder].
@@ -82,14 +70,7 @@ func (r *runRecorder) RecordRun(ctx context.Context, run attest.RunRecord) {
 		r.logger.InfoContext(ctx, "attestor asked", "record", line)
 		return
 	}
-	if err := r.log.AppendRun(line); err != nil {
-		r.lost.Inc()
-		if !r.behind.Swap(true) {
-			r.logger.ErrorContext(ctx, "requests to the attestor are not recorded until the audit log can be written again", "record", line.ID, "error", err)
-		}
-		return
-	}
-	r.behind.Store(false)
+	_ = r.log.AppendRun(line) // what is lost is counted and told of by the log
 }
 
 func (r *runRecorder) count(line audit.Run, run attest.RunRecord) {

@@ -141,19 +141,21 @@ type glass struct {
 	warden    *breakglass.Warden
 	incidents *breakglass.Incidents
 	review    *incidentReview
+	// putOnRecord, unless it is nil, has what changes recorded before it counts.
+	putOnRecord func(ctx context.Context, before, next []audit.PolicyVersion) error
 	// read are the texts of the files that were read last.
 	read map[string][]byte
 }
 
 // openGlass opens the log of decisions, and what is made from it.
 func (p *parts) openGlass() error {
-	log, err := audit.Open(filepath.Join(p.cfg.Data, "audit"), p.logger)
+	log, err := p.openAudit(auditDecisions)
 	if err != nil {
 		return err
 	}
-	p.onClose(log.Close)
 	cfg := p.cfg.BreakGlass
 	g := &glass{cfg: cfg, project: p.cfg.Project, logger: p.logger, log: log, grants: breakglass.NewGrants(), review: &incidentReview{place: p.cfg.place(), grace: cfg.GoneAfter}}
+	g.putOnRecord = g.recorder(&p.cfg.Audit, p.cfg.Cluster)
 	if err := g.readFiles(); err != nil {
 		return err
 	}
@@ -252,6 +254,9 @@ func (g *glass) readFiles() error {
 	}
 	if !changed {
 		return nil
+	}
+	if err := g.recordFiles(texts); err != nil {
+		return err
 	}
 	var grantors []breakglass.Grantor
 	for _, path := range g.cfg.GrantorsFiles {

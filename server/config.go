@@ -14,7 +14,6 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/admission"
 	"github.com/gatehouse-dev/gatehouse/attest/kritissigner"
-	"github.com/gatehouse-dev/gatehouse/breakglass/relay"
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
@@ -53,6 +52,8 @@ type Config struct {
 	Admission AdmissionConfig `yaml:"admission"`
 	Ops       OpsConfig       `yaml:"ops"`
 
+	// Audit says how the record is kept.
+	Audit        AuditConfig        `yaml:"audit"`
 	BreakGlass   BreakGlassConfig   `yaml:"breakGlass"`
 	KritisSigner KritisSignerConfig `yaml:"kritisSigner"`
 	Mutate       MutateConfig       `yaml:"mutate"`
@@ -60,23 +61,6 @@ type Config struct {
 	Registry resolve.Settings `yaml:"registry"`
 	// Notify says who is told of what must not stay unnoticed.
 	Notify pager.Config `yaml:"notify"`
-	// Audit is the log of decisions.
-	Audit AuditConfig `yaml:"audit"`
-}
-
-// AuditConfig is the log of decisions.
-type AuditConfig struct {
-	// Forward says which records a gate that runs alone sends to its service, which makes
-	// incidents of break-glass of them: "breakGlass" (default) those of requests with a
-	// marker, "all", or "none".
-	Forward relay.What `yaml:"forward"`
-}
-
-func (c *AuditConfig) validate() error {
-	if f := c.Forward; f != relay.BreakGlass && f != relay.All && f != relay.None {
-		return fmt.Errorf("audit forward %q: want %q, %q or %q", f, relay.BreakGlass, relay.All, relay.None)
-	}
-	return nil
 }
 
 // MetadataConfig is the Grafeas API.
@@ -227,10 +211,10 @@ func DefaultConfig() Config {
 		},
 		Mutate:       MutateConfig{Pin: admission.PinPods},
 		Ops:          OpsConfig{Address: "127.0.0.1:9090"},
+		Audit:        defaultAudit(),
 		BreakGlass:   defaultBreakGlass(),
 		KritisSigner: KritisSignerConfig{VulnzTimeout: kritissigner.DefaultTimeout},
 		Notify:       pager.DefaultConfig(),
-		Audit:        AuditConfig{Forward: relay.BreakGlass},
 	}
 }
 
@@ -307,9 +291,9 @@ func (c *Config) Validate() error {
 		c.validateAddress("admission", c.Admission.Address, true),
 		c.validateAddress("ops", c.Ops.Address, false),
 		c.validateKritisSigner(),
+		c.Audit.validate(c.Data),
 		c.BreakGlass.validate(),
 		c.Notify.Validate(),
-		c.Audit.validate(),
 	)
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.

@@ -40,6 +40,7 @@ func (p *parts) buildGate(facts admission.Evidence, rules func() policy.Set) err
 	}
 	gate, err := admission.NewGate(admission.Options{
 		Rules: rules, Evidence: facts, Recorder: p.glass.log,
+		AllowUnrecorded: p.cfg.Audit.OnUnwritable == AllowUnrecorded, RefuseUnrecorded: p.cfg.Audit.OrdinaryOnUnwritable == RefuseUnrecorded,
 		Warden: p.glass.warden, Broken: p.glass.broken, KritisBreakGlass: p.cfg.BreakGlass.Kritis,
 		Place: p.cfg.place(), Templates: a.Templates, Resources: resources, Limits: admission.Limits{MaxRequests: a.MaxRequests},
 		Now: time.Now, Logger: p.logger, Registry: p.registry,

@@ -2,9 +2,6 @@ package server
 
 import (
 	"net/http"
-	"path/filepath"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/identity"
@@ -35,19 +32,11 @@ func attestorRules(project string) []identity.Rule {
 
 // openCalls opens the log of calls to the metadata API.
 func (p *parts) openCalls() (metadata.Recorder, error) {
-	lost := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "gatehouse_audit_api_lost_total",
-		Help: "Calls to the metadata API that could not be recorded because the audit log did not keep up.",
-	})
-	if err := p.registry.Register(lost); err != nil {
-		return nil, err
-	}
-	log, err := audit.Open(filepath.Join(p.cfg.Data, auditAPIDir), p.logger)
+	log, err := p.openAudit(auditCalls)
 	if err != nil {
 		return nil, err
 	}
-	p.onClose(log.Close)
-	return audit.NewCalls(log, p.logger, lost.Inc), nil
+	return audit.NewCalls(log, audit.CallOptions{AllowUnrecorded: p.cfg.Audit.OnUnwritable == AllowUnrecorded, Logger: p.logger}), nil
 }
 
 // connectInProcess returns a client of the metadata API for the attestor,

@@ -30,7 +30,7 @@ func (c *Config) validateAttestorAlone() error {
 			errs = append(errs, fmt.Errorf("role attestor does not run what %s is for: leave it out", what))
 		}
 	}
-	errs = append(errs, c.validateAddress("ops", c.Ops.Address, false))
+	errs = append(errs, c.validateAddress("ops", c.Ops.Address, false), c.Audit.validate(c.Data))
 	if c.Attestor.Address != "" {
 		// Whether it authenticates is known when its own configuration is read.
 		errs = append(errs, c.validateAddress("attestor", c.Attestor.Address, true))

@@ -197,7 +197,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 	if err != nil {
 		return err
 	}
-	ps.enforced = g.keep
+	ps.enforced, ps.record = g.keep, g.glass.recordPolicies
 	g.evidence.index.Store(x)
 	if err := g.startPolicies(ctx, ps); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/admission"
+	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/evidence/index"
 	"github.com/gatehouse-dev/gatehouse/feed/feedclient"
 	"github.com/gatehouse-dev/gatehouse/hint"
@@ -106,7 +107,12 @@ func (p *parts) buildMutate(resolved func(image.Reference) (hint.Resolution, err
 			return fmt.Errorf("mutate: %w", err)
 		}
 	}
+	log, err := p.pinLog()
+	if err != nil {
+		return err
+	}
 	pinner, err := admission.NewPinner(admission.PinOptions{
+		Recorder: log, Place: p.cfg.place(), Now: time.Now,
 		Mode: p.cfg.Mutate.mode, Resolve: r.resolve, Limits: admission.Limits{MaxRequests: p.cfg.Admission.MaxRequests},
 		Logger: p.logger, Registry: p.registry,
 	})
@@ -122,6 +128,14 @@ func (p *parts) buildMutate(resolved func(image.Reference) (hint.Resolution, err
 		p.mutate.linger = p.cfg.Admission.DrainTimeout
 	}
 	return nil
+}
+
+// pinLog is the log of decisions, which the role mutate has for itself.
+func (p *parts) pinLog() (*audit.Log, error) {
+	if p.glass != nil {
+		return p.glass.log, nil
+	}
+	return p.openAudit(auditDecisions)
 }
 
 // A pinResolver finds out what a tag means: what a rollout hint says, and if none is about

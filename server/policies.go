@@ -51,6 +51,8 @@ type policies struct {
 	storedSeq uint64
 	inForce   atomic.Uint64
 	enforced  func(trust index.Trust, scans, hints []string)
+	// record, unless it is nil, has policies on record before they are in force.
+	record func(ctx context.Context, before, next policy.Set) error
 
 	rules atomic.Pointer[policy.Set]
 	// denying says that the rules in force stand in for some that cannot be enforced.
@@ -130,6 +132,10 @@ func (p *policies) load(ctx context.Context) error {
 		p.tried = [sha256.Size]byte{}
 		return err
 	}
+	if err := p.putOnRecord(ctx, set); err != nil {
+		p.tried = [sha256.Size]byte{}
+		return err
+	}
 	now.Policies = nil
 	p.rules.Store(&set)
 	p.denying = false
@@ -144,6 +150,25 @@ func (p *policies) load(ctx context.Context) error {
 	}
 	for _, rules := range set {
 		p.logger.Info("policy in force", "policy", rules.Name, "source", rules.Source, "version", rules.Version, "rules", len(rules.Rules), "attestors", len(rules.Attestors))
+	}
+	return nil
+}
+
+// putOnRecord has policies recorded that are about to take the place of others. Where there
+// are none yet, those are put in force all the same: to go without would not be better.
+func (p *policies) putOnRecord(ctx context.Context, next policy.Set) error {
+	if p.record == nil {
+		return nil
+	}
+	before := p.rules.Load()
+	if before != nil {
+		if err := p.record(ctx, *before, next); err != nil {
+			return fmt.Errorf("recording that the policy changes: %w", err)
+		}
+		return nil
+	}
+	if err := p.record(ctx, nil, next); err != nil {
+		p.logger.Error("the policy that the gate starts with could not be recorded", "error", err)
 	}
 	return nil
 }

@@ -344,6 +344,7 @@ func (p *parts) build(ctx context.Context) error {
 	if p.policies, err = newPolicies(p.cfg, own, p.service, p.index, p.logger, p.registry); err != nil {
 		return err
 	}
+	p.policies.record = p.glass.recordPolicies
 	if err := p.policies.start(ctx); err != nil {
 		return err
 	}

@@ -168,10 +168,7 @@ func printIncidentsCSV(out io.Writer, all []breakglass.Incident) error {
 			strconv.Itoa(i.Escalations), i.Record, string(i.Kind), strings.Join(i.Gates, "; "),
 		}
 		for col, text := range row {
-			row[col] = printable(text)
-			if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-				row[col] = "'" + row[col]
-			}
+			row[col] = csvCell(text)
 		}
 		rows = append(rows, row)
 	}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,20 +13,20 @@ import (
 	"github.com/gatehouse-dev/gatehouse/audit"
 )
 
-// printCalls prints the calls to the metadata API that a server recorded.
-func printCalls(c *cobra.Command, data string, filter audit.CallFilter, output format) error {
-	found := false
-	err := audit.QueryCalls(filepath.Join(data, "audit-api"), filter, func(call audit.Call) error {
-		found = true
-		if output == formatJSON {
-			return json.NewEncoder(c.OutOrStdout()).Encode(call)
+// changesOf says what a call changes of policy.
+func changesOf(c audit.Call) []string {
+	var list []string
+	for _, e := range c.Changes {
+		switch {
+		case e.Access:
+			list = append(list, "access policy of "+e.Name)
+		case e.Version == "":
+			list = append(list, fmt.Sprintf("%s, revision %d: deleted", e.Name, e.Revision))
+		default:
+			list = append(list, fmt.Sprintf("%s, revision %d: %s", e.Name, e.Revision, e.Version))
 		}
-		return printCall(c.OutOrStdout(), call)
-	})
-	if err == nil && !found {
-		return errNo
 	}
-	return err
+	return list
 }
 
 func printCall(w io.Writer, c audit.Call) error {
@@ -38,7 +36,17 @@ func printCall(w io.Writer, c audit.Call) error {
 	}
 	var b strings.Builder
 	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
-	line("%s  %-17s  %s %s by %s from %s", c.Time.UTC().Format(time.RFC3339), c.Code, c.Method, c.Resource, caller, c.Origin)
+	code := c.Code
+	if c.Phase == audit.PhaseIntent {
+		code = "INTENT"
+	}
+	line("%s  %-17s  %s %s by %s from %s", c.Time.UTC().Format(time.RFC3339), code, c.Method, c.Resource, caller, c.Origin)
+	for _, change := range changesOf(c) {
+		line("    %s", change)
+	}
+	if c.Phase == audit.PhaseIntent {
+		line("    (about to change that; what became of it is on record with the same id, unless the process was killed)")
+	}
 	if c.Error != "" {
 		line("    %s", c.Error)
 	}
@@ -62,6 +70,7 @@ func onlyOf(c *cobra.Command, api, attestor bool) error {
 	}
 	about := map[string][]string{
 		"method": {calls, runs}, "caller": {calls, runs}, "code": {calls}, "resource": {calls},
+		"id": {decisions}, "event": {decisions}, "cluster": {decisions}, "user": {decisions}, "policy": {decisions},
 		"namespace": {decisions}, "image": {decisions, runs}, "verdict": {decisions}, "override": {decisions}, "break-glass": {decisions},
 	}
 	for _, name := range slices.Sorted(maps.Keys(about)) {
@@ -75,22 +84,6 @@ func onlyOf(c *cobra.Command, api, attestor bool) error {
 		return fmt.Errorf("--%s is about %s, and these are %s", name, of[0], printed)
 	}
 	return nil
-}
-
-// printRuns prints what the attestor of a server was asked.
-func printRuns(c *cobra.Command, data string, filter audit.RunFilter, output format) error {
-	found := false
-	err := audit.QueryRuns(filepath.Join(data, "audit-attestor"), filter, func(r audit.Run) error {
-		found = true
-		if output == formatJSON {
-			return json.NewEncoder(c.OutOrStdout()).Encode(r)
-		}
-		return printRun(c.OutOrStdout(), r)
-	})
-	if err == nil && !found {
-		return errNo
-	}
-	return err
 }
 
 func printRun(w io.Writer, r audit.Run) error {

@@ -388,7 +388,7 @@ func (r *sightReader) records(data string, since time.Time) error {
 	shortened := 0
 	err := audit.Query(filepath.Join(data, "audit"), audit.Filter{Since: since}, func(rec audit.Record) error {
 		d := rec.Decision
-		if d == nil {
+		if d == nil || rec.DryRun { // nothing has come of it
 			return nil
 		}
 		if rec.Truncated {
