@@ -407,7 +407,7 @@ func (r *incidentReview) Over(ctx context.Context, i breakglass.Incident) (strin
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
-	images, err := r.running(ctx, i.Namespace)
+	images, err := r.running(ctx, i.Namespace, i.Last.Add(r.grace))
 	if err != nil || images.Has(i.Image, i.Digest) {
 		return "", err
 	}
@@ -434,12 +434,12 @@ func (r *incidentReview) allowed(ctx context.Context, i breakglass.Incident) boo
 	return d.Verdict == decide.ALLOW
 }
 
-// running lists the images of a namespace, not too often.
-func (r *incidentReview) running(ctx context.Context, namespace string) (kube.Images, error) {
+// running lists the images of a namespace, as they are after some time, and not too often.
+func (r *incidentReview) running(ctx context.Context, namespace string, after time.Time) (kube.Images, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if seen, ok := r.pods[namespace]; ok && now.Sub(seen.at) < podsKept {
+	if seen, ok := r.pods[namespace]; ok && now.Sub(seen.at) < podsKept && seen.at.After(after) {
 		return seen.images, nil
 	}
 	images, err := r.kube.RunningImages(ctx, namespace)
