@@ -258,11 +258,11 @@ func (s *Incidents) apply(line []byte) {
 		s.Logger.Error("a line of the audit log cannot be read, and is passed over", "error", err)
 		return
 	}
-	if r.DryRun { // nothing has come of it
-		return
-	}
 	if r.Origin != nil && !s.moves(r.Origin) {
 		return // it has come before
+	}
+	if r.DryRun { // nothing has come of it
+		return
 	}
 	if b := r.BreakGlass; b != nil && len(b.Object) > 0 && b.Refused == "" {
 		var o Object

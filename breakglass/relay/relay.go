@@ -85,6 +85,7 @@ type Relay struct {
 	records   gatehousev1.AuditClient
 	incidents gatehousev1.IncidentsClient
 	sent      prometheus.Counter
+	hold      *audit.Hold // of what was not sent
 
 	mu    sync.Mutex
 	at    audit.Position // up to where all was sent that is to be
@@ -117,6 +118,7 @@ func Open(o Options) (*Relay, error) {
 	if err := r.load(); err != nil {
 		return nil, fmt.Errorf("telling the service of break-glass: %w", err)
 	}
+	r.hold = o.Log.Hold("forwarding to the service", r.at)
 	if o.Registry == nil {
 		return r, nil
 	}
@@ -157,6 +159,7 @@ func (r *Relay) save(at audit.Position) error {
 		return fmt.Errorf("keeping how far the audit log was sent: %w", err)
 	}
 	r.at, r.saved = at, at
+	r.hold.Set(at)
 	return nil
 }
 
@@ -171,6 +174,7 @@ func (r *Relay) position() audit.Position {
 func (r *Relay) pass(at audit.Position) error {
 	r.mu.Lock()
 	r.at, r.behind = at, time.Time{}
+	r.hold.Set(at)
 	worth := at.Segment != r.saved.Segment // the rest is read once more
 	r.mu.Unlock()
 	if !worth {
