@@ -10,7 +10,7 @@ func TestADoctorWhoSawNothingDoesNotSayThatAllIsWell(t *testing.T) {
 	t.Parallel()
 	nowhere := filepath.Join(t.TempDir(), "kubeconfig")
 	for args, want := range map[string]string{
-		"--only store":                                 "nothing was looked at",
+		"--only store": "nothing was looked at",
 		"--only api-server --kubeconfig " + nowhere:    "no such file",
 		"--only webhook,store --kubeconfig " + nowhere: "nothing was looked at",
 	} {
