@@ -52,7 +52,7 @@ func roles() []role {
 		{"editor", append(slices.Clone(viewer),
 			NotesCreate, NotesUpdate, NotesDelete, NotesAttachOccurrence,
 			OccurrencesCreate, OccurrencesUpdate, OccurrencesDelete)},
-		{"admin", slices.DeleteFunc(slices.Clone(Permissions), isBinauthz)},
+		{"admin", slices.DeleteFunc(slices.Clone(Permissions), isPolicy)},
 		{"binaryauthorization.policyViewer", with(PolicyGet, PlatformPoliciesGet, PlatformPoliciesList)},
 		{"binaryauthorization.policyEvaluator", with(PolicyGet, PlatformPoliciesGet, PlatformPoliciesList, PlatformPoliciesEvaluatePolicy)},
 		{"binaryauthorization.policyEditor", with(PolicyGet, PolicyUpdate, PlatformPoliciesGet, PlatformPoliciesList,
@@ -75,7 +75,11 @@ func with(permissions ...Permission) []Permission {
 	return append(permissions, ProjectsGet, ProjectsList)
 }
 
-func isBinauthz(p Permission) bool { return strings.HasPrefix(string(p), binauthzRoleName) }
+// isPolicy tells permissions about policy, which admin does not have: it is a role of
+// Container Analysis.
+func isPolicy(p Permission) bool {
+	return strings.HasPrefix(string(p), binauthzRoleName) || p == ClusterObjectsList || p == ClusterObjectsUpdate
+}
 
 // Roles returns the names of the roles, from narrow to broad for each service,
 // without Google's prefixes "roles/containeranalysis." and "roles/".
