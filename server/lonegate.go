@@ -215,7 +215,7 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 		return err
 	}
 	ps.enforced = g.keep
-	if g.glass != nil { // a controller enforces nothing
+	if g.glass != nil { // a controller enforces nothing, and has no record of it
 		ps.record = g.glass.recordPolicies
 	}
 	g.evidence.index.Store(x)
