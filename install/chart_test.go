@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -316,6 +317,46 @@ func TestMonitoringIsAsItIs(t *testing.T) {
 		if k, err := kindOfObject(o); err != nil || k.extra() {
 			t.Errorf("by default there is %s, %v", o, err)
 		}
+	}
+}
+
+// TestRunbooksNameWhatIsInstalled holds the commands of docs/runbooks to the names that the
+// chart gives.
+func TestRunbooksNameWhatIsInstalled(t *testing.T) {
+	t.Parallel()
+	kindOf := map[string]string{
+		"deploy": "Deployment", "deployment": "Deployment", "statefulset": "StatefulSet", "secret": "Secret", "lease": "Lease",
+		"validatingwebhookconfiguration": "ValidatingWebhookConfiguration",
+	}
+	named := regexp.MustCompile(`\b([a-z]+)[/ ](gatehouse(?:-[a-z]+)*)\b`)
+	part := regexp.MustCompile(`app\.kubernetes\.io/component=([a-z]+)`)
+	objects := mustRender(t, Options{Name: "gatehouse", Namespace: "gatehouse", Values: Values{"mutate": map[string]any{"enabled": true}}})
+	pages, err := filepath.Glob("../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			if kind := kindOf[m[1]]; kind != "" {
+				found++
+				find(t, objects, kind+"/"+m[2])
+			}
+		}
+		for _, m := range part.FindAllStringSubmatch(string(text), -1) {
+			if !slices.ContainsFunc(objects, func(o Object) bool {
+				return field(o, "spec", "template", "metadata", "labels", "app.kubernetes.io/component") == m[1]
+			}) {
+				t.Errorf("%s: no pods are of component %s", page, m[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names were found", found)
 	}
 }
 
