@@ -166,6 +166,9 @@ func (in conformanceInput) options(c *cobra.Command) (conformance.Options, error
 	if in.bad != "" {
 		o.Profile.Bad = conformance.ProfileImage{Image: in.bad}
 	}
+	if o.Profile.Good.Image == "" || o.Profile.Bad.Image == "" {
+		return o, errors.New("which image does the gate admit, and which does it deny? give --profile FILE, or --good IMAGE and --bad IMAGE, each by digest")
+	}
 	if in.ca != "" {
 		data, err := readInput(c, in.ca)
 		if err != nil {

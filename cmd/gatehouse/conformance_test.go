@@ -90,7 +90,7 @@ func TestConformanceTellsWhatItDoes(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"which gate?":               {},
-		"good.image":                {"--url", "https://127.0.0.1:1/validate"},
+		"--good IMAGE and --bad IMAGE":                {"--url", "https://127.0.0.1:1/validate"},
 		"want https":                {"--url", "http://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
 		"what the profile says":     {"--url", "https://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
 		"no class or case \"B99\"":  {"--url", "https://127.0.0.1:1/validate", "--only", "B99", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
