@@ -143,7 +143,7 @@ func soundGate(t *testing.T, w testWorld) http.Handler {
 func serveGate(t *testing.T, w testWorld, h http.Handler, change func(*httptest.Server)) Options {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)
-	server.Config.ReadHeaderTimeout = time.Second
+	server.Config.ReadHeaderTimeout = testTimeout // handshakes of a flood count, and take long on a busy machine
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if change != nil {
 		change(server)
