@@ -46,7 +46,7 @@ type Machine struct {
 	mu       sync.Mutex
 	pods     map[string]*pod     // by UID
 	services map[string]*service // by name
-	claims   map[string]bool     // for which there is a volume
+	claims   map[string]string   // UIDs, by name
 	logs     map[string]string   // of pods, by name: the file
 	last     int                 // of the addresses that are taken
 }
@@ -90,7 +90,7 @@ func New(t testing.TB, cp *controlplane.ControlPlane, namespace string, program 
 func (m *Machine) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
-	m.pods, m.claims = map[string]*pod{}, map[string]bool{}
+	m.pods, m.claims = map[string]*pod{}, map[string]string{}
 	follow := func(resource string, set func([]byte), gone func(name string)) {
 		m.following.Go(func() {
 			m.client.Follow(ctx, kube.Follower{
@@ -211,21 +211,23 @@ func (m *Machine) provide(ctx context.Context, text []byte) {
 			Resources   struct{ Requests map[string]string }
 		}
 	}
-	if err := json.Unmarshal(text, &claim); err != nil || claim.Spec.VolumeName != "" {
+	if err := json.Unmarshal(text, &claim); err != nil {
+		m.logf("a claim: %v", err)
 		return
 	}
 	m.mu.Lock()
-	again := m.claims[claim.Metadata.UID]
-	m.claims[claim.Metadata.UID] = true
+	again := m.claims[claim.Metadata.Name] == claim.Metadata.UID
+	m.claims[claim.Metadata.Name] = claim.Metadata.UID
 	m.mu.Unlock()
-	if again {
+	m.kickAll()
+	if again || claim.Spec.VolumeName != "" {
 		return
 	}
 	status, body, err := m.kube.Do(ctx, http.MethodPost, "/api/v1/persistentvolumes", object{
 		"apiVersion": "v1", "kind": "PersistentVolume", "metadata": object{"name": "pv-" + claim.Metadata.UID},
 		"spec": object{
 			"capacity": claim.Spec.Resources.Requests, "accessModes": claim.Spec.AccessModes, "persistentVolumeReclaimPolicy": "Retain",
-			"hostPath": object{"path": m.claimFolder(claim.Metadata.Name)},
+			"hostPath": object{"path": m.claimFolder(claim.Metadata.UID)},
 			"claimRef": object{"namespace": m.namespace, "name": claim.Metadata.Name, "uid": claim.Metadata.UID},
 		},
 	})
@@ -234,7 +236,7 @@ func (m *Machine) provide(ctx context.Context, text []byte) {
 	}
 }
 
-func (m *Machine) claimFolder(name string) string { return filepath.Join(m.dir, "claims", name) }
+func (m *Machine) claimFolder(uid string) string { return filepath.Join(m.dir, "claims", uid) }
 
 type object = map[string]any
 

@@ -143,7 +143,7 @@ func (p *pod) mount(ctx context.Context) error {
 		}
 		switch {
 		case v.PersistentVolumeClaim != nil:
-			err = p.link(p.claimFolder(v.PersistentVolumeClaim.ClaimName), at)
+			err = p.borrow(v.PersistentVolumeClaim.ClaimName, at)
 		case v.EmptyDir != nil:
 			err = p.folder(at)
 		default:
@@ -165,29 +165,31 @@ func (p *pod) folder(path string) error {
 	return os.Chown(path, int(security.RunAsUser), int(security.RunAsGroup))
 }
 
-// link makes a folder of the machine one of the container: that of the claim is moved into
-// the root folder of the pod that has it, and back when the pod goes.
-func (p *pod) link(folder, at string) error {
-	if _, err := os.Stat(at); err == nil {
+// borrow moves the folder of a claim into the root folder of the pod.
+func (p *pod) borrow(claim, at string) error {
+	if p.borrowed[at] != "" {
 		return nil
+	}
+	p.mu.Lock()
+	uid := p.claims[claim]
+	p.mu.Unlock()
+	if uid == "" {
+		return fmt.Errorf("claim %q: %w", claim, errNotYet)
+	}
+	folder := p.claimFolder(uid)
+	if err := p.folder(folder); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(at), everyoneReads); err != nil {
 		return err
 	}
-	if _, err := os.Stat(folder); err == nil {
-		p.borrowed[at] = folder
-		return os.Rename(folder, at)
-	}
 	p.borrowed[at] = folder
-	return p.folder(at)
+	return os.Rename(folder, at)
 }
 
 // giveBack has the folders of claims outlive the pod.
 func (p *pod) giveBack() error {
 	for at, folder := range p.borrowed {
-		if err := os.MkdirAll(filepath.Dir(folder), everyoneReads); err != nil {
-			return err
-		}
 		if err := os.Rename(at, folder); err != nil {
 			return err
 		}
