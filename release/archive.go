@@ -7,12 +7,16 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // An archived program is in the file of the release, by the name of binary in it.
@@ -73,10 +77,10 @@ func (r *release) tarball(entries []entry) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if err := archive.Close(); err != nil {
+	if err := errors.Join(archive.Close(), compressed.Close()); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), compressed.Close()
+	return out.Bytes(), nil
 }
 
 func (r *release) zip(entries []entry) ([]byte, error) {
@@ -93,11 +97,34 @@ func (r *release) zip(entries []entry) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return out.Bytes(), archive.Close()
+	if err := archive.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // chartFolder is where the Helm chart is, which is released as it is.
 const chartFolder = "deploy/chart/gatehouse"
+
+// checkChart refuses a chart of another version: the binary installs it as it is, and it
+// names the image.
+func (r *release) checkChart() error {
+	text, err := os.ReadFile(filepath.Join(r.source, filepath.FromSlash(chartFolder), "Chart.yaml"))
+	if err != nil {
+		return err
+	}
+	var chart struct {
+		Version    string `yaml:"version"`
+		AppVersion string `yaml:"appVersion"`
+	}
+	if err := yaml.Unmarshal(text, &chart); err != nil {
+		return fmt.Errorf("reading the version of the chart: %w", err)
+	}
+	if want := strings.TrimPrefix(r.version, "v"); chart.Version != want || chart.AppVersion != want {
+		return fmt.Errorf("%s/Chart.yaml has version %q and appVersion %q: set both to %q, commit that, and tag the commit", chartFolder, chart.Version, chart.AppVersion, want)
+	}
+	return nil
+}
 
 // chart packs the Helm chart, as helm package does.
 func (r *release) chart() error {

@@ -94,6 +94,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := r.describe(ctx, *snapshot); err != nil {
 		return err
 	}
+	if !*snapshot {
+		if err := r.checkChart(); err != nil {
+			return err
+		}
+	}
 	r.urls = *urls + "/" + r.version
 	if err := os.Mkdir(r.out, 0o755); err != nil {
 		return fmt.Errorf("making the folder of the release: %w", err)

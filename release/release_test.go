@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -64,7 +67,14 @@ func TestTwoCheckoutsGiveTheSameRelease(t *testing.T) {
 	var out string
 	for i := range sums {
 		source := clone(t)
-		command(t, source, "git", "-c", "user.name=t", "-c", "user.email=t@example.com", "tag", "-a", "v1.2.3", "-m", "v1.2.3")
+		command(t, source, "sed", "-i", "s/^version: .*/version: 1.2.3/; s/^appVersion: .*/appVersion: 1.2.3/", chartFolder+"/Chart.yaml")
+		at := []string{"-c", "user.name=t", "-c", "user.email=t@example.com"}
+		commit := exec.CommandContext(t.Context(), "git", append(at, "commit", "--quiet", "--all", "-m", "1.2.3")...)
+		commit.Dir, commit.Env = source, append(os.Environ(), "GIT_COMMITTER_DATE=@1764547200 +0000", "GIT_AUTHOR_DATE=@1764547200 +0000")
+		if text, err := commit.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		command(t, source, "git", append(at, "tag", "-a", "v1.2.3", "-m", "v1.2.3")...)
 		out = filepath.Join(t.TempDir(), "dist")
 		var said bytes.Buffer
 		if err := run(t.Context(), []string{
@@ -200,6 +210,13 @@ func krewManifest(t *testing.T, file, archive, sums string) {
 func TestWhatIsNotReleased(t *testing.T) {
 	t.Parallel()
 	source := t.TempDir()
+	old := filepath.Join(source, filepath.FromSlash(chartFolder))
+	if err := os.MkdirAll(old, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "Chart.yaml"), []byte("version: 0.9.0\nappVersion: 0.9.0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{
 		{"init", "--quiet"}, {"-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "--quiet", "--allow-empty", "-m", "x"},
 	} {
@@ -222,7 +239,32 @@ func TestWhatIsNotReleased(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	command(t, source, "git", "tag", "v1.0.0")
+	var said bytes.Buffer
+	if err := run(t.Context(), []string{"--source", source, "--out", out, "--unsigned"}, &said, &said); err == nil || !strings.Contains(err.Error(), `appVersion "0.9.0": set both to "1.0.0"`) {
+		t.Errorf("a chart of another version: %v", err)
+	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("it left something")
+	}
+}
+
+func TestWindowsGetsAZip(t *testing.T) {
+	t.Parallel()
+	r := &release{time: time.Unix(1764547200, 0).UTC()}
+	content, err := r.zip([]entry{{"LICENSE", []byte("free"), 0o644}, {"gatehouse.exe", bytes.Repeat([]byte("x"), 1<<20), 0o755}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range archive.File {
+		got = append(got, fmt.Sprint(f.Name, " ", f.UncompressedSize64, " ", f.Mode(), " ", f.Modified.Unix()))
+	}
+	if diff := cmp.Diff(got, []string{"LICENSE 4 -rw-r--r-- 1764547200", "gatehouse.exe 1048576 -rwxr-xr-x 1764547200"}); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/api/kubernetes"
 	"github.com/gatehouse-dev/gatehouse/gatetest/controlplane"
 	"github.com/gatehouse-dev/gatehouse/image"
+	"github.com/gatehouse-dev/gatehouse/internal/kube"
 	"github.com/gatehouse-dev/gatehouse/policy/kritis"
 	"github.com/gatehouse-dev/gatehouse/signature"
 )
@@ -222,9 +223,58 @@ func TestKritisInACluster(t *testing.T) {
 		return
 	}
 	t.Run("what Kritis misread in silence is refused", m.misread)
+	t.Run("objects are written as the client says", m.writes)
 	m.control(t)
 	t.Run("objects are filed and told what became of them", m.filed)
 	t.Run("pods are marked", m.marked)
+}
+
+// writes are what internal/kube does to objects, by a real server.
+func (m *managed) writes(t *testing.T) {
+	client, err := kube.Open(kube.Options{Kubeconfig: m.Kubeconfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type configMap struct {
+		APIVersion string            `json:"apiVersion"`
+		Kind       string            `json:"kind"`
+		Metadata   map[string]any    `json:"metadata"`
+		Data       map[string]string `json:"data,omitempty"`
+	}
+	ctx, all := t.Context(), kube.Resource{Version: "v1", Name: "configmaps", Namespace: "shop"}
+	with := func(meta map[string]any, data map[string]string) configMap {
+		meta["name"] = "c"
+		return configMap{"v1", "ConfigMap", meta, data}
+	}
+	var now configMap
+	same := func(what string, err error, want map[string]string) {
+		t.Helper()
+		if d := cmp.Diff(want, now.Data, cmpopts.EquateEmpty()); err != nil || d != "" {
+			t.Errorf("%s: %v %s", what, err, d)
+		}
+		now.Data = nil
+	}
+	same("created", client.Create(ctx, with(map[string]any{}, map[string]string{"a": "1"}), &now, all.Path()...), map[string]string{"a": "1"})
+	first := now.Metadata["resourceVersion"]
+	if err := client.Create(ctx, with(map[string]any{}, nil), nil, all.Path()...); !kube.Conflict(err) {
+		t.Errorf("created again: %v", err)
+	}
+	same("merged", client.Merge(ctx, map[string]any{"data": map[string]any{"a": nil, "b": "2"}}, &now, all.Path("c")...), map[string]string{"b": "2"})
+	if err := client.Update(ctx, with(map[string]any{"resourceVersion": first}, nil), nil, all.Path("c")...); !kube.Conflict(err) {
+		t.Errorf("a version was replaced that is not there any more: %v", err)
+	}
+	same("applied", client.Apply(ctx, "one", false, with(map[string]any{}, map[string]string{"x": "1", "y": "1"}), &now, all.Path("c")...), map[string]string{"b": "2", "x": "1", "y": "1"})
+	if err := client.Apply(ctx, "two", false, with(map[string]any{}, map[string]string{"x": "2"}), nil, all.Path("c")...); !kube.Conflict(err) {
+		t.Errorf("what is another manager's was taken without force: %v", err)
+	}
+	same("applied by force", client.Apply(ctx, "two", true, with(map[string]any{}, map[string]string{"x": "2"}), &now, all.Path("c")...), map[string]string{"b": "2", "x": "2", "y": "1"})
+	same("applied with less", client.Apply(ctx, "one", false, with(map[string]any{}, nil), &now, all.Path("c")...), map[string]string{"b": "2", "x": "2"})
+	if err := client.Delete(ctx, all.Path("c")...); err != nil {
+		t.Error(err)
+	}
+	if err := client.Delete(ctx, all.Path("c")...); !kube.NotFound(err) {
+		t.Errorf("deleted again: %v", err)
+	}
 }
 
 // samples are objects as people wrote them for Kritis, of the dialects of its last version,

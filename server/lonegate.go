@@ -214,7 +214,10 @@ func (g *loneGate) begin(ctx, running context.Context, group *errgroup.Group) er
 	if err != nil {
 		return err
 	}
-	ps.enforced, ps.record = g.keep, g.glass.recordPolicies
+	ps.enforced = g.keep
+	if g.glass != nil { // a controller enforces nothing, and has no record of it
+		ps.record = g.glass.recordPolicies
+	}
 	g.evidence.index.Store(x)
 	if err := g.startPolicies(ctx, ps); err != nil {
 		return err

@@ -111,15 +111,15 @@ func (p *policyInfo) Collect(out chan<- prometheus.Metric) {
 
 // measuredCalls counts the calls of the metadata API, has them in traces, and hands them on.
 type measuredCalls struct {
-	next     metadata.Recorder
-	tracing  *tracing
-	calls    *prometheus.CounterVec
-	duration *prometheus.HistogramVec
+	metadata.Foreteller // which is told before a policy changes, and by this one too
+	tracing             *tracing
+	calls               *prometheus.CounterVec
+	duration            *prometheus.HistogramVec
 }
 
-func newMeasuredCalls(next metadata.Recorder, t *tracing, registry prometheus.Registerer) (*measuredCalls, error) {
+func newMeasuredCalls(next metadata.Foreteller, t *tracing, registry prometheus.Registerer) (*measuredCalls, error) {
 	m := &measuredCalls{
-		next: next, tracing: t,
+		Foreteller: next, tracing: t,
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_metadata_calls_total", Help: "Calls of the metadata API over gRPC and REST, by method and status code.",
 		}, []string{"method", "code"}),
@@ -139,7 +139,7 @@ func (m *measuredCalls) Record(ctx context.Context, r metadata.CallRecord) {
 	m.calls.WithLabelValues(r.Method, code).Inc()
 	m.duration.WithLabelValues(r.Method).Observe(r.Took.Seconds())
 	m.tracing.record(ctx, r, code)
-	m.next.Record(ctx, r)
+	m.Foreteller.Record(ctx, r)
 }
 
 // measuredStore measures what is asked of a store.

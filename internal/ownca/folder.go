@@ -2,6 +2,7 @@ package ownca
 
 import (
 	"bytes"
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -77,11 +78,16 @@ func (f folder) bundleIs(roots []*root) bool {
 // change puts another state in place of the one there is, while no other process does.
 // It waits for those.
 func (f folder) change(wait time.Duration, to func(state) (state, error)) (state, error) {
-	unlock, err := lock(f.path(lockFile), wait)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	unlock, err := durable.Lock(ctx, f.path(lockFile))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errBusy
+	}
 	if err != nil {
 		return state{}, fmt.Errorf("changing the certificate authority in %s: %w", f.dir, err)
 	}
-	defer unlock()
+	defer func() { _ = unlock() }() // the kernel gives it back in any case
 	if err := f.sweep(); err != nil {
 		return state{}, err
 	}
