@@ -27,6 +27,8 @@ const (
 	probeBound = 2 * time.Second
 	// restartAfter is how long a container that ended is not started again.
 	restartAfter = time.Second
+	// tellRestarts is how many of them are logged.
+	tellRestarts = 3
 )
 
 // A pod runs until it is deleted. What has no lock belongs to the goroutine of live.
@@ -81,9 +83,10 @@ func (p *pod) live(ctx context.Context) {
 		}
 		if process.hasEnded() {
 			if process != nil {
-				p.logf("pod %s: its process has ended: %v", p.name, process.err)
 				process, ended = nil, time.Now()
-				p.restarts++
+				if p.restarts++; p.restarts <= tellRestarts {
+					p.logf("pod %s: its process has ended", p.name)
+				}
 			}
 			p.pid.Store(0)
 		}
@@ -157,7 +160,6 @@ func (p *pod) end(ctx context.Context, process *running) {
 type running struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error // once done is closed
 }
 
 func (r *running) ending() <-chan struct{} {
@@ -220,7 +222,7 @@ func (p *pod) start() (*running, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			r.err = cmd.Wait()
+			_ = cmd.Wait() // how it ended is in its log
 		}
 		close(r.done)
 	}()
