@@ -47,6 +47,7 @@ endif
 kube:
 	go run ./gatetest/controlplane/prebuild
 	go run ./gatetest/helm/prebuild
+	go run ./gatetest/kwok/prebuild
 	go run ./gatetest/containerd/prebuild
 
 test: prerequisites kube
