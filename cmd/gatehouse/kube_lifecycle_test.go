@@ -62,7 +62,9 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.values = []string{"--set", "webhook.url=https://" + gate}
+	// An API server has connections for longer than it has questions, and a gate that ends
+	// would wait for them.
+	c.values = []string{"--set", "webhook.url=https://" + gate, "--set", "gate.admission.drainTimeout=15s"}
 	c.power()
 	return c
 }
