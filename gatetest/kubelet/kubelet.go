@@ -37,6 +37,7 @@ type Machine struct {
 	pods     map[string]*pod     // by UID
 	services map[string]*service // by name
 	claims   map[string]string   // UIDs, by name
+	lent     map[string]bool     // folders of claims that a pod has
 	logs     map[string]string   // of pods, by name: the file
 	last     int                 // of the addresses that are taken
 }
@@ -58,7 +59,7 @@ func New(t testing.TB, cp *controlplane.ControlPlane, namespace string, program 
 	m := &Machine{
 		kube: cp, client: client, namespace: namespace, program: program, dir: t.TempDir(), logf: t.Logf,
 		subnet: fmt.Sprintf("127.%d.%d.", 64+rand.IntN(128), rand.IntN(256)),
-		logs:   map[string]string{}, services: map[string]*service{},
+		logs:   map[string]string{}, services: map[string]*service{}, lent: map[string]bool{},
 	}
 	t.Cleanup(func() {
 		m.PowerOff()
@@ -80,7 +81,9 @@ func New(t testing.TB, cp *controlplane.ControlPlane, namespace string, program 
 func (m *Machine) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
+	m.mu.Lock()
 	m.pods, m.claims = map[string]*pod{}, map[string]string{}
+	m.mu.Unlock()
 	follow := func(resource string, set func([]byte), gone func(name string)) {
 		m.following.Go(func() {
 			m.client.Follow(ctx, kube.Follower{
@@ -91,10 +94,10 @@ func (m *Machine) Start() {
 		})
 	}
 	kick := func([]byte) { m.kickAll() }
-	forget := func(string) { m.kickAll() }
+	kicked := func(string) { m.kickAll() }
 	follow("services", func(text []byte) { m.serve(text) }, m.withdraw)
-	follow("secrets", kick, forget)
-	follow("configmaps", kick, forget)
+	follow("secrets", kick, kicked)
+	follow("configmaps", kick, kicked)
 	follow("persistentvolumeclaims", func(text []byte) { m.provide(ctx, text) }, func(string) {})
 	follow("pods", func(text []byte) { m.run(ctx, text) }, m.deleted)
 }
@@ -166,6 +169,7 @@ func (m *Machine) run(ctx context.Context, text []byte) {
 		if spec.Spec.NodeName == "" {
 			return
 		}
+		m.forget(spec.Metadata.Name) // one that another has taken the place of
 		root := filepath.Join(m.dir, "pods", spec.Metadata.UID)
 		p = &pod{Machine: m, name: spec.Metadata.Name, uid: spec.Metadata.UID, root: root, ip: m.address(), changed: make(chan struct{}, 1)}
 		p.manifest.Store(&spec)
@@ -182,6 +186,10 @@ func (m *Machine) run(ctx context.Context, text []byte) {
 func (m *Machine) deleted(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forget(name)
+}
+
+func (m *Machine) forget(name string) {
 	for uid, p := range m.pods {
 		if p.name == name {
 			p.gone.Store(true)

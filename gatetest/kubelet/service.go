@@ -58,7 +58,7 @@ func (m *Machine) service(name string) *service {
 // that is ready.
 func (m *Machine) Expose(name string, port int) (address string, err error) {
 	s := m.service(name)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(s.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +91,7 @@ func (m *Machine) serve(text []byte) {
 		if s.listeners[p.Port] != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(s.ip, fmt.Sprint(p.Port)))
+		l, err := new(net.ListenConfig).Listen(s.ctx, "tcp", net.JoinHostPort(s.ip, fmt.Sprint(p.Port)))
 		if err != nil {
 			m.logf("service %s: %v", s.name, err)
 			continue
@@ -150,7 +150,7 @@ func (s *service) forward(from *net.TCPConn, port int) {
 	if address == "" {
 		return
 	}
-	conn, err := net.Dial("tcp", address)
+	conn, err := new(net.Dialer).DialContext(s.ctx, "tcp", address)
 	if err != nil {
 		return // the client tells
 	}

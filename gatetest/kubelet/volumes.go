@@ -172,18 +172,22 @@ func (p *pod) borrow(claim, at string) error {
 	}
 	p.mu.Lock()
 	uid := p.claims[claim]
+	folder := p.claimFolder(uid)
+	free := uid != "" && !p.lent[folder]
+	if free {
+		p.lent[folder] = true
+	}
 	p.mu.Unlock()
-	if uid == "" {
+	if !free {
 		return fmt.Errorf("claim %q: %w", claim, errNotYet)
 	}
-	folder := p.claimFolder(uid)
+	p.borrowed[at] = folder
 	if err := p.folder(folder); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(at), everyoneReads); err != nil {
 		return err
 	}
-	p.borrowed[at] = folder
 	return os.Rename(folder, at)
 }
 
@@ -193,6 +197,9 @@ func (p *pod) giveBack() error {
 		if err := os.Rename(at, folder); err != nil {
 			return err
 		}
+		p.mu.Lock()
+		delete(p.lent, folder)
+		p.mu.Unlock()
 	}
 	clear(p.borrowed)
 	return nil
@@ -215,12 +222,18 @@ func (p *pod) write(at string, files map[string][]byte) error {
 			return err
 		}
 	}
+	before, _ := os.Readlink(filepath.Join(at, dataLink)) // "" the first time
 	next := filepath.Join(at, "..next")
 	if err := os.Symlink(fresh, next); err != nil {
 		return err
 	}
 	if err := os.Rename(next, filepath.Join(at, dataLink)); err != nil {
 		return err
+	}
+	if before != "" {
+		if err := os.RemoveAll(filepath.Join(at, before)); err != nil {
+			return err
+		}
 	}
 	for name := range files {
 		if err := os.Symlink(filepath.Join(dataLink, name), filepath.Join(at, name)); err != nil && !os.IsExist(err) {
@@ -260,14 +273,14 @@ func place(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), everyoneReads); err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(from)
+	from, err := filepath.EvalSymlinks(from)
 	if err != nil {
 		return err
 	}
-	if os.Link(real, to) == nil {
+	if os.Link(from, to) == nil {
 		return nil
 	}
-	content, err := os.ReadFile(real)
+	content, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
