@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/gatehouse-dev/gatehouse/gatetest/controlplane"
 	"github.com/gatehouse-dev/gatehouse/gatetest/helm"
 	"github.com/gatehouse-dev/gatehouse/gatetest/kubelet"
@@ -424,12 +422,13 @@ func (c *town) goes(before []string) {
 				o == "Namespace /gatehouse":
 				stays[kind]++
 			case kind == "PersistentVolume", kind == "Node", kind == "Lease" && strings.HasPrefix(name, "kube-node-lease/"), // the claim's; the kit's
-				o == "ServiceAccount gatehouse/default", o == "ConfigMap gatehouse/kube-root-ca.crt", kind == "APIService": // the namespace's; the definitions'
+				kind == "ServiceAccount" && (strings.HasSuffix(name, "/default") || strings.HasPrefix(name, "kube-system/")), // every namespace's; the controllers'
+				strings.HasSuffix(name, "/kube-root-ca.crt"), kind == "APIService": // every namespace's; the definitions'
 			default:
 				others = append(others, o)
 			}
 		}
-		return len(others) == 0, cmp.Diff([]string(nil), others)
+		return len(others) == 0, strings.Join(others, ", ")
 	})
 	for _, kind := range slices.Sorted(maps.Keys(stays)) {
 		c.Logf("uninstall: %d of %s stay", stays[kind], kind)
