@@ -144,6 +144,11 @@ func New(o Options) (*Controller, error) {
 			Help: "1 while a resource of the cluster cannot be followed, such as one whose definition is missing.",
 		}, []string{"resource"}),
 	}
+	for _, what := range []string{"status", "pod", "store", "attestation"} {
+		for _, result := range []string{"ok", "error"} {
+			c.writes.WithLabelValues(what, result)
+		}
+	}
 	for _, m := range []prometheus.Collector{c.writes, c.passes, c.stuck} {
 		if err := o.Registry.Register(m); err != nil {
 			return nil, fmt.Errorf("building the controller: %w", err)

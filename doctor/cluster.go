@@ -327,7 +327,7 @@ func checkFeed(ctx context.Context, p *patient) []Finding {
 			found = append(found, ok("%s has its store beside it, and follows nobody", name))
 			continue
 		}
-		lag, _ := metric(text, "gatehouse_feed_lag_changes")
+		lag, _ := metric(text, "gatehouse_evidence_lag_changes")
 		silence, _ := metric(text, "gatehouse_feed_silence_seconds")
 		copied, _ := metric(text, "gatehouse_evidence_from_copy")
 		refused, _ := metric(text, "gatehouse_evidence_copy_refused")

@@ -111,7 +111,7 @@ func TestConditionsThatAreLoose(t *testing.T) {
 // TestWhatGatesSay of the metadata service that they follow.
 func TestWhatGatesSay(t *testing.T) {
 	t.Parallel()
-	const fine = "gatehouse_feed_connected 1\ngatehouse_feed_lag_changes 3\ngatehouse_feed_silence_seconds 0.5\ngatehouse_evidence_from_copy 0\ngatehouse_evidence_copy_refused 0\n"
+	const fine = "gatehouse_feed_connected 1\ngatehouse_evidence_lag_changes 3\ngatehouse_feed_silence_seconds 0.5\ngatehouse_evidence_from_copy 0\ngatehouse_evidence_copy_refused 0\n"
 	for name, tc := range map[string]struct {
 		metrics string
 		result  Result

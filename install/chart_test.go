@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -193,7 +194,9 @@ func (s *schema) of(t *testing.T, o Object) *schema {
 
 func fitsKubernetes(t *testing.T, api *schema, values string, o Object) {
 	t.Helper()
-	if strings.HasPrefix(text(o, "apiVersion"), "cert-manager.io/") {
+	if k, err := kindOfObject(o); err != nil {
+		t.Fatal(err)
+	} else if k.extra() { // which Kubernetes' own schemas do not have
 		return
 	}
 	if err := api.of(t, o).check(map[string]any(o), true); err != nil {
@@ -279,6 +282,81 @@ func TestTheChartHasTheDefinitionsAsTheyAre(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("run make generate: api/kubernetes has -, the chart has +:\n%s", diff)
+	}
+}
+
+// TestMonitoringIsAsItIs holds the chart's alerts and dashboard to those of deploy/monitoring,
+// byte for byte, and what is applied to what they say.
+func TestMonitoringIsAsItIs(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	for _, name := range []string{"alerts.yaml", "dashboard.json"} {
+		want, err := os.ReadFile(filepath.Join("../deploy/monitoring", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fs.ReadFile(chart.Files(), "files/monitoring/"+name)
+		if err != nil || string(got) != string(want) {
+			t.Errorf("run make generate: the chart has another %s than deploy/monitoring, %v", name, err)
+		}
+		files[name] = string(want)
+	}
+	var groups map[string]any
+	if err := unmarshal([]byte(files["alerts.yaml"]), &groups); err != nil {
+		t.Fatal(err)
+	}
+	objects := mustRender(t, optionsOf(t, "testdata/values/monitoring.yaml"))
+	if diff := cmp.Diff(groups, find(t, objects, "PrometheusRule/gatehouse")["spec"]); diff != "" {
+		t.Errorf("of the alerts: %s", diff)
+	}
+	dashboard := find(t, objects, "ConfigMap/gatehouse-dashboard")
+	if field(dashboard, "data", "gatehouse.json") != files["dashboard.json"] || field(dashboard, "metadata", "labels", "grafana_dashboard") != "1" {
+		t.Errorf("%v", dashboard)
+	}
+	for _, o := range mustRender(t, optionsOf(t, "testdata/values/default.yaml")) {
+		if k, err := kindOfObject(o); err != nil || k.extra() {
+			t.Errorf("by default there is %s, %v", o, err)
+		}
+	}
+}
+
+// TestRunbooksNameWhatIsInstalled holds the commands of docs/runbooks to the names that the
+// chart gives.
+func TestRunbooksNameWhatIsInstalled(t *testing.T) {
+	t.Parallel()
+	kindOf := map[string]string{
+		"deploy": "Deployment", "deployment": "Deployment", "statefulset": "StatefulSet", "secret": "Secret", "lease": "Lease",
+		"validatingwebhookconfiguration": "ValidatingWebhookConfiguration",
+	}
+	named := regexp.MustCompile(`\b([a-z]+)[/ ](gatehouse(?:-[a-z]+)*)\b`)
+	part := regexp.MustCompile(`app\.kubernetes\.io/component=([a-z]+)`)
+	objects := mustRender(t, Options{Name: "gatehouse", Namespace: "gatehouse", Values: Values{"mutate": map[string]any{"enabled": true}}})
+	pages, err := filepath.Glob("../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			if kind := kindOf[m[1]]; kind != "" {
+				found++
+				find(t, objects, kind+"/"+m[2])
+			}
+		}
+		for _, m := range part.FindAllStringSubmatch(string(text), -1) {
+			if !slices.ContainsFunc(objects, func(o Object) bool {
+				return field(o, "spec", "template", "metadata", "labels", "app.kubernetes.io/component") == m[1]
+			}) {
+				t.Errorf("%s: no pods are of component %s", page, m[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names were found", found)
 	}
 }
 

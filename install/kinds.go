@@ -30,6 +30,8 @@ func kinds() []kind {
 		{"coordination.k8s.io/v1", "Lease", "leases", true},
 		{"cert-manager.io/v1", "Issuer", "issuers", true},
 		{"cert-manager.io/v1", "Certificate", "certificates", true},
+		{"monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules", true},
+		{"monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors", true},
 		{"v1", "Service", "services", true},
 		{"policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", true},
 		{"apps/v1", "Deployment", "deployments", true},
@@ -41,6 +43,12 @@ func kinds() []kind {
 
 // group returns the API group, "" for the core's.
 func (k kind) group() string { return kube.Collection{APIVersion: k.apiVersion}.Group() }
+
+// extra reports whether objects of a kind are only in some installations: those of
+// cert-manager and of the Prometheus operator.
+func (k kind) extra() bool {
+	return k.group() == "cert-manager.io" || k.group() == "monitoring.coreos.com"
+}
 
 // in returns where the objects of a kind are, for an installation in a namespace.
 func (k kind) in(namespace string) kube.Collection {

@@ -40,7 +40,7 @@ func (c *Cluster) Uninstall(ctx context.Context, name, namespace string, purge b
 	for _, k := range order {
 		found, err := c.ours(ctx, k, name, namespace)
 		if err != nil {
-			if isForbidden(err) && k.group() == "cert-manager.io" {
+			if isForbidden(err) && k.extra() {
 				continue // there are none that this installation has made
 			}
 			return changes, left, err

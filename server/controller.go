@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse/controller"
@@ -186,11 +187,17 @@ func (p *parts) runController(ctx context.Context, started func(Addresses) error
 	if err := p.registerCertificates(); err != nil {
 		return err
 	}
+	leads := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gatehouse_controller_leads", Help: "1 while this controller has the lease, and works.",
+	})
+	if err := p.registry.Register(leads); err != nil {
+		return err
+	}
 	p.watchCertificates(running, group)
 	stop := p.serve(group)
 	group.Go(func() error { return g.follow(ctx, running, group) })
 	group.Go(func() error {
-		return client.Elect(running, p.election(), func(ctx context.Context) error { return runTasks(ctx, tasks) })
+		return client.Elect(running, p.election(leads), func(ctx context.Context) error { return runTasks(ctx, tasks) })
 	})
 	p.ready.Store(true)
 	err = started(Addresses{Ops: p.ops.addr()})
@@ -259,13 +266,15 @@ func (g *loneGate) follow(ctx, running context.Context, group *errgroup.Group) e
 }
 
 // election is how one of several controllers comes to work.
-func (p *parts) election() kube.Election {
+func (p *parts) election(leading prometheus.Gauge) kube.Election {
 	said := ""
 	return kube.Election{
 		Namespace: p.cfg.Controller.Lease.Namespace, Name: p.cfg.Controller.Lease.Name,
 		Identity: p.cfg.Admission.Feed.gateName() + "_" + rand.Text(),
 		Changed: func(leads bool) {
+			leading.Set(0)
 			if said = ""; leads {
+				leading.Set(1)
 				p.logger.Info("this controller has the lease, and works")
 				return
 			}

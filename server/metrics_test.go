@@ -3,7 +3,10 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +25,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/gatehouse-dev/gatehouse/audit/sink"
 	"github.com/gatehouse-dev/gatehouse/gatetest/review"
 	"github.com/gatehouse-dev/gatehouse/metadata"
 	"github.com/gatehouse-dev/gatehouse/notify"
@@ -50,6 +55,7 @@ func TestTheListOfMetricsIsTrue(t *testing.T) {
 		c.Notify.Receivers = []pager.Receiver{{Name: "hook", Webhook: &pager.Webhook{URL: hook.URL, SecretFile: write(t, filepath.Join(t.TempDir(), "secret"), "c2VjcmV0LXNlY3JldC1zZWNyZXQh")}}}
 		c.Notify.Routes = []notify.Route{{Name: "all", Receivers: []string{"hook"}}}
 		c.Tracing.Endpoint = "http://127.0.0.1:1" // where nobody listens
+		c.Audit.Sinks = []sink.Config{{Name: "archive", File: &sink.File{Path: filepath.Join(t.TempDir(), "audit.jsonl")}}}
 	}))
 	r.api().expect("", "PUT", policyAt, requiring(r.storeAttestor("nobody")), 200)
 	gate := start(t, gateConfig(t, "http://"+r.Metadata, nil))
@@ -65,10 +71,22 @@ func TestTheListOfMetricsIsTrue(t *testing.T) {
 			return strings.Contains(text, "gatehouse_policy_info{")
 		})
 	}
-	r.pin(body)
+	mutate := start(t, testConfig(t, func(c *Config) { c.Role, c.Mutate.Address = MutateRole, "127.0.0.1:0" }))
+	for _, m := range []*running{r, mutate} {
+		m.pin(body)
+	}
+	controller := start(t, gateConfig(t, "http://"+r.Metadata, func(c *Config) {
+		c.Role, c.Controller.Certificates.Issuer = ControllerRole, "own"
+		c.Controller.Kubeconfig = aCluster(t)
+	}))
+	within(t, "the controller works", func() bool {
+		text, _ := controller.metrics()
+		return strings.Contains(text, "\ngatehouse_controller_leads 1\n") && strings.Contains(text, "gatehouse_webhook_armed{") && strings.Contains(text, "gatehouse_controller_not_followed{") &&
+			strings.Contains(text, "gatehouse_cluster_certificate_expiry_timestamp_seconds{")
+	})
 
 	found := make(map[string]string)
-	for _, server := range []*running{r, gate} {
+	for _, server := range []*running{r, gate, mutate, controller} {
 		text, families := server.metrics()
 		lint(t, text)
 		for name, f := range families {
@@ -80,6 +98,54 @@ func TestTheListOfMetricsIsTrue(t *testing.T) {
 	if diff := cmp.Diff(listed(t), found); diff != "" {
 		t.Errorf("docs/metrics.md and what is exposed (-listed +exposed):\n%s", diff)
 	}
+}
+
+// aCluster returns a kubeconfig of an API server that keeps what it is given, knows one
+// webhook configuration, and none of our kinds.
+func aCluster(t *testing.T) string {
+	t.Helper()
+	var mu sync.Mutex
+	kept := map[string]string{
+		"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/gatehouse": `{"metadata":{"name":"gatehouse","resourceVersion":"1"}}`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if r.Method == http.MethodGet {
+			text, ok := kept[r.URL.Path]
+			if !ok {
+				w.WriteHeader(http.StatusNotFound)
+				text = `{"kind":"Status","reason":"NotFound"}`
+			}
+			_, _ = io.WriteString(w, text)
+			return
+		}
+		var o struct{ Metadata struct{ Name string } }
+		var fields map[string]any
+		if err := errors.Join(json.Unmarshal(body, &o), json.Unmarshal(body, &fields)); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		at := r.URL.Path
+		if r.Method == http.MethodPost {
+			at += "/" + o.Metadata.Name
+		}
+		fields["metadata"].(map[string]any)["resourceVersion"] = rand.Text()
+		text, err := json.Marshal(fields)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		kept[at] = string(text)
+		_, _ = w.Write(text)
+	}))
+	t.Cleanup(server.Close)
+	return write(t, filepath.Join(t.TempDir(), "kubeconfig"), `{clusters: [{name: c, cluster: {server: "`+server.URL+`"}}], contexts: [{name: c, context: {cluster: c}}], current-context: c}`)
 }
 
 // labelsOf returns the names of a family's labels.

@@ -80,6 +80,8 @@ type policies struct {
 	hasPolicy bool
 	triedErr  error
 	verified  [sha256.Size]byte
+	// recorded is that which was put on record last.
+	recorded [sha256.Size]byte
 }
 
 func newPolicies(cfg Config, own string, store admin.Source, idx *index.Index, logger *slog.Logger, registry prometheus.Registerer) (*policies, error) {
@@ -145,11 +147,15 @@ func (p *policies) load(ctx context.Context) error {
 		return err
 	}
 	set, trust := loaded.Set, index.Trust(loaded.Keys)
-	if err := p.gather(ctx, now, loaded); err != nil {
-		p.tried = [sha256.Size]byte{}
-		return err
+	// On record first: evidence by a key that is new counts as soon as it is gathered.
+	if p.recorded != now.sum {
+		if err := p.putOnRecord(ctx, set); err != nil {
+			p.tried = [sha256.Size]byte{}
+			return err
+		}
+		p.recorded = now.sum
 	}
-	if err := p.putOnRecord(ctx, set); err != nil {
+	if err := p.gather(ctx, now, loaded); err != nil {
 		p.tried = [sha256.Size]byte{}
 		return err
 	}

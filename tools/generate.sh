@@ -33,3 +33,6 @@ buf generate "$work/google.binpb" --template buf.gen.google.yaml -o "$into" \
 # The chart carries the definitions of our kinds: helm reads no other folder.
 mkdir -p "$into/deploy/chart/gatehouse/files/crds"
 cp ../api/kubernetes/*.yaml "$into/deploy/chart/gatehouse/files/crds/"
+# So it is with alerts and dashboard.
+mkdir -p "$into/deploy/chart/gatehouse/files/monitoring"
+cp ../deploy/monitoring/alerts.yaml ../deploy/monitoring/dashboard.json "$into/deploy/chart/gatehouse/files/monitoring/"

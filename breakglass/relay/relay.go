@@ -123,7 +123,7 @@ func Open(o Options) (*Relay, error) {
 		return r, nil
 	}
 	return r, errors.Join(o.Registry.Register(r.sent), o.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gatehouse_audit_forward_behind_seconds", Help: "Since when audit records wait for the service; 0 if none do.",
+		Name: "gatehouse_audit_forward_behind_seconds", Help: "How long audit records have waited for the service; 0 if none do.",
 	}, r.waits)))
 }
 

@@ -25,6 +25,16 @@ admission:
 {{- with .Values.gate.admission }}
 {{ toYaml . | indent 2 }}
 {{- end }}
+{{- if or .Values.gate.auditSinks .Values.gate.kubernetesEvents }}
+audit:
+  sinks:
+{{- with .Values.gate.auditSinks }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- if .Values.gate.kubernetesEvents }}
+  - {name: events, kubernetesEvents: {}}
+{{- end }}
+{{- end }}
 {{- with .Values.breakGlass }}
 breakGlass:
 {{ toYaml . | indent 2 }}

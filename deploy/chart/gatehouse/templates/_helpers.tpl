@@ -94,6 +94,10 @@ labels:
   app.kubernetes.io/component: {{ $part }}
 annotations:
   gatehouse.dev/config: {{ include (printf "gatehouse.config.%s" $part) $root | sha256sum }}
+{{- if $root.Values.monitoring.scrapeAnnotations }}
+  prometheus.io/scrape: "true"
+  prometheus.io/port: "9090"
+{{- end }}
 {{- with $values.podAnnotations }}
 {{ toYaml . | indent 2 }}
 {{- end }}
