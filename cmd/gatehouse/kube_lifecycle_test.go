@@ -423,7 +423,7 @@ func (c *town) goes(before []string) {
 				stays[kind]++
 			case kind == "PersistentVolume", kind == "Node", kind == "Lease" && strings.HasPrefix(name, "kube-node-lease/"), // the claim's; the kit's
 				kind == "ServiceAccount" && (strings.HasSuffix(name, "/default") || strings.HasPrefix(name, "kube-system/")), // every namespace's; the controllers'
-				strings.HasSuffix(name, "/kube-root-ca.crt"), kind == "APIService": // every namespace's; the definitions'
+				strings.HasSuffix(name, "/kube-root-ca.crt"), kind == "APIService":                                           // every namespace's; the definitions'
 			default:
 				others = append(others, o)
 			}
