@@ -31,7 +31,7 @@ import (
 const (
 	chart = "../../deploy/chart/gatehouse"
 	// lifeBound is how long a cluster may take for what a test waits for.
-	lifeBound = 2 * time.Minute
+	lifeBound = 4 * time.Minute
 	lifeEvery = 100 * time.Millisecond
 )
 
