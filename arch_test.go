@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"metadata/grafeasapi":   {"internal/bounded", "metadata", "metadata/v1beta1", "metadata/grafeasapi/*", "api/*"},
 	"metadata/transfer":     {"internal/bounded", "metadata", "metadata/v1beta1", "api/*"},
 	"api/*":                 {"api/*"},
+	"internal/strictyaml":   {"policy/document"},
 	"internal/bounded":      {},
 	"internal/durable":      {},
 	"internal/ownca":        {"internal/bounded", "internal/durable"},
@@ -93,7 +94,7 @@ var arrows = map[string][]string{
 	"tags":                     {"image"},
 	"tags/manifest":            {"image", "admission/resource", "policy/document"},
 	"admission":                {"admission/resource", "internal/bounded", "image", "policy", "policy/names", "evidence", "decide", "audit", "breakglass"},
-	"admission/imageverifier":  {"admission", "decide", "image", "internal/bounded"},
+	"admission/imageverifier":  {"admission", "decide", "image", "internal/bounded", "internal/strictyaml"},
 	"controller":               {"internal/kube", "image", "policy", "policy/document", "policy/kritis", "policy/objects", "evidence", "decide", "admission"},
 	"breakglass":               {"internal/durable", "image", "signature", "metadata", "policy/document", "policy/keys", "decide", "audit"},
 	"breakglass/breakglassapi": {"metadata", "metadata/grafeasapi", "audit", "breakglass", "api/*"},
@@ -108,7 +109,7 @@ var arrows = map[string][]string{
 	// The only one that knows how receivers are spoken to.
 	"notify/pager": {"internal/bounded", "notify"},
 
-	"server": {"internal/bounded", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
+	"server": {"internal/bounded", "internal/strictyaml", "internal/durable", "internal/ownca", "internal/kube", "internal/clusterca", "hint", "controller",
 		"image", "image/resolve", "signature", "metadata", "metadata/sqlite", "metadata/postgres", "metadata/grafeasapi", "policy", "policy/*",
 		"evidence", "evidence/index", "decide", "attest", "attest/voucherapi", "attest/checksapi", "attest/door", "attest/grafeasclient", "attest/kritissigner", "attest/kritisapi", "signature/signer", "check", "audit", "audit/deliver", "audit/sink", "admission", "breakglass", "breakglass/*", "identity",
 		"feed", "feed/*", "notify", "notify/pager",

@@ -286,12 +286,22 @@ func (g *Gate) judgePull(ctx context.Context, asked pull) (decide.Decision, erro
 	return d, nil
 }
 
-// PullRecord is the record of what was decided without a gate.
-func PullRecord(p Pull, d *decide.Decision, now time.Time) audit.Record {
-	return audit.Record{
+// PullRecord is the record of what was decided without a gate. A decision that nobody made
+// by policy has no images; its record names the image that was asked about, and why.
+func PullRecord(p Pull, d *decide.Decision, why string, now time.Time) audit.Record {
+	r := audit.Record{
 		ID: audit.NewID(), Time: now, Event: eventPull, Operation: cmp.Or(clip(p.Operation), "pull"), Resource: imagePulls.String(),
 		Namespace: clip(p.Namespace), Name: clip(p.Node), Decision: d,
 	}
+	if len(d.Images) == 0 {
+		bare := *d
+		bare.Time = now
+		asked := decide.ImageDecision{Image: p.Name[:min(len(p.Name), maxPullField)], Type: decide.Container, Verdict: d.Verdict}
+		asked.Digest, _ = image.ParseDigest(p.Digest) // what is none is not recorded as one
+		bare.Images = []decide.ImageDecision{asked}
+		r.Decision, r.Error = &bare, why[:min(len(why), maxPullField)]
+	}
+	return r
 }
 
 func (g *Gate) brokenFor(p pull) (incident string, used bool) {

@@ -193,6 +193,17 @@ type Grantor struct {
 	Keys []*signature.PublicKey
 }
 
+// tooFew says who has signed, and how many have to.
+func tooFew(signed []string, grantors []Grantor, needed int) string {
+	switch {
+	case len(grantors) == 0:
+		return "nobody may grant here: breakGlass.modes has no grant, or grantorsFiles name nobody"
+	case len(signed) == 0:
+		return fmt.Sprintf("nobody has signed it who may grant, and %d of them have to", needed)
+	}
+	return fmt.Sprintf("of those who may grant only %s signed it, and %d have to", strings.Join(signed, ", "), needed)
+}
+
 // Verify returns the grant if enough grantors have signed it, and their names. Two keys of
 // one grantor are one grantor.
 func (s *SignedGrant) Verify(grantors []Grantor, needed int) (Grant, []string, error) {
@@ -219,7 +230,7 @@ func (s *SignedGrant) Verify(grantors []Grantor, needed int) (Grant, []string, e
 		}
 	}
 	if len(names) < max(needed, 1) {
-		return Grant{}, names, fmt.Errorf("grant %s is signed by %d of those who may grant (%s), and %d are needed", g.ID, len(names), strings.Join(names, ", "), max(needed, 1))
+		return Grant{}, names, fmt.Errorf("grant %s: %s", g.ID, tooFew(names, grantors, max(needed, 1)))
 	}
 	return g, names, nil
 }

@@ -38,14 +38,21 @@ func Decide(req Request, set policy.Set, facts evidence.Facts, now time.Time) De
 	set = set.In(req.Namespace)
 	pod := ScopeOf(req)
 	said := make([]PolicyDecision, len(set))
+	waiver := ""
 	for i, rules := range set {
 		if rules == nil {
 			rules = &policy.Ruleset{} // which denies
 		}
 		g := gate{rules: rules, namespace: req.Namespace, now: now, named: len(set) > 1}
 		said[i] = g.decide(&d, uses, pod, req.BreakGlass != "")
+		if waiver == "" {
+			waiver = g.waiver
+		}
 	}
 	d.conclude(said)
+	if d.Override == DryRun && waiver != "" {
+		d.Summary = "allowed: " + waiver + " has denials only recorded; policy does not allow the request"
+	}
 	return d
 }
 
@@ -218,6 +225,8 @@ type gate struct {
 	namespace string
 	now       time.Time
 	named     bool // reasons tell their policy
+	// waiver is what lets in what the policy denies, and was needed.
+	waiver string
 }
 
 // decide asks the policy about every image, and adds what it says to d.
@@ -303,7 +312,9 @@ func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 	switch {
 	case v == ALLOW:
 		return NoOverride
-	case g.rule != nil && g.rule.DryRun, g.waived():
+	case g.rule != nil && g.rule.DryRun:
+		return DryRun
+	case g.waived():
 		return DryRun
 	case v == INDETERMINATE && unread && g.rule != nil && g.rule.OnUnavailable.Warn:
 		return FailOpen
@@ -315,9 +326,11 @@ func (g *gate) override(v Verdict, unread, bridged, breakGlass bool) Override {
 	return NoOverride
 }
 
-// waived reports whether what the policy denies is let in here, and recorded.
+// waived reports whether what the policy denies is let in here, and recorded, and notes
+// by what.
 func (g *gate) waived() bool {
-	_, ok := g.rules.Waives(g.namespace, g.now)
+	w, ok := g.rules.Waives(g.namespace, g.now)
+	g.waiver = w.Name
 	return ok
 }
 

@@ -32,7 +32,7 @@ func TestPoliciesOfANamespaceAreAsked(t *testing.T) {
 	if d := at("shop", now.Add(time.Hour)); d.Allowed {
 		t.Errorf("an exemption that has ended: %+v", d)
 	}
-	if d := at("moving", now); !d.Allowed || d.Verdict != decide.DENY || d.Override != decide.DryRun {
+	if d := at("moving", now); !d.Allowed || d.Verdict != decide.DENY || d.Override != decide.DryRun || d.Summary != "allowed: w has denials only recorded; policy does not allow the request" {
 		t.Errorf("a waiver: %+v", d)
 	}
 	if d := at("moving", now.Add(time.Hour)); d.Allowed {

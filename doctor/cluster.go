@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -25,8 +26,12 @@ const (
 )
 
 func checkAPIServer(ctx context.Context, p *patient) []Finding {
-	if f := p.noCluster(); f != nil {
-		return f
+	switch {
+	case p.Kube != nil:
+	case p.KubeError == nil || errors.Is(p.KubeError, kube.ErrNoCluster):
+		return skipped("give --kubeconfig FILE or --context NAME", "%v", kube.ErrNoCluster)
+	default: // one was named
+		return []Finding{unknown("kubectl config view; another cluster is named by --kubeconfig and --context", "%v", p.KubeError)}
 	}
 	v, err := p.Kube.Version(ctx)
 	if err != nil {

@@ -181,16 +181,13 @@ func skipped(mend, format string, args ...any) []Finding {
 	return []Finding{{Result: Skipped, Message: fmt.Sprintf(format, args...), Mend: mend}}
 }
 
-// cluster returns a finding when there is no cluster to look at.
+// noCluster returns a finding when there is no cluster to look at. Why is for one check to
+// tell.
 func (p *patient) noCluster() []Finding {
 	if p.Kube != nil {
 		return nil
 	}
-	err := p.KubeError
-	if err == nil {
-		err = errors.New("no cluster is named")
-	}
-	return skipped("give --kubeconfig FILE or --context NAME", "%v", err)
+	return skipped("give --kubeconfig FILE or --context NAME", "there is no cluster to look at (see api-server)")
 }
 
 // asked is what becomes of an error of the API server.

@@ -270,7 +270,9 @@ func TestEachDisease(t *testing.T) {
 		heal   func()
 	}{
 		{"no API server", nil, func(o *doctor.Options) { o.Kube = elsewhere }, "api-server", doctor.Problem, "does not answer", "kubectl cluster-info", nil},
-		{"no cluster", nil, func(o *doctor.Options) { o.Kube, o.KubeError = nil, errors.New("no configuration") }, "webhook", doctor.Skipped, "no configuration", "--kubeconfig", nil},
+		{"no cluster", nil, func(o *doctor.Options) { o.Kube, o.KubeError = nil, kube.ErrNoCluster }, "api-server", doctor.Skipped, "no cluster is named", "--kubeconfig", nil},
+		{"a cluster that cannot be found", nil, func(o *doctor.Options) { o.Kube, o.KubeError = nil, errors.New("no such file") }, "api-server", doctor.Unknown, "no such file", "--kubeconfig", nil},
+		{"no cluster, another check", nil, func(o *doctor.Options) { o.Kube, o.KubeError = nil, errors.New("no such file") }, "webhook", doctor.Skipped, "see api-server", "--kubeconfig", nil},
 		{"an invalid configuration", nil, func(o *doctor.Options) {
 			o.Config = &doctor.Configuration{File: "x.yaml", Err: errors.New("x.yaml:2: unknown field")}
 		}, "config", doctor.Problem, "x.yaml:2: unknown field", "gatehouse.yaml", nil},

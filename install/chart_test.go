@@ -116,6 +116,8 @@ func TestHelmRefusesTheSameValues(t *testing.T) {
 		"none of the words":                "webhook.failurePolicy=Sometimes",
 		"a URL without TLS":                "webhook.url=http://gate.example",
 		"an image that ends the condition": `image.repository=x\"y`,
+		"no image":                         "image.repository=null",
+		"none of the words of break-glass": "breakGlass.kritis=maybe",
 		"many servers over one SQLite":     "server.replicas=2",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,8 @@ const (
 	annotationWebhooks = "gatehouse.dev/webhooks"
 
 	defaultPoll = time.Second
+	// sayAgain is how long nothing is said while the same is waited for.
+	sayAgain = 30 * time.Second
 )
 
 // A Cluster is where something is installed.
@@ -176,7 +178,7 @@ func (c *Cluster) wait(ctx context.Context, done func(context.Context) (waitingF
 	}
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
-	said := ""
+	said, begun, last := "", time.Now(), time.Now()
 	for {
 		waiting, err := done(ctx)
 		if err == nil && waiting == "" {
@@ -189,8 +191,11 @@ func (c *Cluster) wait(ctx context.Context, done func(context.Context) (waitingF
 			return fmt.Errorf("%w, waiting for: %s", context.Cause(ctx), said)
 		}
 		if waiting != said {
-			said = waiting
+			said, last = waiting, time.Now()
 			c.say("waiting: %s", waiting)
+		} else if time.Since(last) >= sayAgain {
+			last = time.Now()
+			c.say("still waiting, for %v: %s", time.Since(begun).Round(time.Second), waiting)
 		}
 		select {
 		case <-ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -478,6 +480,16 @@ func (p *place) ownInstall(set string) {
 			t.Fatal(err)
 		}
 	})
+	p.Run("a second one of the name, in another namespace, is refused", func(t *testing.T) {
+		elsewhere := o
+		elsewhere.Namespace = "other"
+		if _, err := c.Install(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "say --namespace gatehouse") || !strings.Contains(err.Error(), "nothing was changed") {
+			t.Errorf("installed: %v", err)
+		}
+		if changes, _, err := c.Uninstall(t.Context(), o.Name, "other", false); err == nil || !strings.Contains(err.Error(), "say --namespace gatehouse") || len(changes) > 0 {
+			t.Errorf("uninstalled: %v, %v", changes, err)
+		}
+	})
 	p.Run("what values have no more goes", func(t *testing.T) {
 		fewer := o
 		fewer.Values = Values{}
@@ -610,6 +622,23 @@ func TestPodsAreWaitedFor(t *testing.T) {
 			t.Errorf("%s: %q", name, missing)
 		}
 	}
+}
+
+func TestWaitingIsSaidAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		c := Cluster{Say: func(line string) { said = append(said, line) }}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 75*time.Second, errors.New("not ready"))
+		defer cancel()
+		err := c.wait(ctx, func(context.Context) (string, error) { return "pods", nil })
+		if err == nil || err.Error() != "not ready, waiting for: pods" {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"waiting: pods", "still waiting, for 30s: pods", "still waiting, for 1m0s: pods"}, said); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestAnOldKubernetesIsRefused(t *testing.T) {

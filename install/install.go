@@ -81,6 +81,9 @@ func (c *Cluster) look(ctx context.Context, p *plan) error {
 		if now != nil && o.Kind() != "CustomResourceDefinition" { // which outlive who made them
 			errs = append(errs, p.takesOver(now))
 		}
+		if at := elsewhere(now, p.options.Namespace); at != "" && isOf(now, p.options.Name) {
+			errs = append(errs, fmt.Errorf("%s: the installation %q is in namespace %q: say --namespace %s, or give this one another --name", o, p.options.Name, at, at))
+		}
 		kept, p.before = append(kept, o), append(p.before, now)
 	}
 	p.objects = kept
@@ -95,6 +98,23 @@ func (p *plan) takesOver(now Object) error {
 		return fmt.Errorf("%s is there and is not of an installation called %q: give another --name, or remove it", now, p.options.Name)
 	}
 	return nil
+}
+
+// elsewhere returns the namespace that a binding for the whole cluster is for, "" if it is
+// the given one. Two installations of one name share what is in no namespace, so the second
+// would take its rights and its webhooks from the first.
+func elsewhere(binding Object, namespace string) string {
+	if binding.Kind() != "ClusterRoleBinding" {
+		return ""
+	}
+	subjects, _ := binding["subjects"].([]any)
+	for _, s := range subjects {
+		subject, _ := s.(map[string]any)
+		if at := text(subject, "namespace"); at != "" && at != namespace {
+			return at
+		}
+	}
+	return ""
 }
 
 func isOf(o Object, name string) bool {

@@ -21,7 +21,7 @@ func kinds() []kind {
 		{"apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", false},
 		{"v1", "ServiceAccount", "serviceaccounts", true},
 		{"rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", false},
-		{"rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", false},
+		clusterRoleBindings(),
 		{"rbac.authorization.k8s.io/v1", "Role", "roles", true},
 		{"rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", true},
 		{"networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", true},
@@ -39,6 +39,10 @@ func kinds() []kind {
 		{"admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false},
 		{"admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false},
 	}
+}
+
+func clusterRoleBindings() kind {
+	return kind{"rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", false}
 }
 
 // group returns the API group, "" for the core's.

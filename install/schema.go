@@ -96,7 +96,7 @@ func (j *judge) value(s *schema, place string, v any) {
 	}
 	kind := kindOf(v)
 	if len(s.Type) > 0 && !slices.ContainsFunc(s.Type, func(t string) bool { return fits(t, s.Format, kind) }) {
-		j.bad(place, "it is a %s; want %s", kind, strings.Join(s.Type, " or "))
+		j.bad(place, "want %s, and this is %s", strings.Join(s.Type, " or "), kind)
 		return
 	}
 	switch v := v.(type) {
@@ -125,7 +125,7 @@ func (j *judge) value(s *schema, place string, v any) {
 func (j *judge) object(s *schema, place string, v map[string]any) {
 	for _, name := range s.Required {
 		if _, ok := v[name]; !ok {
-			j.bad(place, "%s is missing", name)
+			j.bad(place+"."+name, "it is missing")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v)) {

@@ -28,6 +28,9 @@ func (c *Cluster) Uninstall(ctx context.Context, name, namespace string, purge b
 	if err := (Options{Name: name, Namespace: namespace}).checkNames(); err != nil {
 		return nil, nil, err
 	}
+	if err := c.isHere(ctx, name, namespace); err != nil {
+		return nil, nil, err
+	}
 	order := slices.Collect(func(yield func(kind) bool) {
 		for _, k := range slices.Backward(kinds()) {
 			if k.name == "CustomResourceDefinition" && !yield(volumes()) || !yield(k) {
@@ -65,6 +68,20 @@ func (c *Cluster) Uninstall(ctx context.Context, name, namespace string, purge b
 		}
 	}
 	return changes, left, nil
+}
+
+// isHere refuses to take what the whole cluster has from an installation in another namespace.
+func (c *Cluster) isHere(ctx context.Context, name, namespace string) error {
+	bindings, err := c.ours(ctx, clusterRoleBindings(), name, namespace)
+	if err != nil {
+		return err
+	}
+	for _, o := range bindings {
+		if at := elsewhere(o, namespace); at != "" {
+			return fmt.Errorf("the installation %q is in namespace %q: say --namespace %s", name, at, at)
+		}
+	}
+	return nil
 }
 
 // reason says why an uninstall leaves objects of a kind, "" if it does not.

@@ -18,6 +18,8 @@ type call struct {
 	record CallRecord
 	// telling is the store for a recorder that is told before.
 	telling tellingStore
+	// reads is set of a call that changes nothing, though its permission sounds so.
+	reads bool
 }
 
 // do runs fn as a call of the method, records it, and logs it. It is the only
@@ -134,6 +136,9 @@ func (c *call) end(ctx context.Context, err error) {
 		c.s.recorder.Record(ctx, *r)
 	}
 	level := levelOf(*r)
+	if c.reads && err == nil {
+		level = slog.LevelDebug
+	}
 	if !c.s.log.Enabled(ctx, level) {
 		return
 	}

@@ -27,6 +27,10 @@ func (c *Call) Need(ctx context.Context, permission Permission, resource string)
 	return c.c.need(ctx, permission, resource)
 }
 
+// Reads says that the call changes nothing, whatever its permission is called: the log
+// then has it at the level of what only reads.
+func (c *Call) Reads() { c.c.reads = true }
+
 // Store returns the store. To ask for it before any permission is a fault, and
 // panics.
 func (c *Call) Store() Store { return c.c.store() }

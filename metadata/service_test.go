@@ -355,6 +355,20 @@ func TestAuthorization(t *testing.T) {
 			t.Errorf("with %v: %v", test.grants, err)
 		}
 	}
+	granted[grant{metadata.AuditAppend, "projects/p"}] = true
+	for method, reads := range map[string]bool{"AppendRecords": false, "ReportIncidents": true} {
+		if _, err := metadata.Do(ctx, svc, alice, method, "projects/p", func(c *metadata.Call) (struct{}, error) {
+			if reads {
+				c.Reads()
+			}
+			return struct{}{}, c.Need(ctx, metadata.AuditAppend, "projects/p")
+		}); err != nil {
+			t.Error(err)
+		}
+		if logged := strings.Contains(log.String(), "method="+method); logged == reads {
+			t.Errorf("%s: logged at level Info: %v", method, logged)
+		}
+	}
 	for _, want := range []string{
 		"level=INFO msg=\"metadata call\" method=CreateNote caller=alice resource=projects/provider",
 		"level=WARN msg=\"metadata call failed\" method=CreateOccurrence caller=mallory resource=projects/p",

@@ -143,7 +143,8 @@ func versionWith(version string, exempt []Exemption, waived []Waiver) string {
 
 // A Waiver lets in, and records, what a policy denies.
 type Waiver struct {
-	// Name is whose it is, such as "Exemption shop/moving".
+	// Name is whose it is, why, and until when, for people, such as "Exemption shop/moving
+	// (ticket 7; until 2026-12-01T00:00:00Z)".
 	Name string
 	// Namespaces are where it counts.
 	Namespaces Namespaces

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/signature"
 )
 
 func main() {
@@ -91,6 +93,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return errors.New("give either --key FILE or --unsigned")
 	}
 	r := &release{source: *source, out: *out, log: stderr}
+	var signer signature.Signer
+	if !*unsigned { // before minutes of building
+		if signer, err = readKey(*keyFile); err != nil {
+			return err
+		}
+	}
 	if err := r.describe(ctx, *snapshot); err != nil {
 		return err
 	}
@@ -121,8 +129,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := r.checksums(); err != nil {
 		return err
 	}
-	if !*unsigned {
-		if err := r.sign(ctx, *keyFile); err != nil {
+	if signer != nil {
+		if err := r.sign(ctx, signer); err != nil {
 			return err
 		}
 	}

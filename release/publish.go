@@ -41,16 +41,21 @@ func (r *release) checksums() error {
 	return os.WriteFile(filepath.Join(r.out, checksumsFile), []byte(text.String()), 0o644) //nolint:gosec // it is published
 }
 
-// sign signs the checksums: openssl and cosign verify it with the key beside it.
-func (r *release) sign(ctx context.Context, keyFile string) error {
-	pem, err := bounded.ReadFile(keyFile, maxKey)
+// readKey reads the key that checksums are signed with.
+func readKey(file string) (signature.Signer, error) {
+	pem, err := bounded.ReadFile(file, maxKey)
 	if err != nil {
-		return fmt.Errorf("reading the key: %w", err)
+		return nil, fmt.Errorf("reading the key: %w", err)
 	}
 	signer, err := signature.ParsePKIXSigner(pem, algorithm, "")
 	if err != nil {
-		return fmt.Errorf("reading the key %s: %w", keyFile, err)
+		return nil, fmt.Errorf("reading the key %s: %w", file, err)
 	}
+	return signer, nil
+}
+
+// sign signs the checksums: openssl and cosign verify it with the key beside it.
+func (r *release) sign(ctx context.Context, signer signature.Signer) error {
 	sums, err := os.ReadFile(filepath.Join(r.out, checksumsFile))
 	if err != nil {
 		return err

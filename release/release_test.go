@@ -230,6 +230,7 @@ func TestWhatIsNotReleased(t *testing.T) {
 		"a commit without a tag":  {[]string{"--unsigned"}, "no tag"},
 		"neither key nor without": {nil, "--unsigned"},
 		"a key and without":       {[]string{"--unsigned", "--key", "x"}, "--unsigned"},
+		"a key that is not there": {[]string{"--snapshot", "--key", source + "/key.pem"}, "reading the key"},
 		"no platform":             {[]string{"--unsigned", "--platforms", "linux"}, "OS/ARCH"},
 		"into what is there":      {[]string{"--unsigned", "--snapshot", "--out", source}, "exists"},
 	} {

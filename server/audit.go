@@ -92,8 +92,8 @@ func (c *AuditConfig) validate(data string) error {
 	if c.MaxBytes != 0 && c.MaxBytes < minAuditBytes {
 		bad("maxBytes %d: want 0 or at least %d", c.MaxBytes, minAuditBytes)
 	}
-	if c.SpillDir != "" && filepath.Clean(c.SpillDir) == filepath.Clean(data) {
-		bad("spillDir %q: want another folder than data", c.SpillDir)
+	if in, err := filepath.Rel(data, c.SpillDir); c.SpillDir != "" && err == nil && filepath.IsLocal(in) {
+		bad("spillDir %q: want a folder outside of data, best on another volume", c.SpillDir)
 	}
 	errs = append(errs, sink.Validate(c.Sinks))
 	return errors.Join(errs...)

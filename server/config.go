@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/identity"
 	"github.com/gatehouse-dev/gatehouse/image/resolve"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/internal/strictyaml"
 	"github.com/gatehouse-dev/gatehouse/notify/pager"
 	"github.com/gatehouse-dev/gatehouse/policy/binauthz"
 )
@@ -245,32 +246,12 @@ func (c *Config) LoadFile(path string) error {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading configuration: %w", placed(path, err))
+		return fmt.Errorf("reading configuration: %w; docs/gatehouse.yaml has every setting", strictyaml.Explain(path, err, c))
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("reading configuration %s: more than one YAML document", path)
 	}
 	return nil
-}
-
-// placed says what is wrong as FILE:LINE: WHY, and not in terms of Go.
-func placed(path string, err error) error {
-	var wrong *yaml.TypeError
-	if !errors.As(err, &wrong) {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	var errs []error
-	for _, text := range wrong.Errors { // "line N: field F not found in type T", "line N: cannot unmarshal !!K `V` into T"
-		line, why, _ := strings.Cut(strings.TrimPrefix(text, "line "), ": ")
-		if field, _, ok := strings.Cut(why, " not found in type "); ok {
-			why = fmt.Sprintf("unknown field %q", strings.TrimPrefix(field, "field "))
-		} else if value, _, ok := strings.Cut(why, " into "); ok {
-			_, value, _ = strings.Cut(strings.TrimPrefix(value, "cannot unmarshal "), " ")
-			why = strings.TrimSuffix("another kind of value belongs here: "+value, ": ")
-		}
-		errs = append(errs, fmt.Errorf("%s:%s: %s", path, line, strings.TrimSpace(why)))
-	}
-	return fmt.Errorf("%w; docs/gatehouse.yaml has every setting", errors.Join(errs...))
 }
 
 // Validate returns everything that is wrong with c.

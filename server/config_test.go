@@ -53,6 +53,10 @@ func TestConfigurationThatIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
 		"unknown field":                     {"data: d\nadmision: {}\n", `gatehouse.yaml:2: unknown field "admision"`},
+		"a field that is mistyped":          {"data: d\nadmission: {policyFile: p}\n", `gatehouse.yaml:2: unknown field "policyFile"; did you mean "policyFiles"?`},
+		"a time in days":                    {"data: d\naudit: {retention: 30d}\n", "a time such as 90s or 24h: 30d"},
+		"a spill beside the logs":           {"data: d\naudit: {spillDir: d/audit/spill}\n", "outside of data"},
+		"a spill that is the data folder":   {"data: /d\naudit: {spillDir: /d/}\n", "outside of data"},
 		"wrong case":                        {"Data: d\n", `gatehouse.yaml:1: unknown field "Data"`},
 		"duplicate field":                   {"data: d\ndata: e\n", `gatehouse.yaml:2: mapping key "data" already defined at line 1`},
 		"wrong type":                        {"data: [d]\n", "gatehouse.yaml:1: another kind of value belongs here"},

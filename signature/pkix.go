@@ -29,17 +29,25 @@ type pkixKey struct {
 func ParsePKIXPublicKey(pemText string, alg Algorithm, id string) (*PublicKey, error) {
 	der, err := publicPEM(pemText)
 	if err != nil {
-		return nil, fmt.Errorf("parsing PKIX public key %q: %w", clip(id), err)
+		return nil, fmt.Errorf("parsing PKIX public key%s: %w", called(id), err)
 	}
 	key, err := parsePKIX(der)
 	if err != nil {
-		return nil, fmt.Errorf("parsing PKIX public key %q: %w: %w", clip(id), ErrMalformed, err)
+		return nil, fmt.Errorf("parsing PKIX public key%s: %w: %w", called(id), ErrMalformed, err)
 	}
 	k, err := newPKIXPublicKey(key, alg, id)
 	if err != nil {
-		return nil, fmt.Errorf("parsing PKIX public key %q: %w", clip(id), err)
+		return nil, fmt.Errorf("parsing PKIX public key%s: %w", called(id), err)
 	}
 	return k, nil
+}
+
+// called is how a message goes on that is about a key: by its id, if it was given one.
+func called(id string) string {
+	if id == "" {
+		return ""
+	}
+	return fmt.Sprintf(" %q", clip(id))
 }
 
 // publicPEM returns the content of the one PEM block in text.

@@ -51,7 +51,7 @@ func NewPKIXSigner(key crypto.Signer, alg Algorithm, id string) (Signer, error) 
 func ParsePKIXSigner(pemText []byte, alg Algorithm, id string) (Signer, error) {
 	block, err := onePEM(pemText)
 	if err != nil {
-		return nil, fmt.Errorf("parsing private key %q: %w", clip(id), err)
+		return nil, fmt.Errorf("parsing private key%s: %w", called(id), err)
 	}
 	var key any
 	switch block.Type {
@@ -65,11 +65,11 @@ func ParsePKIXSigner(pemText []byte, alg Algorithm, id string) (Signer, error) {
 		err = fmt.Errorf("PEM type %q, want %q", clip(block.Type), "PRIVATE KEY")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("parsing private key %q: %w: %w", clip(id), ErrMalformed, err)
+		return nil, fmt.Errorf("parsing private key%s: %w: %w", called(id), ErrMalformed, err)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("parsing private key %q: %w: a key of type %T cannot sign", clip(id), ErrUnsuitable, key)
+		return nil, fmt.Errorf("parsing private key%s: %w: a key of type %T cannot sign", called(id), ErrUnsuitable, key)
 	}
 	return NewPKIXSigner(signer, alg, id)
 }

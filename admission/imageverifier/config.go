@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/image"
 	"github.com/gatehouse-dev/gatehouse/internal/bounded"
+	"github.com/gatehouse-dev/gatehouse/internal/strictyaml"
 )
 
 // A Config says how a node finds out. docs/image-verifier.md has its YAML form.
@@ -95,7 +96,7 @@ func LoadConfig(path string) (Config, error) {
 	}
 	c, err := parseConfig(data)
 	if err != nil {
-		return Config{}, fmt.Errorf("reading the configuration of the image verifier %s: %w", path, err)
+		return Config{}, fmt.Errorf("reading the configuration of the image verifier: %w", strictyaml.Explain(path, err, c))
 	}
 	return c, nil
 }

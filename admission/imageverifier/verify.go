@@ -58,8 +58,9 @@ type Verifier struct {
 	Config
 	// OpenCopy reads the copy that the configuration names, and returns when it was finished.
 	OpenCopy func(ctx context.Context, config string) (Local, time.Time, error)
-	// Record keeps what was decided without a gate, if there is a place for it.
-	Record func(admission.Pull, *decide.Decision, string) error
+	// Record keeps what was decided without a gate, and what was said of it, if there is a
+	// place for it.
+	Record func(p admission.Pull, d *decide.Decision, said string) error
 	Now    func() time.Time
 	// Log is told what people may want to know and containerd has no place for.
 	Log func(format string, args ...any)
@@ -90,7 +91,7 @@ func (v *Verifier) Verify(ctx context.Context, p admission.Pull) Judgement {
 	d, err := v.byCopy(ctx, p)
 	if err == nil {
 		answer := admission.AnswerPull(d)
-		return v.unlessBroken(p, Judgement{answer.Allowed, answer.Reason + " (by the copy on this node, since no gate answered)"}, &d)
+		return v.unlessBroken(p, Judgement{answer.Allowed, "by the copy on this node, since no gate answered: " + answer.Reason}, &d)
 	}
 	away = append(away, err.Error())
 	j := Judgement{v.OnUnavailable == Allow, "nobody could judge the image: " + strings.Join(away, "; ")}
@@ -125,7 +126,7 @@ func (v *Verifier) unlessBroken(p admission.Pull, j Judgement, d *decide.Decisio
 			}
 			d.Allowed, d.Override, d.Justification = true, decide.BreakGlass, why
 			v.Log("break-glass on this node lets in %q (%s): %s; policy said: %s", p.Name, p.Digest, why, said)
-			if err := v.Record(p, d, j.Reason); err != nil {
+			if err := v.Record(p, d, said); err != nil {
 				return Judgement{false, "break-glass must be recorded before it counts, and that failed: " + err.Error()}
 			}
 			return j

@@ -211,7 +211,8 @@ func (a *gateAPI) take(ctx context.Context, origin audit.Origin) (t *turn, end f
 
 // Report is of [gatehousev1.IncidentsServer].
 func (a *gateAPI) Report(ctx context.Context, req *gatehousev1.ReportRequest) (*gatehousev1.ReportResponse, error) {
-	return do(ctx, a, "ReportIncidents", req.GetProject(), func(context.Context, *metadata.Call, metadata.Caller) (*gatehousev1.ReportResponse, error) {
+	return do(ctx, a, "ReportIncidents", req.GetProject(), func(_ context.Context, c *metadata.Call, _ metadata.Caller) (*gatehousev1.ReportResponse, error) {
+		c.Reads() // each gate asks every 5 s
 		if len(req.GetKeys()) > maxKeys {
 			return nil, metadata.Errorf(metadata.InvalidArgument, "%d keys: want at most %d", len(req.GetKeys()), maxKeys)
 		}

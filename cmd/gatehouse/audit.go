@@ -10,14 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc/codes"
 
 	"github.com/gatehouse-dev/gatehouse/audit"
 	"github.com/gatehouse-dev/gatehouse/cmd/internal/terminal"
+	"github.com/gatehouse-dev/gatehouse/decide"
 )
 
 // An auditQuery is what a person wants to know from a server's records.
@@ -66,11 +69,17 @@ Exit status: 0 printed at least one record, 1 none selected, 2 could not read.`,
 		}
 		n, err := q.write(c.Context(), c.OutOrStdout(), nil)
 		if err == nil && n == 0 {
-			return errNo
+			return none(c, "record is selected")
 		}
 		return err
 	}
 	return c
+}
+
+// none says, to people, that there is nothing to print, and is the answer no.
+func none(c *cobra.Command, what string) error {
+	_, err := fmt.Fprintln(c.ErrOrStderr(), "gatehouse: no "+what)
+	return errors.Join(errNo, err)
 }
 
 func (q *auditQuery) bind(f *pflag.FlagSet) {
@@ -83,7 +92,7 @@ func (q *auditQuery) bind(f *pflag.FlagSet) {
 	f.StringVar(&q.export, "export", "", "write to this file, as JSON lines, or as CSV if its name ends with .csv; it is there whole or not at all")
 	f.BoolVar(&q.quiet, "quiet", false, "with --export: no progress")
 	f.StringVar(&q.records.ID, "id", "", "only the record of this id")
-	f.StringVar(&q.records.Event, "event", "", "only this event: admission, refused, unchanged, deleting, pinned, policy or lost")
+	f.StringVar(&q.records.Event, "event", "", "only this event: admission, refused, unchanged, deleting, pinned, pull, policy or lost")
 	f.StringVar(&q.records.Cluster, "cluster", "", "only this cluster, LOCATION.NAME")
 	f.StringVar(&q.records.Namespace, "namespace", "", "only this namespace")
 	f.StringVar(&q.records.User, "user", "", "only requests of this user")
@@ -124,8 +133,18 @@ func (q *auditQuery) check(c *cobra.Command) (err error) {
 	if q.records.Until, err = parseWhen("until", q.until, time.Now()); err != nil {
 		return err
 	}
+	if !q.records.Until.IsZero() && !q.records.Since.Before(q.records.Until) {
+		return fmt.Errorf("--since %q is not before --until %q", q.since, q.until)
+	}
 	q.calls.Since, q.calls.Until = q.records.Since, q.records.Until
-	q.records.Verdict, q.records.Override = strings.ToUpper(q.records.Verdict), strings.ToUpper(q.records.Override)
+	if err := q.checkWords(); err != nil {
+		return err
+	}
+	if q.spill != "" {
+		if _, err := os.Stat(q.spill); err != nil {
+			return fmt.Errorf("--spill is the server's audit.spillDir: %w", err)
+		}
+	}
 	if q.export != "" && !c.Flags().Changed("output") {
 		q.output = string(formatJSON)
 		if strings.HasSuffix(q.export, ".csv") {
@@ -133,6 +152,37 @@ func (q *auditQuery) check(c *cobra.Command) (err error) {
 		}
 	}
 	return nil
+}
+
+// checkWords refuses words that no record can have: they would select nothing, and look like
+// an answer.
+func (q *auditQuery) checkWords() error {
+	q.records.Verdict, q.records.Override = strings.ToUpper(q.records.Verdict), strings.ToUpper(q.records.Override)
+	q.calls.Code = strings.ToUpper(q.calls.Code)
+	for _, f := range []struct {
+		flag, given string
+		words       []string
+	}{
+		{"event", q.records.Event, []string{"admission", "refused", "unchanged", "deleting", "pinned", "pull", "policy", audit.EventLost}},
+		{"verdict", q.records.Verdict, []string{decide.ALLOW.String(), decide.DENY.String(), decide.INDETERMINATE.String()}},
+		{"override", q.records.Override, []string{string(decide.BreakGlass), string(decide.DryRun), string(decide.NoPolicy), string(decide.FailOpen), string(decide.LastAllowed)}},
+	} {
+		if err := oneOf(f.flag, f.given, f.words...); err != nil {
+			return err
+		}
+	}
+	if code := codes.OK; q.calls.Code != "" && code.UnmarshalJSON([]byte(strconv.Quote(q.calls.Code))) != nil {
+		return fmt.Errorf("--code %q is none of gRPC's, such as OK and PERMISSION_DENIED", q.calls.Code)
+	}
+	return nil
+}
+
+// oneOf refuses a flag that was given another word than these.
+func oneOf(flag, given string, words ...string) error {
+	if given == "" || slices.Contains(words, given) {
+		return nil
+	}
+	return fmt.Errorf("--%s %q: want %s or %s", flag, given, strings.Join(words[:len(words)-1], ", "), words[len(words)-1])
 }
 
 // write writes what is selected, and returns how many records that is.
@@ -243,7 +293,7 @@ func printRecord(w io.Writer, r audit.Record) error {
 	if r.Resource == "" && r.Name == "" && r.User == "" { // of no request
 		line("%s  %-5s%s  %s", at, verdict, override, r.Replica)
 	} else {
-		line("%s  %-5s%s  %s %s %s/%s by %s", at, verdict, override, r.Operation, r.Resource, r.Namespace, r.Name, r.User)
+		line("%s  %-5s%s  %s %s %s%s", at, verdict, override, r.Operation, r.Resource, strings.TrimPrefix(r.Namespace+"/"+r.Name, "/"), by(r))
 	}
 	if r.Error != "" {
 		line("    %s", r.Error)
@@ -277,6 +327,19 @@ func printRecord(w io.Writer, r audit.Record) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// by tells who asked, and which gate if it was another than the one whose log this is. Nodes
+// that pull ask without a user.
+func by(r audit.Record) string {
+	text := ""
+	if r.User != "" {
+		text = " by " + r.User
+	}
+	if r.Origin != nil {
+		text += ", at gate " + r.Origin.Gate
+	}
+	return text
 }
 
 // An auditPrinter writes records in one of the formats.

@@ -29,8 +29,8 @@ func breakglassCommand() *cobra.Command {
 		RunE:  runGroup,
 	}
 	c.AddCommand(breakglassListCommand(), breakglassShowCommand(),
-		breakglassTurnCommand("ack", "acknowledge", "acknowledged", "Say that you look at incidents"),
-		breakglassTurnCommand("resolve", "resolve", "resolved", "Say that incidents are over"),
+		breakglassTurnCommand("ack", "acknowledge", "acknowledged", "Say that you look at incidents", "I look"),
+		breakglassTurnCommand("resolve", "resolve", "resolved", "Say that incidents are over", "rolled back, OPS-7"),
 		breakglassGrantCommand(), breakglassGrantsCommand(), breakglassRevokeCommand())
 	return c
 }
@@ -101,11 +101,14 @@ Exit status: 0 printed at least one, 1 there is none, 2 could not tell.`,
 		if !slices.Contains([]string{string(formatText), string(formatJSON), formatCSV}, output) {
 			return fmt.Errorf("--output %q: want text, json or csv", output)
 		}
+		if err := oneOf("state", state, string(breakglass.StateOpen), string(breakglass.StateAcknowledged), string(breakglass.StateResolved)); err != nil {
+			return err
+		}
 		filter := breakglass.Filter{State: breakglass.State(state), Namespace: namespace, Text: text}
 		return s.read(c, func(all []breakglass.Incident) error {
 			all = slices.DeleteFunc(all, func(i breakglass.Incident) bool { return !filter.Match(&i) })
 			if len(all) == 0 {
-				return errNo
+				return none(c, "incident is selected")
 			}
 			switch output {
 			case string(formatJSON):
@@ -180,7 +183,7 @@ func breakglassShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show an incident: who, what, why, where, what policy says, and who looked",
-		Long: `Show an incident.
+		Long: `Show an incident: who, what, why, where, what policy says, and who looked.
 
 Exit status: 0 printed, 1 there is none, 2 could not tell.`,
 		Args: cobra.ExactArgs(1),
@@ -234,7 +237,11 @@ func printIncident(out io.Writer, i *breakglass.Incident) error {
 
 // printGlass prints what is to be said of glass that was broken.
 func printGlass(line func(string, ...any), at func(time.Time) string, i *breakglass.Incident) {
-	line("  where   cluster %q, namespace %s, %s", i.Cluster, i.Namespace, i.Workload)
+	where := fmt.Sprintf("namespace %s, %s", i.Namespace, i.Workload)
+	if i.Cluster != "" {
+		where = "cluster " + i.Cluster + ", " + where
+	}
+	line("  where   %s", where)
 	line("  what    %s", i.Image)
 	line("  how     %s, permitted by %s", i.Marker, strings.Join(i.Permits, ", "))
 	line("  when    %s to %s, used %s, %s", at(i.First), at(i.Last), counted(int(i.Uses), "time", "times"), counted(int(i.Pods), "pod", "pods"))
@@ -259,7 +266,7 @@ func printGlass(line func(string, ...any), at func(time.Time) string, i *breakgl
 }
 
 // breakglassTurnCommand is ack or resolve.
-func breakglassTurnCommand(name, verb, done, short string) *cobra.Command {
+func breakglassTurnCommand(name, verb, done, short, example string) *cobra.Command {
 	var s serviceFlags
 	var comment string
 	c := &cobra.Command{
@@ -268,7 +275,7 @@ func breakglassTurnCommand(name, verb, done, short string) *cobra.Command {
 		Long: short + `. What was let in stays where it is.
 
 Exit status: 0 all are, 1 the service refuses, 2 could not tell.`,
-		Example: "  gatehouse breakglass " + name + ` 0f1e2d3c4b5a6978 --comment "rolled back, OPS-7"`,
+		Example: "  gatehouse breakglass " + name + ` 0f1e2d3c4b5a6978 --comment "` + example + `"`,
 		Args:    cobra.MinimumNArgs(1),
 	}
 	s.bind(c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -140,7 +141,7 @@ Exit status: 0 printed at least one, 1 there is none, 2 could not tell.`,
 				return err
 			}
 			if len(list) == 0 {
-				return errNo
+				return none(c, "grant is filed")
 			}
 			states := make([]breakglass.GrantState, len(list))
 			for n, raw := range list {
@@ -162,7 +163,7 @@ func printGrants(c *cobra.Command, states []breakglass.GrantState) error {
 	_, err := fmt.Fprintln(w, "GRANT\tSTATE\tENDS\tWHERE\tWHAT\tWHY")
 	for _, s := range states {
 		if s.Grant == nil {
-			_, e := fmt.Fprintf(w, "%s\t%s\t\t\t\t%s\n", cell(s.Source), s.State, cell(s.Error))
+			_, e := fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t%s\n", cell(s.Source[strings.LastIndex(s.Source, "/")+1:]), s.State, cell(s.Error))
 			err = errors.Join(err, e)
 			continue
 		}

@@ -75,7 +75,6 @@ Exit status: 0 no case failed, 1 one failed, 2 nothing could be proven.`,
 	f.BoolVar(&in.list, "list", false, "list the classes and cases, and leave")
 	f.StringVar(&in.explain, "explain", "", "tell what a case does, and leave")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", formatJUnit}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
-	c.MarkFlagsMutuallyExclusive("self", "url")
 	c.RunE = func(c *cobra.Command, _ []string) error { return runConformance(c, in) }
 	return c
 }
@@ -86,6 +85,8 @@ func runConformance(c *cobra.Command, in conformanceInput) (err error) {
 		return listCases(c.OutOrStdout())
 	case in.explain != "":
 		return explainCase(c.OutOrStdout(), in.explain)
+	case in.self && in.url != "":
+		return errors.New("--self and --url: give one of them")
 	case !slices.Contains([]string{string(formatText), string(formatJSON), formatJUnit}, in.output):
 		return fmt.Errorf("--output %q: want text, json or junit", in.output)
 	}
@@ -165,6 +166,9 @@ func (in conformanceInput) options(c *cobra.Command) (conformance.Options, error
 	}
 	if in.bad != "" {
 		o.Profile.Bad = conformance.ProfileImage{Image: in.bad}
+	}
+	if o.Profile.Good.Image == "" || o.Profile.Bad.Image == "" {
+		return o, errors.New("which image does the gate admit, and which does it deny? give --profile FILE, or --good IMAGE and --bad IMAGE, each by digest")
 	}
 	if in.ca != "" {
 		data, err := readInput(c, in.ca)

@@ -89,14 +89,14 @@ func TestConformanceTellsWhatItDoes(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"which gate?":               {},
-		"good.image":                {"--url", "https://127.0.0.1:1/validate"},
-		"want https":                {"--url", "http://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
-		"what the profile says":     {"--url", "https://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
-		"no class or case \"B99\"":  {"--url", "https://127.0.0.1:1/validate", "--only", "B99", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
-		"there is no case \"B3/x\"": {"--explain", "B3/x"},
-		"want text, json or junit":  {"--self", "--output", "yaml"},
-		"if any flags in the group": {"--self", "--url", "https://x"},
+		"which gate?":                  {},
+		"--good IMAGE and --bad IMAGE": {"--url", "https://127.0.0.1:1/validate"},
+		"want https":                   {"--url", "http://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
+		"what the profile says":        {"--url", "https://127.0.0.1:1/validate", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
+		"no class or case \"B99\"":     {"--url", "https://127.0.0.1:1/validate", "--only", "B99", "--good", "x.example/a@sha256:" + strings.Repeat("a", 64), "--bad", "x.example/a@sha256:" + strings.Repeat("b", 64)},
+		"there is no case \"B3/x\"":    {"--explain", "B3/x"},
+		"want text, json or junit":     {"--self", "--output", "yaml"},
+		"give one of them":             {"--self", "--url", "https://x"},
 	} {
 		if _, stderr := out(exitUnknown, args...); !strings.Contains(stderr, want) {
 			t.Errorf("%q: said %q, want %q", args, stderr, want)

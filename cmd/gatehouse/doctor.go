@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,8 +30,8 @@ func doctorCommand() *cobra.Command {
 		Long: "Look at an installation from outside, and say what is wrong and how to mend it. It changes\n" +
 			"nothing: what it tries in the cluster is a server-side dry run of a pod. It works from a\n" +
 			"laptop with a kubeconfig, and in a pod of the cluster, where it sees more.\n\n" +
-			"What is not named is not looked at: the metadata service without --metadata, the\n" +
-			"configuration without --config, the disk without --data or --config.\n\n" +
+			"What is not named is not looked at: the metadata service without --metadata or\n" +
+			"GATEHOUSE_METADATA, the configuration without --config, the disk without --data or --config.\n\n" +
 			"The checks:\n\n" + listOfChecks() +
 			"\nExit status: 0 nothing is wrong (there may be warnings), 1 there is a problem, 2 something\n" +
 			"could not be told.",
@@ -51,6 +52,7 @@ func doctorCommand() *cobra.Command {
 	f.StringVar(&o.Data, "data", "", "data folder on this machine (default: that of --config)")
 	f.StringSliceVar(&o.Ops, "ops", nil, "ops address of a gate, such as http://127.0.0.1:9090; may be repeated (default: pods are asked through the API server)")
 	service.bind(c)
+	f.Lookup("metadata").DefValue = "" // it has to be named
 	output := outputFlag(c)
 	_ = c.RegisterFlagCompletionFunc("only", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var names []string
@@ -94,6 +96,8 @@ func doctorCommand() *cobra.Command {
 			return errNo
 		case worst == doctor.Unknown:
 			return errFound
+		case !slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Result != doctor.Skipped }):
+			return errors.New("nothing was looked at, so nothing can be told")
 		}
 		return nil
 	}

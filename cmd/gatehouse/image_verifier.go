@@ -108,7 +108,7 @@ func verifyImage(c *cobra.Command, config, mediaType string, pull admission.Pull
 			if cfg.AuditDir == "" {
 				return nil
 			}
-			return recordPull(c.Context(), cfg.AuditDir, logger, p, d)
+			return recordPull(c.Context(), cfg.AuditDir, logger, p, d, reason)
 		},
 	}
 	return v.Verify(c.Context(), pull), nil
@@ -133,7 +133,7 @@ func openCopy(logger *slog.Logger) func(context.Context, string) (imageverifier.
 
 // recordPull records a decision that no gate has made. containerd may run several
 // verifiers at the same time, and a log has one writer.
-func recordPull(ctx context.Context, dir string, logger *slog.Logger, p admission.Pull, d *decide.Decision) (err error) {
+func recordPull(ctx context.Context, dir string, logger *slog.Logger, p admission.Pull, d *decide.Decision, reason string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func recordPull(ctx context.Context, dir string, logger *slog.Logger, p admissio
 	if err != nil {
 		return err
 	}
-	err = log.AppendSync(ctx, admission.PullRecord(p, d, time.Now()))
+	err = log.AppendSync(ctx, admission.PullRecord(p, d, reason, time.Now()))
 	return errors.Join(err, log.Close())
 }
 

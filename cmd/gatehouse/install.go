@@ -75,9 +75,10 @@ docs/install.md has the values, and what to do when something is wrong.`,
 	f.BoolVar(&wait, "wait", true, "wait until all parts run and the webhooks are in force")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")
 	f.BoolVar(&flags.force, "force-conflicts", false, "take over fields that others have set")
-	c.MarkFlagsMutuallyExclusive("dry-run", "apply")
-	c.MarkFlagsOneRequired("dry-run", "apply")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if dryRun == apply {
+			return errors.New("say one of --dry-run, which prints the objects, and --apply, which applies them")
+		}
 		values, err := readValues(files, set)
 		if err != nil {
 			return err

@@ -157,6 +157,7 @@ func runGroup(c *cobra.Command, args []string) error {
 		return c.Help()
 	}
 	hint := ""
+	c.SuggestionsMinimumDistance = 2 // letters
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf("; did you mean %q?", near[0])
 	}

@@ -155,3 +155,13 @@ func trusting(t testing.TB, file string) *http.Client {
 	}
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
 }
+
+func TestAnUnknownCommandIsHinted(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{"audti": `did you mean "audit"?`, "policy explian": `did you mean "explain"?`, "frobnicate": "gatehouse --help"} {
+		var out strings.Builder
+		if code := run(t.Context(), strings.Fields(args), nil, &out, &out); code != exitUnknown || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %d %s", args, code, out.String())
+		}
+	}
+}

@@ -18,12 +18,11 @@ reads standard input) may run, and print the Decision as JSON with a verdict and
 the reasons for each image. It is the document that the gate records for the same
 facts, byte for byte. With --output text it is what the gate tells whoever is blocked.
 
-Policies are Binary Authorization's, platform policies, or objects of Kritis. With
-several, all must allow. Attestors are a list in the REST JSON of Binary
-Authorization, occurrences a list in that of Grafeas v1: docs/attest-by-hand.md has
-both. Without attestors nobody is
-trusted; without occurrences nothing is attested. An object from a file is judged in
-its metadata.namespace.
+Policies are Binary Authorization's, platform policies, or objects of Gatehouse or Kritis
+(docs/kubernetes-kinds.md). With several, all must allow. Attestors are a list in the REST
+JSON of Binary Authorization, occurrences a list in that of Grafeas v1:
+docs/attest-by-hand.md has both. Without attestors nobody is trusted; without occurrences
+nothing is attested. An object from a file is judged in its metadata.namespace.
 
 Exit status: 0 allow, 1 deny, 2 error.`,
 		Example: `  gatehouse policy decide --policy policy.yaml --attestors attestors.json --occurrences occurrences.json pod.yaml`,

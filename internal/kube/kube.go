@@ -41,9 +41,16 @@ type Options struct {
 	UserAgent           string
 }
 
-// Open returns a client. Nothing is asked yet.
+// ErrNoCluster is that no cluster was named, in any way.
+var ErrNoCluster = errors.New("no cluster is named: give --kubeconfig FILE, set KUBECONFIG, have a ~/.kube/config, or run in a pod of it")
+
+// Open returns a client. Nothing is asked yet. The error is [ErrNoCluster] if there is
+// neither a kubeconfig nor a cluster around.
 func Open(o Options) (*Client, error) {
 	config, err := o.config()
+	if clientcmd.IsEmptyConfig(err) && o.Kubeconfig == "" {
+		return nil, ErrNoCluster
+	}
 	if err != nil {
 		return nil, fmt.Errorf("finding the Kubernetes API server: %w", err)
 	}

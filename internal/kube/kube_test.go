@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -143,6 +144,13 @@ func TestSecretsThatAreNone(t *testing.T) {
 	}
 	if err := client(t, "http://127.0.0.1:1", "t", nil).Get(t.Context(), new(any), nil, "api"); err == nil {
 		t.Error("nobody there, and no error")
+	}
+}
+
+func TestNoClusterIsSaid(t *testing.T) {
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	if _, err := kube.Open(kube.Options{}); !errors.Is(err, kube.ErrNoCluster) || !strings.Contains(err.Error(), "--kubeconfig") {
+		t.Errorf("%v", err)
 	}
 }
 

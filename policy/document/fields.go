@@ -30,7 +30,7 @@ func (r *Reporter) Fields(n *yaml.Node, what string, known ...string) (Fields, b
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if !slices.Contains(known, key.Value) {
-			r.Errorf(key.Line, "%s: unknown field %.100q%s", what, key.Value, suggest(key.Value, known))
+			r.Errorf(key.Line, "%s: unknown field %.100q%s", what, key.Value, Suggest(key.Value, known))
 			ok = false
 			continue
 		}
@@ -41,9 +41,9 @@ func (r *Reporter) Fields(n *yaml.Node, what string, known ...string) (Fields, b
 	return f, ok
 }
 
-// suggest finds the word that a writer meant who got the case wrong, used the
+// Suggest returns "; did you mean WORD?", or "". It finds the word that a writer meant who got the case wrong, used the
 // protobuf spelling, wrote an s too many or too few, or mistyped up to two letters.
-func suggest(name string, known []string) string {
+func Suggest(name string, known []string) string {
 	plain := func(s string) string {
 		return strings.TrimSuffix(strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(s, "_", ""), "-", "")), "s")
 	}
@@ -148,7 +148,7 @@ func (r *Reporter) Enum(f Fields, name string, names []string) (value int, ok bo
 	if i := slices.Index(names, n.Value); i >= 0 {
 		return i, true
 	}
-	r.Errorf(n.Line, "%s: %.100q is not one of %s%s", name, n.Value, strings.Join(names[1:], ", "), suggest(n.Value, names))
+	r.Errorf(n.Line, "%s: %.100q is not one of %s%s", name, n.Value, strings.Join(names[1:], ", "), Suggest(n.Value, names))
 	return 0, false
 }
 

@@ -37,7 +37,7 @@ func Parse(file string, data []byte) (*Objects, document.Diagnostics) {
 	}
 	r.warnSkipped()
 	if !r.Erred() && r.objects.empty() {
-		r.Errorf(1, "there is no object of Kritis in it, and no policy lets everything in; leave the file out if that is what you want")
+		r.Errorf(1, "no object in it is of a kind that is read here, and no policy lets everything in; leave the file out if that is what you want")
 	}
 	r.Add(r.objects.crowded()...)
 	diags := r.Diagnostics()
@@ -165,10 +165,10 @@ func (r *reporter) skip(n *yaml.Node, apiVersion, kind string) {
 func (r *reporter) warnSkipped() {
 	for i, s := range r.skipped {
 		if i == maxSkipped {
-			r.Warnf(s.line, "and %d more objects are not Kritis' and are skipped", len(r.skipped)-i)
+			r.Warnf(s.line, "and %d more objects are of no kind that is read here, and are skipped", len(r.skipped)-i)
 			return
 		}
-		r.Warnf(s.line, "%q is not Kritis' and is skipped", s.text)
+		r.Warnf(s.line, "%q is of no kind that is read here, and is skipped", s.text)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestWhatIsNotKritisIsSkippedAndNamed(t *testing.T) {
 	t.Parallel()
 	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: key, namespace: shop}\ndata: &anchor {private: c2VjcmV0}\nstringData: *anchor\nstringData: again\n"
 	o, diags := parse(t, secret+"---\n"+smallISP)
-	want := `shop.yaml:1: warning: "Secret shop/key (v1)" is not Kritis' and is skipped` + "\n"
+	want := `shop.yaml:1: warning: "Secret shop/key (v1)" is of no kind that is read here, and is skipped` + "\n"
 	if diff := cmp.Diff(want, diags.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -86,7 +86,7 @@ func TestWhatIsNotKritisIsSkippedAndNamed(t *testing.T) {
 		t.Error("the secret was kept")
 	}
 	_, diags = parse(t, strings.Repeat(secret+"---\n", 30)+smallISP)
-	if len(diags) != 21 || !strings.Contains(diags[20].Message, "and 10 more objects are not Kritis'") {
+	if len(diags) != 21 || !strings.Contains(diags[20].Message, "and 10 more objects are of no kind") {
 		t.Errorf("%d: %s", len(diags), diags)
 	}
 }
@@ -114,8 +114,8 @@ func TestWhatIsRefused(t *testing.T) {
 		"too many":               {"[" + strings.Repeat(toJSON(t, smallISP)+",", kritis.MaxObjects) + toJSON(t, smallISP) + "]", "more than 10000 objects"},
 		"too many in all":        {strings.Repeat("["+strings.Repeat(toJSON(t, "{apiVersion: v1, kind: X}")+",", kritis.MaxObjects/2)+"]\n---\n", 3), "more than 10000 objects"},
 		"too many documents":     {strings.Repeat("---\n", kritis.MaxObjects+2), "more than 10000 YAML documents"},
-		"nothing of Kritis":      {"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n", "shop.yaml:1: error: there is no object of Kritis in it"},
-		"empty List":             {`{"apiVersion":"v1","kind":"List","items":[]}`, "there is no object of Kritis in it"},
+		"nothing of Kritis":      {"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n", "shop.yaml:1: error: no object in it is of a kind that is read here"},
+		"empty List":             {`{"apiVersion":"v1","kind":"List","items":[]}`, "no object in it is of a kind that is read here"},
 		"text":                   {"hello", "want an object of Kubernetes, and this is text"},
 		"no kind":                {"apiVersion: kritis.grafeas.io/v1beta1\n", "needs both apiVersion and kind"},
 		"no apiVersion":          {"kind: ImageSecurityPolicy\n", "needs both apiVersion and kind"},

@@ -49,7 +49,7 @@ func (o *Object) waives() []policy.Waiver {
 	if !o.exemption.dryRun {
 		return nil
 	}
-	return []policy.Waiver{{Name: o.String(), Namespaces: o.exemption.namespaces, Until: o.exemption.expires}}
+	return []policy.Waiver{{Name: o.exemption.origin, Namespaces: o.exemption.namespaces, Until: o.exemption.expires}}
 }
 
 // finish adds what is exempt everywhere.

@@ -167,6 +167,8 @@ type exemption struct {
 	dryRun     bool
 	reason     string
 	expires    time.Time // zero: never
+	// origin names the object, why, and until when, for decisions that rest on it.
+	origin string
 }
 
 // A delegation says what Exemptions of some namespaces may do.

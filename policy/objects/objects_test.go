@@ -380,6 +380,10 @@ func TestADryRunOfANamespaceIsDelegatedToo(t *testing.T) {
 	if got := verdicts(out, digested, "shop", "other"); got != "shop=DENY+DRY_RUN other=DENY" {
 		t.Errorf("got %s", got)
 	}
+	want := "allowed: Exemption shop/e (moving; until 2026-11-30T13:00:00Z) has denials only recorded; policy does not allow the request"
+	if d := in("shop", digested, out, noon); d.Summary != want {
+		t.Errorf("the decision does not name what it rests on: %s", d.Summary)
+	}
 	if d := in("shop", digested, out, noon.Add(time.Hour)); d.Allowed {
 		t.Error("it does not end")
 	}

@@ -410,11 +410,11 @@ func (r *reader) exemption(spec *yaml.Node, f document.Fields) {
 	if r.Erred() {
 		return
 	}
-	origin := r.object.String() + " (" + e.reason
+	e.origin = r.object.String() + " (" + e.reason
 	if !e.expires.IsZero() {
-		origin += "; until " + e.expires.Format(time.RFC3339)
+		e.origin += "; until " + e.expires.Format(time.RFC3339)
 	}
-	origin += ")"
+	e.origin += ")"
 	for _, n := range r.entries(f, "images", maxPatterns) {
 		pattern, err := image.ParseBinauthzPattern(n.Value)
 		if err != nil {
@@ -422,7 +422,7 @@ func (r *reader) exemption(spec *yaml.Node, f document.Fields) {
 			continue
 		}
 		e.images = append(e.images, policy.Exemption{
-			Pattern: pattern, Origin: origin, Namespaces: e.namespaces, Until: e.expires, Line: n.Line, File: r.File,
+			Pattern: pattern, Origin: e.origin, Namespaces: e.namespaces, Until: e.expires, Line: n.Line, File: r.File,
 		})
 	}
 	if images && len(e.images) == 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/gatehouse-dev/gatehouse/policy/document"
 	"github.com/gatehouse-dev/gatehouse/policy/names"
 )
 
@@ -115,15 +116,33 @@ func (r Ref) Check() error {
 	k, ok := KindOf(r.APIVersion, r.Kind)
 	switch {
 	case !ok:
-		return fmt.Errorf("there is no kind %.100q of %.100q here", r.Kind, r.APIVersion)
+		return fmt.Errorf("there is no kind %.100q of %.100q here%s", r.Kind, r.APIVersion, nearest(r))
 	case !names.IsSubdomain(r.Name):
 		return fmt.Errorf("%s: name %.100q is not one that an object can have", r.Kind, r.Name)
+	case k.Namespaced && r.Namespace == "":
+		return fmt.Errorf("%s %.100q: metadata.namespace is missing", r.Kind, r.Name)
 	case k.Namespaced && !names.IsLabel(r.Namespace):
 		return fmt.Errorf("%s %.100q: namespace %.100q is none", r.Kind, r.Name, r.Namespace)
 	case !k.Namespaced && r.Namespace != "":
 		return fmt.Errorf("%s %.100q is in no namespace, and %.100q is given", r.Kind, r.Name, r.Namespace)
 	}
 	return nil
+}
+
+// nearest says which kind was meant: one of another version, or one that is spelt alike.
+func nearest(r Ref) string {
+	var kinds []string
+	group, _, _ := strings.Cut(r.APIVersion, "/")
+	for _, k := range Kinds() {
+		if k.Group != group {
+			continue
+		}
+		if k.Kind == r.Kind {
+			return "; want apiVersion " + k.APIVersion()
+		}
+		kinds = append(kinds, k.Kind)
+	}
+	return document.Suggest(r.Kind, kinds)
 }
 
 // A Meta is what an API server says of an object.
