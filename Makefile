@@ -47,7 +47,9 @@ endif
 kube:
 	go run ./gatetest/controlplane/prebuild
 	go run ./gatetest/helm/prebuild
+	go run ./gatetest/kwok/prebuild
 	go run ./gatetest/containerd/prebuild
+	@CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -o /dev/null ./cmd/gatehouse # as it is in an image
 
 test: prerequisites kube
 	$(GOTEST) -race ./...

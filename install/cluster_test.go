@@ -296,12 +296,17 @@ func TestHelmInstallsUpgradesAndUninstalls(t *testing.T) {
 // conditions tries which requests are asked about. The gate would let all of them in.
 func (p *place) conditions() {
 	p.must("", "create", "namespace", "kube-exempt") // which is not exempt, whatever it is called
+	p.must("", "label", "namespace", "kube-exempt", "kritis-validation=disabled")
 	p.must(pod("old", "default", otherImage), "create", "-f", "-")
 	p.must(deployment("old", "default", otherImage), "create", "-f", "-")
 	dry := []string{"create", "--dry-run=server", "-f", "-"}
 	merge := func(kind, patch string, more ...string) []string {
 		return append([]string{"patch", kind, "old", "--type=merge", "-p", patch}, more...)
 	}
+	p.eventually("its service account", func() bool {
+		_, err := p.kubectl("", "get", "serviceaccount", "default", "-n", "kube-exempt")
+		return err == nil
+	})
 	for _, c := range []struct {
 		name, stdin string
 		args        []string
@@ -315,6 +320,7 @@ func (p *place) conditions() {
 		{"another pod beside the gate", pod("e", "gatehouse", otherImage), dry, "gatehouse/e", true},
 		{"an image that is called almost as ours", pod("f", "gatehouse", strings.Split(ownImage, ":")[0]+"-evil:1"), dry, "gatehouse/f", true},
 		{"a pod of an exempt namespace", pod("g", "kube-system", otherImage), dry, "kube-system/g", false},
+		{"a pod of a namespace that was labelled", pod("m", "kube-exempt", otherImage), dry, "kube-exempt/m", true},
 		{"labels of a pod", "", merge("pod", `{"metadata":{"labels":{"a":"b"}}}`), "default/old", false},
 		{"finalizers of a pod", "", merge("pod", `{"metadata":{"finalizers":["gatehouse.dev/test"]}}`), "default/old", false},
 		{"the deadline of a pod", "", merge("pod", `{"spec":{"activeDeadlineSeconds":5000}}`), "default/old", false},

@@ -73,7 +73,8 @@ type ControlPlane struct {
 	client    *http.Client
 
 	stopOnce  sync.Once
-	processes []*child.Process // in the order of their start
+	programs  []program        // in the order of their start
+	processes []*child.Process // of them
 	releases  []func()         // the port reservations
 }
 
@@ -110,7 +111,7 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startBound, fmt.Errorf("not ready within %v", startBound))
+	ctx, cancel := withStartBound(ctx)
 	defer cancel()
 	begin := time.Now()
 	if err := c.start(ctx, opts); err != nil {
@@ -119,6 +120,44 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 	}
 	opts.Logf("Kubernetes control plane at %s ready after %v", c.url, time.Since(begin).Round(time.Millisecond))
 	return c, nil
+}
+
+func withStartBound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, startBound, fmt.Errorf("not ready within %v", startBound))
+}
+
+// A program is one of those that a control plane consists of.
+type program struct {
+	name  string
+	flags []string
+	// ready is what the API server answers once it runs; "" is not waited for.
+	ready string
+}
+
+// Halt ends the programs, of which etcd is the last. What they have stored stays.
+func (c *ControlPlane) Halt() {
+	if c.client != nil {
+		c.client.CloseIdleConnections()
+	}
+	// Clients before servers, or the clients wait for what is gone.
+	for i := len(c.processes) - 1; i >= 0; i-- {
+		c.processes[i].Stop(syscall.SIGTERM, stopGrace)
+	}
+	c.processes = nil
+}
+
+// Resume starts the programs again after [ControlPlane.Halt], with the same addresses,
+// keys and state, and returns when they are ready. Neither may be called while anything
+// else of the control plane is.
+func (c *ControlPlane) Resume(ctx context.Context) error {
+	ctx, cancel := withStartBound(ctx)
+	defer cancel()
+	for _, p := range c.programs {
+		if err := c.launch(ctx, p); err != nil {
+			return fmt.Errorf("resuming a Kubernetes control plane: %w", err)
+		}
+	}
+	return nil
 }
 
 func (c *ControlPlane) start(ctx context.Context, opts Options) error {
@@ -142,9 +181,6 @@ func (c *ControlPlane) start(ctx context.Context, opts Options) error {
 	if err := c.connect(); err != nil {
 		return err
 	}
-	if err := c.run("etcd", c.etcdFlags(etcdClient, etcdPeer)); err != nil {
-		return err
-	}
 	flags := c.apiServerFlags(apiServer, etcdClient, opts)
 	if opts.ImagePolicyWebhook != nil {
 		more, err := opts.ImagePolicyWebhook.configure(c)
@@ -153,24 +189,19 @@ func (c *ControlPlane) start(ctx context.Context, opts Options) error {
 		}
 		flags = append(flags, more...)
 	}
-	if err := c.run("kube-apiserver", flags); err != nil {
-		return err
-	}
-	if err := c.await(ctx, "/readyz"); err != nil {
-		return err
-	}
+	c.programs = []program{{name: "etcd", flags: c.etcdFlags(etcdClient, etcdPeer)}, {name: "kube-apiserver", flags: flags, ready: "/readyz"}}
 	if opts.Scheduler {
-		if err := c.run("kube-scheduler", c.clientFlags("scheduler")); err != nil {
+		c.programs = append(c.programs, program{name: "kube-scheduler", flags: c.clientFlags("scheduler")})
+	}
+	if !opts.AdmissionOnly {
+		c.programs = append(c.programs, program{name: "kube-controller-manager", flags: c.controllerManagerFlags(), ready: "/api/v1/namespaces/default/serviceaccounts/default"})
+	}
+	for _, p := range c.programs {
+		if err := c.launch(ctx, p); err != nil {
 			return err
 		}
 	}
-	if opts.AdmissionOnly {
-		return nil
-	}
-	if err := c.run("kube-controller-manager", c.controllerManagerFlags()); err != nil {
-		return err
-	}
-	return c.await(ctx, "/api/v1/namespaces/default/serviceaccounts/default")
+	return nil
 }
 
 func (c *ControlPlane) makeDir() (err error) {
@@ -185,14 +216,17 @@ func (c *ControlPlane) makeDir() (err error) {
 	return os.MkdirAll(c.dir, 0o700)
 }
 
-// run starts one of the programs, with its log in the control plane's folder.
-func (c *ControlPlane) run(name string, flags []string) error {
-	p, err := start(c.binary, name, c.path(name+".log"), flags...)
+// launch starts one of the programs, with its log in the control plane's folder.
+func (c *ControlPlane) launch(ctx context.Context, p program) error {
+	process, err := start(c.binary, p.name, c.path(p.name+".log"), p.flags...)
 	if err != nil {
 		return err
 	}
-	c.processes = append(c.processes, p)
-	return nil
+	c.processes = append(c.processes, process)
+	if p.ready == "" {
+		return nil
+	}
+	return c.await(ctx, p.ready)
 }
 
 // await returns once a GET of path succeeds, or when a program or ctx ended.
@@ -330,13 +364,7 @@ func (c *ControlPlane) path(name string) string { return filepath.Join(c.dir, na
 // than once.
 func (c *ControlPlane) Stop() {
 	c.stopOnce.Do(func() {
-		if c.client != nil {
-			c.client.CloseIdleConnections()
-		}
-		// Clients before servers, or the clients wait for what is gone.
-		for i := len(c.processes) - 1; i >= 0; i-- {
-			c.processes[i].Stop(syscall.SIGTERM, stopGrace)
-		}
+		c.Halt()
 		for _, release := range c.releases {
 			release()
 		}

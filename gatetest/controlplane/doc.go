@@ -13,7 +13,8 @@
 // leaves the controller manager out: pods can be created and admission runs, in
 // half the time, but a Deployment makes no pods.
 //
-// There is no kubelet: pods stay Pending.
+// There is no kubelet: pods stay Pending. With [Options.Scheduler], package kwok adds nodes on which they
+// are told to run, and package kubelet runs those of a namespace as processes.
 //
 // The Kubernetes programs are one binary, built from the module test/kube into
 // the user's cache directory the first time that it is needed. With cold Go

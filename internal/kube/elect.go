@@ -99,6 +99,11 @@ type leaseMeta struct {
 	Namespace       string `json:"namespace"`
 	Name            string `json:"name"`
 	ResourceVersion string `json:"resourceVersion,omitempty"`
+	// Whoever has installed the Lease knows it again by these.
+	Labels          map[string]string `json:"labels,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"`
+	OwnerReferences []any             `json:"ownerReferences,omitempty"`
+	Finalizers      []string          `json:"finalizers,omitempty"`
 }
 
 type leaseSpec struct {
@@ -183,7 +188,8 @@ func (s *standing) write(begun time.Time, err error, now *lease) (bool, error) {
 // next is the Lease as this process holds it, after another version of it.
 func (s *standing) next(was lease) lease {
 	now := time.Now().UTC().Format(microTime)
-	next := lease{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Metadata: leaseMeta{s.Namespace, s.Name, was.Metadata.ResourceVersion}, Spec: was.Spec}
+	next := lease{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Metadata: was.Metadata, Spec: was.Spec}
+	next.Metadata.Namespace, next.Metadata.Name = s.Namespace, s.Name
 	if was.Spec.HolderIdentity != s.Identity {
 		next.Spec.AcquireTime = now
 		if was.Metadata.ResourceVersion != "" {

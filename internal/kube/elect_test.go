@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // candidate runs for election until the test ends, or it is stopped.
@@ -195,6 +197,32 @@ func TestWhatEndsAnElection(t *testing.T) {
 		}
 		if err := f.client().Elect(t.Context(), Election{Name: "lease", Identity: "me"}, nil); err == nil {
 			t.Error("an election without a place")
+		}
+	})
+}
+
+// TestALeaseStaysWhoseItWas: an installer takes away what it knows by labels and annotations.
+func TestALeaseStaysWhoseItWas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, all := newFake(), new(atomic.Int32)
+		labels, annotations := map[string]any{"app.kubernetes.io/instance": "gatehouse"}, map[string]any{"meta.helm.sh/release-name": "gatehouse"}
+		installed := map[string]any{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": map[string]any{
+			"namespace": "gatehouse", "name": "lease", "labels": labels, "annotations": annotations,
+		}}
+		if err := f.client().Create(t.Context(), installed, nil, "apis", "coordination.k8s.io", "v1", "namespaces", "gatehouse", "leases"); err != nil {
+			t.Fatal(err)
+		}
+		c := run(t, f.client(), "me", all)
+		time.Sleep(time.Minute)
+		c.stop()
+		<-c.ended
+		if c.terms.Load() != 1 {
+			t.Fatalf("it led %d times", c.terms.Load())
+		}
+		meta := f.objects["lease"]["metadata"].(map[string]any)
+		if d := cmp.Diff([]any{labels, annotations}, []any{meta["labels"], meta["annotations"]}); d != "" {
+			t.Error(d)
 		}
 	})
 }
