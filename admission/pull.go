@@ -249,7 +249,7 @@ func (g *Gate) answerPull(ctx context.Context, body []byte) (any, error) {
 		return nil, err
 	}
 	out := AnswerPull(d)
-	if id, used := g.brokenFor(asked); !d.Allowed && used {
+	if id, used := g.brokenFor(asked, &d); used {
 		d.Allowed, d.Override = true, decide.BreakGlass
 		out = PullAnswer{Allowed: true, Verdict: d.Verdict, Override: d.Override, Reason: "let in by break-glass, incident " + id}
 	}
@@ -304,8 +304,9 @@ func PullRecord(p Pull, d *decide.Decision, why string, now time.Time) audit.Rec
 	return r
 }
 
-func (g *Gate) brokenFor(p pull) (incident string, used bool) {
-	if g.Broken == nil {
+// brokenFor tells by which incident an image was let in that policy refuses.
+func (g *Gate) brokenFor(p pull, d *decide.Decision) (incident string, used bool) {
+	if d.Allowed || g.Broken == nil {
 		return "", false
 	}
 	return g.Broken(p.digest, p.texts)
