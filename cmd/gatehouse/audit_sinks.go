@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -74,19 +73,7 @@ func chooseSinks(all []sink.Config, only []string) ([]sink.Config, error) {
 	if err := sink.Validate(all); err != nil {
 		return nil, err
 	}
-	if len(all) == 0 {
-		return nil, errors.New("audit.sinks: there are none")
-	}
-	var names []string
-	for i := range all {
-		names = append(names, all[i].Name)
-	}
-	for _, name := range only {
-		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("audit.sinks: there is no sink %q; there are %s", name, strings.Join(names, ", "))
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(c sink.Config) bool { return len(only) > 0 && !slices.Contains(only, c.Name) }), nil
+	return chosen("audit.sinks", "sink", all, only, func(c sink.Config) string { return c.Name })
 }
 
 // A sinkTry is what came of a test record.

@@ -79,21 +79,25 @@ func chooseReceivers(cfg pager.Config, only []string) ([]pager.Receiver, error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if len(cfg.Receivers) == 0 {
-		return nil, errors.New("notify: there are no receivers")
+	return chosen("notify", "receiver", cfg.Receivers, only, func(r pager.Receiver) string { return r.Name })
+}
+
+// chosen returns those of a section that have one of the names, all of them without any; a
+// name that there is not is an error.
+func chosen[T any](section, what string, all []T, only []string, name func(T) string) ([]T, error) {
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: there are no %ss", section, what)
 	}
 	var names []string
-	for _, r := range cfg.Receivers {
-		names = append(names, r.Name)
+	for _, item := range all {
+		names = append(names, name(item))
 	}
-	for _, name := range only {
-		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("notify: there is no receiver %q; there are %s", name, strings.Join(names, ", "))
+	for _, n := range only {
+		if !slices.Contains(names, n) {
+			return nil, fmt.Errorf("%s: there is no %s %q; there are %s", section, what, n, strings.Join(names, ", "))
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(cfg.Receivers), func(r pager.Receiver) bool {
-		return len(only) > 0 && !slices.Contains(only, r.Name)
-	}), nil
+	return slices.DeleteFunc(slices.Clone(all), func(item T) bool { return len(only) > 0 && !slices.Contains(only, name(item)) }), nil
 }
 
 // A receiverTry is what came of a test message.
